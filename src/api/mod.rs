@@ -1,0 +1,29 @@
+//! The API types of group `core.korder.dev/v1alpha1`: what users and `kubectl` see.
+//!
+//! Serialization, schema, defaults and CEL rules only. No behaviour lives here: `domain` gives
+//! these types their meaning.
+
+pub mod order;
+pub mod quantity;
+pub mod shard;
+pub mod ticket;
+
+pub use order::{Order, OrderSpec, OrderStatus};
+pub use quantity::Quantity;
+pub use shard::{Shard, ShardSpec, ShardStatus};
+pub use ticket::{Ticket, TicketSpec, TicketStatus};
+
+/// Label on Tickets: the name of the Order they belong to.
+pub const LABEL_ORDER: &str = "korder.dev/order";
+/// Label on Tickets and Guardians: the uid of the Order they belong to.
+pub const LABEL_ORDER_UID: &str = "korder.dev/order-uid";
+/// Label on Tickets: the uid of the Node they are for.
+pub const LABEL_NODE_UID: &str = "korder.dev/node-uid";
+/// Label on Tickets and Guardians: their shard, decimal; never changes.
+pub const LABEL_SHARD: &str = "korder.dev/shard";
+/// Label on Guardians, value `true`.
+pub const LABEL_GUARDIAN: &str = "korder.dev/guardian";
+/// Label on Guardians: the name of their Ticket.
+pub const LABEL_TICKET: &str = "korder.dev/ticket";
+/// Keys with this prefix belong to the controller and are refused in templates.
+pub const KEY_PREFIX: &str = "korder.dev/";

@@ -1,0 +1,284 @@
+//! `Order`: how much room to keep, and on which nodes.
+//!
+//! Field meanings are those of the design's section 2; refused values are refused by CEL where the
+//! API server can tell, and by `domain::order` where it cannot.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::core::v1::{NodeAffinity, Toleration},
+    apimachinery::pkg::{
+        apis::meta::v1::{Condition, LabelSelector, Time},
+        util::intstr::IntOrString,
+    },
+};
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Quantity;
+
+/// Keeps room free on every eligible node.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "core.korder.dev",
+    version = "v1alpha1",
+    kind = "Order",
+    namespaced,
+    shortname = "kord",
+    status = "OrderStatus"
+)]
+#[serde(rename_all = "camelCase")]
+pub struct OrderSpec {
+    /// Must be true: only DaemonSet mode is implemented.
+    #[serde(default)]
+    pub daemon_set: bool,
+    /// Accepted for compatibility, ignored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<i32>,
+    /// Accepted for compatibility, ignored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<LabelSelector>,
+    /// While true no new Tickets or Guardians are made and open Tickets stay.
+    #[serde(default)]
+    pub paused: bool,
+    /// When room is held, and what follows a claim.
+    #[serde(default)]
+    pub strategy: Strategy,
+    /// How a changed template reaches existing Tickets.
+    #[serde(default)]
+    pub update_strategy: UpdateStrategy,
+    /// What each Ticket asks for.
+    pub template: TicketTemplate,
+}
+
+/// When room is held, and what follows a claim.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Strategy {
+    /// `OneTime`, `Scheduled` or `Recurring`.
+    #[serde(default, rename = "type")]
+    pub kind: StrategyType,
+    /// Five-field cron; required unless the type is `OneTime`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
+    /// IANA time zone of the schedule; UTC if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
+    /// When a pair gets a new Ticket after a claim.
+    #[serde(default)]
+    pub refresh_policy: RefreshPolicy,
+}
+
+/// The shape of an Order's windows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum StrategyType {
+    /// One window from the start time on.
+    #[default]
+    OneTime,
+    /// A window at each tick of the schedule.
+    Scheduled,
+    /// Windows back to back, cut at each tick.
+    Recurring,
+}
+
+/// When a pair gets a new Ticket after a claim.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RefreshPolicy {
+    /// Room is kept for the next claimant at all times.
+    Always,
+    /// A claim makes room for the next.
+    #[default]
+    OnClaim,
+    /// The end of a claim makes room for the next.
+    OnRelease,
+    /// One Ticket per window.
+    Never,
+}
+
+/// How a changed template reaches existing Tickets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UpdateStrategy {
+    /// Number or percentage (rounded down, at least 1) of pairs that may be without a running
+    /// Guardian at once during a roll-out.
+    #[serde(default = "default_max_unavailable")]
+    pub max_unavailable: IntOrString,
+}
+
+impl Default for UpdateStrategy {
+    fn default() -> Self {
+        Self {
+            max_unavailable: default_max_unavailable(),
+        }
+    }
+}
+
+fn default_max_unavailable() -> IntOrString {
+    IntOrString::String("10%".to_owned())
+}
+
+/// What each Ticket is made from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TicketTemplate {
+    /// Labels and annotations copied to Tickets.
+    #[serde(default)]
+    pub metadata: TemplateMetadata,
+    /// What each Ticket asks for.
+    #[serde(default)]
+    pub spec: TicketTemplateSpec,
+}
+
+/// Labels and annotations copied to Tickets; `korder.dev/*` keys are refused.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TemplateMetadata {
+    /// Labels copied to Tickets.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations copied to Tickets.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// What each Ticket asks for, and on which nodes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TicketTemplateSpec {
+    /// No room is held before this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<Time>,
+    /// Length of a window, a Go duration such as `24h`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration: Option<String>,
+    /// The room to keep.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+    /// Labels a node must carry.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints the Guardian tolerates.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tolerations: Vec<Toleration>,
+    /// Node affinity; only the required part selects nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<Affinity>,
+    /// Priority class of the Guardian.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority_class_name: Option<String>,
+    /// Scheduler that binds the Guardian.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler_name: Option<String>,
+    /// What becomes of finished Tickets.
+    #[serde(default)]
+    pub lifecycle: Lifecycle,
+}
+
+/// The affinity an Order may name.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Affinity {
+    /// As in a Pod's affinity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_affinity: Option<NodeAffinity>,
+}
+
+/// Requests and limits of the Guardian's one container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Resources {
+    /// What the scheduler counts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub requests: BTreeMap<String, Quantity>,
+    /// Limits of the container.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub limits: BTreeMap<String, Quantity>,
+}
+
+/// What becomes of finished Tickets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Lifecycle {
+    /// Seconds a finished Ticket stays.
+    #[serde(default)]
+    pub ttl_seconds_after_finished: i64,
+    /// Whether finished Tickets are deleted or the newest few kept.
+    #[serde(default)]
+    pub cleanup_policy: CleanupPolicy,
+}
+
+/// Whether finished Tickets are deleted or the newest few kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum CleanupPolicy {
+    /// Deleted after the time to live.
+    #[default]
+    Delete,
+    /// The newest three per pair are kept.
+    Retain,
+}
+
+/// What the controller says of an Order.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct OrderStatus {
+    /// The generation every shard acts on at least.
+    pub observed_generation: i64,
+    /// Eligible nodes inside a window, else 0.
+    pub replicas: u32,
+    /// Tickets Reserved.
+    pub available_replicas: u32,
+    /// Tickets Claimed.
+    pub claimed_replicas: u32,
+    /// Tickets Released or Expired.
+    pub terminal_replicas: u32,
+    /// Eligible nodes without a Reserved, Claiming or Claimed Ticket.
+    pub unavailable_replicas: u32,
+    /// Reserved Tickets made from the present template.
+    pub updated_replicas: u32,
+    /// Start of the next window.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_schedule_time: Option<Time>,
+    /// Caps on replacements while the template changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
+    /// Why nodes are unavailable, the most frequent reasons first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unavailable_reasons: Vec<UnavailableReason>,
+    /// `Ready`, `Progressing`, `Stalled`, `Ending`.
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
+
+/// Caps on replacements while the template changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Rollout {
+    /// The template rolled out.
+    pub template_hash: String,
+    /// Number of the newest grant.
+    pub seq: i64,
+    /// One cap per shard that may replace Tickets.
+    pub grants: Vec<Grant>,
+}
+
+/// How many Tickets one shard may have in replacement.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Grant {
+    /// The shard.
+    pub shard: u16,
+    /// Its cap.
+    pub count: u32,
+    /// Number of this grant.
+    pub seq: i64,
+}
+
+/// One reason why nodes are unavailable.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct UnavailableReason {
+    /// A CamelCase word.
+    pub reason: String,
+    /// Number of nodes.
+    pub count: u32,
+    /// One of them.
+    pub node: String,
+}

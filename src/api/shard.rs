@@ -1,0 +1,89 @@
+//! `Shard`: totals of one shard, and its pages of counts per Order.
+//!
+//! Written by the shard's owner in the controller's namespace; summed into the status of Orders.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::order::UnavailableReason;
+
+/// Totals of one shard (`shard-07`), or one of its pages (`shard-07-p0`).
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "core.korder.dev",
+    version = "v1alpha1",
+    kind = "Shard",
+    namespaced,
+    status = "ShardStatus"
+)]
+pub struct ShardSpec {
+    /// The shard's number.
+    pub shard: u16,
+    /// The page's number; absent on the object that holds the totals.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page: Option<u16>,
+}
+
+/// What the owner of a shard says of it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ShardStatus {
+    /// The replica that owns the shard.
+    pub owner: String,
+    /// Nodes of the shard.
+    pub nodes: u32,
+    /// Tickets of the shard.
+    pub tickets: u32,
+    /// Tickets Reserved.
+    pub reserved: u32,
+    /// Tickets Claimed.
+    pub claimed: u32,
+    /// Tickets Pending.
+    pub pending: u32,
+    /// Writes waiting.
+    pub queue: u32,
+    /// When this was written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub updated_time: Option<Time>,
+    /// Counts per Order; only on pages, at most 500.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub orders: Vec<OrderCounts>,
+}
+
+/// What one shard has of one Order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct OrderCounts {
+    /// The Order's uid.
+    #[serde(rename = "orderUID")]
+    pub order_uid: String,
+    /// Eligible nodes.
+    pub desired: u32,
+    /// Tickets Reserved.
+    pub reserved: u32,
+    /// Tickets Claiming.
+    pub claiming: u32,
+    /// Tickets Claimed.
+    pub claimed: u32,
+    /// Eligible nodes without a Reserved, Claiming or Claimed Ticket.
+    pub unavailable: u32,
+    /// Tickets Pending.
+    pub pending: u32,
+    /// Tickets Released.
+    pub released: u32,
+    /// Tickets Expired.
+    pub expired: u32,
+    /// Reserved Tickets made from the present template.
+    pub updated: u32,
+    /// Tickets in replacement.
+    pub rolling: u32,
+    /// The grant the shard acts on.
+    pub grant_seq: i64,
+    /// The Order's generation the shard acts on.
+    pub generation: i64,
+    /// Why nodes are unavailable, at most five.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<UnavailableReason>,
+}

@@ -1,0 +1,42 @@
+//! The two times every decision takes: the API server's, and this process's own.
+//!
+//! Windows and graces are judged by the server's time, so that replicas agree; backoff, flaps and
+//! deadlines of own requests by the monotonic one, which no clock change moves.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+/// Monotonic time since this process started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mono(pub Duration);
+
+impl Mono {
+    /// The moment `span` later.
+    #[must_use]
+    pub fn after(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(span))
+    }
+
+    /// Time from `earlier` to this moment, zero if it lies ahead.
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// The moment at which something is decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// The API server's time.
+    pub server: Timestamp,
+    /// This process's monotonic time.
+    pub mono: Mono,
+}
+
+impl Now {
+    /// When, on the monotonic clock, the server's clock will show `at`; now if it already does.
+    pub fn mono_at(&self, at: Timestamp) -> Mono {
+        self.mono
+            .after(Duration::try_from(at.duration_since(self.server)).unwrap_or(Duration::ZERO))
+    }
+}

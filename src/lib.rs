@@ -1,0 +1,6 @@
+//! korder keeps room free on every eligible node of very large Kubernetes clusters.
+//!
+//! The modules are listed from the inside out; each may use those above it and none below.
+
+pub mod api;
+pub mod domain;

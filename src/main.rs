@@ -1,0 +1,3 @@
+//! korder: see the library crate.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Places to run korder without a cluster.
