@@ -1,0 +1,113 @@
+//! What the watches show of Tickets and Guardians, reduced to what decisions read.
+//!
+//! A view never changes: a newer one replaces it. `Revision` orders the views of one object.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::Timestamp;
+
+use super::ids::{NodeName, NodeUid, OrderUid, PodKey, PodUid, TicketKey, TicketUid};
+use crate::api::{order::Lifecycle, ticket::Phase};
+
+/// A `resourceVersion`: a decimal number that grows (KEP-5504); 0 if it is not one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Revision(pub u64);
+
+impl Revision {
+    /// Reads `metadata.resourceVersion`.
+    pub fn parse(text: Option<&str>) -> Self {
+        Self(text.and_then(|text| text.parse().ok()).unwrap_or_default())
+    }
+}
+
+/// What decisions read of a Ticket.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TicketView {
+    /// Namespace and name.
+    pub key: TicketKey,
+    /// `metadata.uid`.
+    pub uid: TicketUid,
+    /// `metadata.resourceVersion`.
+    pub revision: Revision,
+    /// The controlling Order.
+    pub order: OrderUid,
+    /// Its name.
+    pub order_name: Arc<str>,
+    /// `spec.nodeUID`.
+    pub node: NodeUid,
+    /// `spec.nodeName`.
+    pub node_name: NodeName,
+    /// `spec.sequence`.
+    pub sequence: i64,
+    /// `spec.templateHash`.
+    pub template_hash: Arc<str>,
+    /// `spec.duration`.
+    pub duration: Option<Arc<str>>,
+    /// `spec.lifecycle`.
+    pub lifecycle: Lifecycle,
+    /// `status.phase`.
+    pub phase: Phase,
+    /// `status.reason`.
+    pub reason: Option<Arc<str>>,
+    /// `status.message`.
+    pub message: Option<Arc<str>>,
+    /// `status.podName`.
+    pub pod_name: Option<Arc<str>>,
+    /// `status.activationTime`.
+    pub activated: Option<Timestamp>,
+    /// Whether `metadata.deletionTimestamp` is set.
+    pub deleting: bool,
+    /// Whether the four `korder.dev/` labels are as they were made.
+    pub labels_intact: bool,
+    /// Labels outside `korder.dev/`.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations.
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl TicketView {
+    /// Pending or Reserved.
+    pub fn open(&self) -> bool {
+        matches!(self.phase, Phase::Pending | Phase::Reserved)
+    }
+}
+
+/// Where a Guardian is in its life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GuardianState {
+    /// Not bound; the scheduler's message if it found no room.
+    Unbound {
+        /// `message` of the condition `PodScheduled=False`.
+        unschedulable: Option<Arc<str>>,
+    },
+    /// Bound to this node and not ended.
+    Bound(NodeName),
+    /// Succeeded or Failed.
+    Ended {
+        /// `status.reason` and `status.message`.
+        message: Arc<str>,
+    },
+}
+
+/// What decisions read of a Guardian.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuardianView {
+    /// Namespace and name.
+    pub key: PodKey,
+    /// `metadata.uid`.
+    pub uid: PodUid,
+    /// `metadata.resourceVersion`.
+    pub revision: Revision,
+    /// The controlling Ticket.
+    pub ticket: TicketKey,
+    /// Its uid.
+    pub ticket_uid: TicketUid,
+    /// The Order it is for.
+    pub order: OrderUid,
+    /// Where it is in its life.
+    pub state: GuardianState,
+    /// Whether `metadata.deletionTimestamp` is set.
+    pub deleting: bool,
+    /// Whether the `korder.dev/` labels are as they were made.
+    pub labels_intact: bool,
+}

@@ -1,0 +1,268 @@
+//! What may be asked of the API server, and what came of it.
+//!
+//! An [`Op`] is one decision about one Ticket, complete in itself; an [`Outcome`] is all that the
+//! decider learns of it.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+
+use super::{
+    eligibility,
+    ids::{OrderKey, OrderUid, PodKey, PodUid, TicketKey, TicketUid},
+    node::Node,
+    observed::{GuardianView, Revision, TicketView},
+    order::Order,
+};
+use crate::api::ticket::Phase;
+
+/// One decision about one Ticket.
+#[derive(Clone, Debug)]
+pub enum Op {
+    /// Make a Ticket.
+    CreateTicket {
+        /// Its Order.
+        order: Arc<Order>,
+        /// Its Node.
+        node: Arc<Node>,
+        /// Its sequence.
+        sequence: i64,
+    },
+    /// Bring labels, annotations and the mutable spec in line with the Order's template.
+    SyncTicket {
+        /// The Ticket's uid.
+        uid: TicketUid,
+        /// Its Order.
+        order: Arc<Order>,
+        /// The Ticket as it was seen.
+        ticket: Box<TicketView>,
+    },
+    /// Write the status.
+    SetStatus {
+        /// The Ticket's uid.
+        uid: TicketUid,
+        /// The revision the decision was made on.
+        revision: Revision,
+        /// What to write.
+        status: StatusChange,
+    },
+    /// Delete the Ticket.
+    DeleteTicket {
+        /// The Ticket's uid.
+        uid: TicketUid,
+        /// Why.
+        cause: Cause,
+    },
+    /// Make the Ticket's Guardian.
+    CreateGuardian {
+        /// The Ticket's uid.
+        uid: TicketUid,
+        /// Its Order, whose template is the Ticket's.
+        order: Arc<Order>,
+        /// Its Node.
+        node: Arc<Node>,
+    },
+    /// Put the labels back on a Guardian.
+    RelabelGuardian {
+        /// The Guardian.
+        pod: PodKey,
+        /// Its uid.
+        uid: PodUid,
+        /// Its Order.
+        order: OrderUid,
+    },
+    /// Delete a Guardian, grace 0.
+    DeleteGuardian {
+        /// The Guardian.
+        pod: PodKey,
+        /// Its uid.
+        uid: PodUid,
+        /// Why.
+        cause: Cause,
+    },
+    /// Delete a Guardian if a GET says that its Ticket is gone.
+    DeleteOrphan {
+        /// The Guardian.
+        pod: PodKey,
+        /// Its uid.
+        uid: PodUid,
+        /// The uid its Ticket had.
+        ticket: TicketUid,
+    },
+    /// GET the Ticket.
+    ConfirmTicket,
+    /// GET a Guardian by name.
+    ConfirmGuardian(PodKey),
+    /// GET the Order: is it gone, or made anew?
+    ConfirmOrder {
+        /// Its name.
+        key: OrderKey,
+        /// The uid it had.
+        uid: OrderUid,
+    },
+    /// GET the Node: is it gone, or made anew?
+    ConfirmNode(Box<TicketView>),
+}
+
+impl Op {
+    /// The word for this kind in metrics and logs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::CreateTicket { .. } => "create_ticket",
+            Self::SyncTicket { .. } => "patch_ticket",
+            Self::SetStatus { .. } => "ticket_status",
+            Self::DeleteTicket { .. } => "delete_ticket",
+            Self::CreateGuardian { .. } => "create_guardian",
+            Self::RelabelGuardian { .. } => "patch_guardian",
+            Self::DeleteGuardian { .. } | Self::DeleteOrphan { .. } => "delete_guardian",
+            Self::ConfirmTicket => "get_ticket",
+            Self::ConfirmGuardian(_) => "get_guardian",
+            Self::ConfirmOrder { .. } => "get_order",
+            Self::ConfirmNode(_) => "get_node",
+        }
+    }
+
+    /// Whether carrying this out instead of `other` comes to the same.
+    pub fn same_effect(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::CreateTicket { order: a, sequence: x, .. }, Self::CreateTicket { order: b, sequence: y, .. }) => {
+                x == y && Arc::ptr_eq(a, b)
+            }
+            (
+                Self::SetStatus { uid: a, revision: r, status: s },
+                Self::SetStatus { uid: b, revision: q, status: t },
+            ) => a == b && r == q && s.phase == t.phase && s.reason == t.reason && s.message == t.message,
+            (Self::DeleteTicket { uid: a, .. }, Self::DeleteTicket { uid: b, .. }) => a == b,
+            (Self::DeleteGuardian { uid: a, .. }, Self::DeleteGuardian { uid: b, .. }) => a == b,
+            (Self::CreateGuardian { uid: a, order: o, .. }, Self::CreateGuardian { uid: b, order: p, .. }) => {
+                a == b && Arc::ptr_eq(o, p)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// A new status of a Ticket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusChange {
+    /// The phase.
+    pub phase: Phase,
+    /// The reason; none clears it.
+    pub reason: Option<Arc<str>>,
+    /// The message; none clears it.
+    pub message: Option<Arc<str>>,
+    /// The Guardian; none clears it.
+    pub pod_name: Option<Arc<str>>,
+    /// Set once, when the Ticket is Reserved first.
+    pub activation: Option<Timestamp>,
+}
+
+/// Why something is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// The node lost eligibility.
+    Ineligible(eligibility::Reason),
+    /// The Node is gone.
+    NodeGone,
+    /// The Order is gone or being deleted.
+    OrderGone,
+    /// The pair has another open Ticket.
+    Duplicate,
+    /// The Guardian ended by itself.
+    GuardianEnded,
+    /// The Guardian belongs to a Ticket that is gone.
+    DeadOwner,
+    /// The Guardian was made from an older template.
+    Replaced,
+    /// The Guardian runs on another node.
+    WrongNode,
+}
+
+impl Cause {
+    /// The CamelCase word for Events and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ineligible(reason) => reason.as_str(),
+            Self::NodeGone => "NodeGone",
+            Self::OrderGone => "OrderGone",
+            Self::Duplicate => "Duplicate",
+            Self::GuardianEnded => "GuardianEnded",
+            Self::DeadOwner => "DeadOwner",
+            Self::Replaced => "Replaced",
+            Self::WrongNode => "WrongNode",
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What the watch must show before the pair is decided again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// The Ticket at this revision or later.
+    Ticket(TicketUid, Revision),
+    /// The end of the Ticket.
+    TicketGone(TicketUid),
+    /// The Guardian at this revision or later.
+    Guardian(PodKey, PodUid, Revision),
+    /// The end of the Guardian.
+    GuardianGone(PodKey, PodUid),
+}
+
+/// What a GET told.
+#[derive(Clone, Debug)]
+pub enum Observation {
+    /// The Ticket exists.
+    Ticket(Box<TicketView>),
+    /// No Ticket has this name, or one with another uid.
+    TicketGone(TicketKey),
+    /// The Guardian exists.
+    Guardian(Box<GuardianView>),
+    /// No Pod has this name, or one that is not the Ticket's.
+    GuardianGone(PodKey),
+    /// The Order is gone (true) or lives.
+    OrderGone(bool),
+    /// The Node is gone (true) or lives.
+    NodeGone(bool),
+}
+
+/// What came of an [`Op`].
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// It landed; the watch will show this.
+    Landed(Expect),
+    /// A GET told the state of things.
+    Observed(Observation),
+    /// The API server will not have it.
+    Refused {
+        /// A CamelCase word.
+        reason: &'static str,
+        /// The API server's message.
+        message: Arc<str>,
+    },
+    /// The namespace is being deleted.
+    NamespaceTerminating,
+    /// Nothing landed, and trying again may help.
+    Retry {
+        /// Not before this has passed, if the API server said so.
+        after: Option<Duration>,
+        /// For logs.
+        message: Arc<str>,
+    },
+}
+
+impl Outcome {
+    /// The word for this outcome in metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Landed(_) => "landed",
+            Self::Observed(_) => "observed",
+            Self::Refused { .. } | Self::NamespaceTerminating => "refused",
+            Self::Retry { .. } => "retry",
+        }
+    }
+}

@@ -1,0 +1,439 @@
+//! The plan of one pair: from what should be and what is seen to at most one [`Op`] per Ticket.
+//!
+//! A pure function, called again after every change; it remembers nothing. What it needs of the past
+//! (failures, first sight of a reason) comes in as [`Memory`].
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use super::{
+    backoff::Backoff,
+    eligibility::{Keep, Verdict},
+    ids::{OrderKey, PodKey, TicketKey, TicketUid},
+    node::Node,
+    observed::{GuardianState, GuardianView, TicketView},
+    op::{Cause, Op, StatusChange},
+    order::{Order, Spec, Template},
+    reason,
+    ticket::{guardian_name, next_sequence, ticket_name},
+    time::{Mono, Now},
+};
+use crate::api::{order::RefreshPolicy, ticket::Phase};
+
+/// A reason must last this long before a Ticket that is Pending says it.
+const REASON_LASTS: Duration = Duration::from_secs(5);
+
+/// What is known of an object that a pair depends on.
+#[derive(Clone, Debug)]
+pub enum Fate<T> {
+    /// It exists.
+    Live(Arc<T>),
+    /// It was seen to go, or a GET said that it is gone.
+    Gone,
+    /// This replica has not seen it; only a GET can tell.
+    Unseen,
+    /// It is being removed as a whole elsewhere: nothing is to be done pair by pair.
+    Purging,
+}
+
+/// What a pair remembers between decisions.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// Failures of the Guardian, or refusals.
+    pub backoff: Backoff,
+    /// Why the pair has no running Guardian, if something failed.
+    pub trouble: Option<Trouble>,
+    /// The reason a Pending Ticket has now, and since when.
+    pub pending: Option<(Arc<str>, Mono)>,
+    /// A Guardian that the watch says is gone; a GET is to confirm it.
+    pub lost_guardian: Option<PodKey>,
+    /// An expectation that the watch has not met in time; a GET is to settle it.
+    pub overdue: Option<Overdue>,
+}
+
+/// What failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// A CamelCase word.
+    pub reason: &'static str,
+    /// The message for people.
+    pub message: Arc<str>,
+}
+
+/// What to GET because the watch has not shown it in time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Overdue {
+    /// The Ticket.
+    Ticket(TicketKey),
+    /// The Guardian.
+    Guardian(TicketKey, PodKey),
+}
+
+/// All that one decision reads.
+#[derive(Debug)]
+pub struct View<'a> {
+    /// The Order.
+    pub order: Fate<Order>,
+    /// The Node.
+    pub node: Fate<Node>,
+    /// Whether the pair is eligible, flaps taken into account; read only when both live.
+    pub verdict: Verdict,
+    /// The pair's Tickets.
+    pub tickets: &'a [TicketView],
+    /// Guardians by Ticket.
+    pub guardians: &'a BTreeMap<TicketKey, Vec<GuardianView>>,
+    /// The past.
+    pub memory: &'a Memory,
+    /// Whether a Reserved Ticket of another template may be replaced now.
+    pub may_replace: bool,
+    /// Nothing may be created (the namespace is being deleted) until then.
+    pub barred_until: Option<Mono>,
+    /// The moment.
+    pub now: Now,
+}
+
+/// What to do, and when to look again.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// At most one per Ticket.
+    pub ops: Vec<(TicketKey, Op)>,
+    /// Look again then even if nothing changes.
+    pub wake: Option<Mono>,
+    /// The reason a Pending Ticket has now, to be remembered with the time it began.
+    pub pending: Option<Arc<str>>,
+}
+
+impl Plan {
+    fn wake_at(&mut self, at: Mono) {
+        self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
+    }
+
+    fn push(&mut self, ticket: &TicketKey, op: Op) {
+        self.ops.push((ticket.clone(), op));
+    }
+}
+
+/// Decides one pair.
+pub fn plan(view: &View<'_>) -> Plan {
+    let mut plan = Plan::default();
+    if let Some(overdue) = &view.memory.overdue {
+        match overdue {
+            Overdue::Ticket(key) => plan.push(key, Op::ConfirmTicket),
+            Overdue::Guardian(key, pod) => plan.push(key, Op::ConfirmGuardian(pod.clone())),
+        }
+        return plan;
+    }
+    match (&view.order, &view.node) {
+        (Fate::Purging, _) => {}
+        (Fate::Gone, _) => remove_all(view, Cause::OrderGone, &mut plan),
+        (Fate::Unseen, _) => {
+            for ticket in view.tickets {
+                let key = OrderKey { namespace: ticket.key.namespace.clone(), name: ticket.order_name.clone() };
+                plan.push(&ticket.key, Op::ConfirmOrder { key, uid: ticket.order.clone() });
+            }
+        }
+        (Fate::Live(_), Fate::Gone | Fate::Purging) => remove_all(view, Cause::NodeGone, &mut plan),
+        (Fate::Live(_), Fate::Unseen) => {
+            for ticket in view.tickets {
+                plan.push(&ticket.key, Op::ConfirmNode(Box::new(ticket.clone())));
+            }
+        }
+        (Fate::Live(order), Fate::Live(node)) => {
+            if let Ok(spec) = &order.spec {
+                Live { view, order, spec, node }.decide(&mut plan);
+            }
+        }
+    }
+    plan
+}
+
+fn remove_all(view: &View<'_>, cause: Cause, plan: &mut Plan) {
+    for ticket in view.tickets {
+        remove(view, ticket, cause, plan);
+    }
+}
+
+/// The Guardians first, then the Ticket once they are seen to be gone.
+fn remove(view: &View<'_>, ticket: &TicketView, cause: Cause, plan: &mut Plan) {
+    let guardians = guardians(view, ticket);
+    if let Some(guardian) = guardians.iter().find(|guardian| !guardian.deleting) {
+        let (pod, uid) = (guardian.key.clone(), guardian.uid.clone());
+        plan.push(&ticket.key, Op::DeleteGuardian { pod, uid, cause });
+    } else if guardians.is_empty() && !ticket.deleting {
+        plan.push(&ticket.key, Op::DeleteTicket { uid: ticket.uid.clone(), cause });
+    }
+}
+
+fn guardians<'a>(view: &View<'a>, ticket: &TicketView) -> &'a [GuardianView] {
+    view.guardians.get(&ticket.key).map_or(&[], Vec::as_slice)
+}
+
+/// Whether a Ticket keeps its pair from getting another (claims are settled by the hand-over).
+fn counts(ticket: &TicketView, policy: RefreshPolicy) -> bool {
+    match ticket.phase {
+        Phase::Pending | Phase::Reserved | Phase::Claiming => true,
+        Phase::Claimed => matches!(policy, RefreshPolicy::OnRelease | RefreshPolicy::Never),
+        Phase::Released => policy == RefreshPolicy::Never,
+        Phase::Expired => false,
+    }
+}
+
+/// The decision when Order and Node both live and the Order is valid.
+struct Live<'a> {
+    view: &'a View<'a>,
+    order: &'a Arc<Order>,
+    spec: &'a Spec,
+    node: &'a Arc<Node>,
+}
+
+impl Live<'_> {
+    fn decide(&self, plan: &mut Plan) {
+        let eligible = matches!(self.view.verdict, Verdict::Eligible);
+        let mut open: Vec<&TicketView> = self.view.tickets.iter().filter(|ticket| ticket.open()).collect();
+        open.sort_by_key(|ticket| (ticket.deleting, ticket.phase != Phase::Reserved, ticket.sequence));
+        for duplicate in open.iter().skip(1).filter(|ticket| !ticket.deleting) {
+            remove(self.view, duplicate, Cause::Duplicate, plan);
+        }
+        let keeper = open.first().filter(|ticket| !ticket.deleting);
+        match self.view.verdict {
+            Verdict::Ineligible { reason, keep } if !self.order.paused => match (keep, keeper) {
+                (_, None) => {}
+                (Keep::Remove, Some(ticket)) => remove(self.view, ticket, Cause::Ineligible(reason), plan),
+                (Keep::Until(end), Some(ticket)) if self.view.now.server >= end => {
+                    remove(self.view, ticket, Cause::Ineligible(reason), plan);
+                }
+                (Keep::Until(end), Some(ticket)) => {
+                    plan.wake_at(self.view.now.mono_at(end));
+                    self.hold(ticket, plan);
+                }
+                (Keep::Forever, Some(ticket)) => self.hold(ticket, plan),
+            },
+            _ => match keeper {
+                Some(ticket) => self.hold(ticket, plan),
+                None if eligible => self.create_ticket(plan),
+                None => {}
+            },
+        }
+    }
+
+    fn create_ticket(&self, plan: &mut Plan) {
+        let policy = self.spec.strategy.refresh_policy;
+        if self.view.tickets.iter().any(|ticket| counts(ticket, policy)) || !self.may_create(plan) {
+            return;
+        }
+        let sequence = next_sequence(self.view.tickets.iter().map(|ticket| ticket.sequence));
+        let name = ticket_name(&self.order.key.name, &self.order.uid, &self.node.uid, sequence);
+        let key = TicketKey::new(self.order.key.namespace.clone(), name);
+        plan.push(&key, Op::CreateTicket { order: self.order.clone(), node: self.node.clone(), sequence });
+    }
+
+    /// Not while paused, barred or backing off; looks again when the last two end.
+    fn may_create(&self, plan: &mut Plan) -> bool {
+        let (now, retry_at) = (self.view.now.mono, self.view.memory.backoff.retry_at());
+        let not_before = self.view.barred_until.map_or(retry_at, |barred| barred.max(retry_at));
+        if now < not_before {
+            plan.wake_at(not_before);
+        }
+        !self.order.paused && now >= not_before
+    }
+
+    /// Keeps one open Ticket as it should be.
+    fn hold(&self, ticket: &TicketView, plan: &mut Plan) {
+        let template = &self.spec.template;
+        if ticket.template_hash.as_ref() != template.hash.as_str() {
+            return self.replace(ticket, plan);
+        }
+        if !ticket.labels_intact || out_of_line(ticket, template) {
+            return self.sync(ticket, plan);
+        }
+        match self.standing(ticket, plan) {
+            Standing::Done => {}
+            Standing::Bound(pod) => self.reserved(ticket, pod, plan),
+            Standing::Waiting(message) => self.waiting(ticket, message, plan),
+            Standing::Missing => self.missing(ticket, plan),
+        }
+    }
+
+    /// A Ticket of another template: Pending first, then without Guardian, then the new spec.
+    fn replace(&self, ticket: &TicketView, plan: &mut Plan) {
+        if ticket.phase == Phase::Reserved {
+            if self.view.may_replace && !self.order.paused {
+                let message = "the Order's template changed";
+                self.set_pending(ticket, reason::ROLLING_OUT, message.into(), plan);
+            }
+        } else if let Some(guardian) = guardians(self.view, ticket).iter().find(|guardian| !guardian.deleting) {
+            delete_guardian(ticket, guardian, Cause::Replaced, plan);
+        } else if guardians(self.view, ticket).is_empty() {
+            self.sync(ticket, plan);
+        }
+    }
+
+    fn sync(&self, ticket: &TicketView, plan: &mut Plan) {
+        let op = Op::SyncTicket {
+            uid: ticket.uid.clone(),
+            order: self.order.clone(),
+            ticket: Box::new(ticket.clone()),
+        };
+        plan.push(&ticket.key, op);
+    }
+
+    /// What the Ticket's Guardians come to; sees to those that must go or be mended.
+    fn standing(&self, ticket: &TicketView, plan: &mut Plan) -> Standing {
+        let all = guardians(self.view, ticket);
+        let Some(guardian) = best(all, &ticket.uid) else {
+            return match all.iter().find(|guardian| !guardian.deleting) {
+                Some(stranger) => delete_guardian(ticket, stranger, Cause::DeadOwner, plan),
+                None if all.is_empty() => Standing::Missing,
+                None => Standing::Done,
+            };
+        };
+        if let Some(extra) = all.iter().find(|other| other.uid != guardian.uid && !other.deleting) {
+            let cause = if extra.ticket_uid == ticket.uid { Cause::Duplicate } else { Cause::DeadOwner };
+            return delete_guardian(ticket, extra, cause, plan);
+        }
+        if guardian.deleting {
+            return self.demote(ticket, plan);
+        }
+        if !guardian.labels_intact || guardian.order != self.order.uid {
+            let (pod, uid) = (guardian.key.clone(), guardian.uid.clone());
+            plan.push(&ticket.key, Op::RelabelGuardian { pod, uid, order: self.order.uid.clone() });
+            return Standing::Done;
+        }
+        match &guardian.state {
+            GuardianState::Ended { .. } if ticket.phase == Phase::Reserved => self.demote(ticket, plan),
+            GuardianState::Ended { .. } => delete_guardian(ticket, guardian, Cause::GuardianEnded, plan),
+            GuardianState::Bound(node) if *node == self.node.name => Standing::Bound(guardian.key.name.clone()),
+            GuardianState::Bound(_) => delete_guardian(ticket, guardian, Cause::WrongNode, plan),
+            GuardianState::Unbound { unschedulable } => Standing::Waiting(unschedulable.clone()),
+        }
+    }
+
+    fn reserved(&self, ticket: &TicketView, pod: Arc<str>, plan: &mut Plan) {
+        if ticket.phase == Phase::Reserved && ticket.pod_name.as_ref() == Some(&pod) {
+            return;
+        }
+        let status = StatusChange {
+            phase: Phase::Reserved,
+            reason: None,
+            message: None,
+            pod_name: Some(pod),
+            activation: ticket.activated.is_none().then_some(self.view.now.server),
+        };
+        set_status(ticket, status, plan);
+    }
+
+    /// A Guardian that is not bound yet, with the scheduler's message if there is one.
+    fn waiting(&self, ticket: &TicketView, message: Option<Arc<str>>, plan: &mut Plan) {
+        if ticket.phase == Phase::Reserved {
+            self.demote(ticket, plan);
+        } else if let Some(message) = message {
+            self.say(ticket, reason::INSUFFICIENT_RESOURCES, message, plan);
+        }
+    }
+
+    /// No Guardian: confirmed by a GET, then Pending, then made again when it may be.
+    fn missing(&self, ticket: &TicketView, plan: &mut Plan) {
+        if let Some(pod) = &self.view.memory.lost_guardian {
+            plan.push(&ticket.key, Op::ConfirmGuardian(pod.clone()));
+        } else if ticket.phase == Phase::Reserved {
+            self.demote(ticket, plan);
+        } else if matches!(self.view.verdict, Verdict::Eligible) && self.may_create(plan) {
+            let op = Op::CreateGuardian {
+                uid: ticket.uid.clone(),
+                order: self.order.clone(),
+                node: self.node.clone(),
+            };
+            plan.push(&ticket.key, op);
+        } else if let Some(trouble) = &self.view.memory.trouble {
+            self.say(ticket, trouble.reason, trouble.message.clone(), plan);
+        }
+    }
+
+    /// Reserved → Pending, at once, with what is known of the reason.
+    fn demote(&self, ticket: &TicketView, plan: &mut Plan) -> Standing {
+        let trouble = self.view.memory.trouble.as_ref();
+        let (reason, message) = trouble.map_or_else(
+            || (reason::GUARDIAN_MISSING, "the Guardian is gone".into()),
+            |trouble| (trouble.reason, trouble.message.clone()),
+        );
+        if ticket.phase == Phase::Reserved {
+            self.set_pending(ticket, reason, message, plan);
+        }
+        Standing::Done
+    }
+
+    fn set_pending(&self, ticket: &TicketView, reason: &'static str, message: Arc<str>, plan: &mut Plan) {
+        let status = StatusChange {
+            phase: Phase::Pending,
+            reason: Some(reason.into()),
+            message: Some(message),
+            pod_name: None,
+            activation: None,
+        };
+        set_status(ticket, status, plan);
+    }
+
+    /// Writes a Pending Ticket's reason once it has lasted.
+    fn say(&self, ticket: &TicketView, reason: &'static str, message: Arc<str>, plan: &mut Plan) {
+        let gist = reason::gist(reason, &message);
+        let said = ticket.reason.as_deref() == Some(reason)
+            && ticket.message.as_deref().is_some_and(|said| reason::gist(reason, said) == gist);
+        let since = match &self.view.memory.pending {
+            Some((before, since)) if *before == gist => *since,
+            _ => self.view.now.mono,
+        };
+        plan.pending = Some(gist);
+        if said {
+        } else if self.view.now.mono >= since.after(REASON_LASTS) {
+            self.set_pending(ticket, reason, message, plan);
+        } else {
+            plan.wake_at(since.after(REASON_LASTS));
+        }
+    }
+}
+
+/// What the Guardians of a Ticket come to.
+enum Standing {
+    /// Nothing more to do now.
+    Done,
+    /// Bound to the pair's node.
+    Bound(Arc<str>),
+    /// Not bound, with the scheduler's message.
+    Waiting(Option<Arc<str>>),
+    /// There is none.
+    Missing,
+}
+
+/// The Guardian of this Ticket that holds room best.
+fn best<'a>(guardians: &'a [GuardianView], ticket: &TicketUid) -> Option<&'a GuardianView> {
+    guardians.iter().filter(|guardian| guardian.ticket_uid == *ticket).min_by_key(|guardian| {
+        (guardian.deleting, !matches!(guardian.state, GuardianState::Bound(_)), guardian.key.name.len())
+    })
+}
+
+fn delete_guardian(ticket: &TicketView, guardian: &GuardianView, cause: Cause, plan: &mut Plan) -> Standing {
+    let (pod, uid) = (guardian.key.clone(), guardian.uid.clone());
+    plan.push(&ticket.key, Op::DeleteGuardian { pod, uid, cause });
+    Standing::Done
+}
+
+fn set_status(ticket: &TicketView, status: StatusChange, plan: &mut Plan) {
+    let op = Op::SetStatus { uid: ticket.uid.clone(), revision: ticket.revision, status };
+    plan.push(&ticket.key, op);
+}
+
+/// Whether something that is edited in place differs from the template.
+fn out_of_line(ticket: &TicketView, template: &Template) -> bool {
+    ticket.duration.as_deref() != template.duration.as_deref()
+        || ticket.lifecycle != template.lifecycle
+        || !contains(&ticket.labels, &template.labels)
+        || !contains(&ticket.annotations, &template.annotations)
+}
+
+fn contains(all: &BTreeMap<String, String>, some: &BTreeMap<String, String>) -> bool {
+    some.iter().all(|(key, value)| all.get(key) == Some(value))
+}
+
+/// The name under which a Ticket's Guardian is made.
+pub fn guardian_key(ticket: &TicketKey) -> PodKey {
+    PodKey::new(ticket.namespace.clone(), guardian_name(&ticket.name))
+}

@@ -1,0 +1,13 @@
+//! One shard: which nodes it has, what it has seen of them, what it decides.
+//!
+//! Synchronous and pure: events and time go in, operations come out. The same code runs whether a
+//! replica owns one shard or all.
+
+pub mod key;
+mod pair;
+pub mod report;
+pub mod state;
+
+pub use key::{ShardCount, ShardId};
+pub use report::{Counts, Notice, Report};
+pub use state::Shard;

@@ -1,0 +1,240 @@
+//! What a shard remembers of one pair: its Tickets, what is under way, what is awaited.
+//!
+//! Own writes are read back here: while an expectation stands, the pair is not decided.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use super::report::PairSummary;
+use crate::{
+    api::ticket::Phase,
+    domain::{
+        flap::Flaps,
+        ids::{NodeName, PairKey, PodUid, TicketKey, TicketUid},
+        observed::{GuardianState, GuardianView, TicketView},
+        op::{Expect, Op},
+        plan::{Memory, Overdue, Trouble},
+        reason,
+        ticket::fnv1a64,
+        time::Mono,
+    },
+};
+
+/// How long the watch may take to show an own write before a GET asks for it.
+const SHOWN_WITHIN: Duration = Duration::from_secs(5);
+/// First and longest pause after a write that did not land.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// What a shard remembers of one pair.
+#[derive(Debug)]
+pub(super) struct Pair {
+    pub(super) node_name: NodeName,
+    pub(super) tickets: Vec<TicketView>,
+    pub(super) memory: Memory,
+    pub(super) flaps: Flaps,
+    pub(super) node_gone: bool,
+    /// Operations offered whose outcome is not known.
+    pub(super) busy: Vec<(TicketKey, Op)>,
+    /// What the watch must show, and by when.
+    pub(super) expects: Vec<(TicketKey, Expect, Mono)>,
+    /// When the Node's change was seen that is not answered yet.
+    pub(super) changed: Option<Mono>,
+    pub(super) counted: PairSummary,
+    pub(super) counted_as: NodeName,
+    pub(super) wake: Option<Mono>,
+    retries: u32,
+    hold_until: Option<Mono>,
+}
+
+impl Default for Pair {
+    fn default() -> Self {
+        let nameless = NodeName::from("");
+        Self {
+            node_name: nameless.clone(),
+            tickets: Vec::new(),
+            memory: Memory::default(),
+            flaps: Flaps::default(),
+            node_gone: false,
+            busy: Vec::new(),
+            expects: Vec::new(),
+            changed: None,
+            counted: PairSummary::default(),
+            counted_as: nameless,
+            wake: None,
+            retries: 0,
+            hold_until: None,
+        }
+    }
+}
+
+/// Something seen that may meet an expectation.
+pub(super) enum Settled<'a> {
+    Ticket(&'a TicketView),
+    TicketGone(&'a TicketUid),
+    Guardian(&'a GuardianView),
+    GuardianGone(&'a PodUid),
+}
+
+impl Pair {
+    /// Takes a newer view of a Ticket; an older one is ignored.
+    pub(super) fn see_ticket(&mut self, view: TicketView) {
+        self.settle(&Settled::Ticket(&view));
+        self.node_name = view.node_name.clone();
+        match self.tickets.iter_mut().find(|known| known.key == view.key) {
+            Some(known) if known.uid == view.uid && known.revision > view.revision => {}
+            Some(known) => *known = view,
+            None => self.tickets.push(view),
+        }
+    }
+
+    /// Forgets a Ticket, if it still is the one of this uid; returns whether it did.
+    pub(super) fn lose_ticket(&mut self, key: &TicketKey, uid: Option<&TicketUid>) -> bool {
+        let gone = |known: &TicketView| known.key == *key && uid.is_none_or(|uid| known.uid == *uid);
+        let Some(index) = self.tickets.iter().position(gone) else { return false };
+        let lost = self.tickets.remove(index);
+        self.settle(&Settled::TicketGone(&lost.uid));
+        self.memory.lost_guardian = None;
+        true
+    }
+
+    /// Drops the expectations that `seen` meets.
+    pub(super) fn settle(&mut self, seen: &Settled<'_>) {
+        self.expects.retain(|(_, expect, _)| !meets(seen, expect));
+    }
+
+    /// Notes what the watch will show, unless it has shown it already.
+    pub(super) fn expect(
+        &mut self,
+        ticket: &TicketKey,
+        expect: Expect,
+        guardians: &[GuardianView],
+        now: Mono,
+    ) {
+        let shown = match &expect {
+            Expect::TicketGone(uid) => self.tickets.iter().all(|known| known.uid != *uid),
+            Expect::GuardianGone(_, uid) => guardians.iter().all(|known| known.uid != *uid),
+            Expect::Ticket(..) => self.tickets.iter().any(|known| meets(&Settled::Ticket(known), &expect)),
+            Expect::Guardian(..) => guardians.iter().any(|known| meets(&Settled::Guardian(known), &expect)),
+        };
+        if !shown {
+            self.expects.push((ticket.clone(), expect, now.after(SHOWN_WITHIN)));
+        }
+    }
+
+    /// Until when the pair must not be decided; an expectation past its deadline becomes a GET.
+    pub(super) fn waits_until(&mut self, now: Mono) -> Option<Mono> {
+        if let Some((ticket, expect, deadline)) = self.expects.first() {
+            if now < *deadline {
+                return Some(*deadline);
+            }
+            self.memory.overdue.get_or_insert_with(|| match expect {
+                Expect::Ticket(..) | Expect::TicketGone(_) => Overdue::Ticket(ticket.clone()),
+                Expect::Guardian(pod, ..) | Expect::GuardianGone(pod, _) => {
+                    Overdue::Guardian(ticket.clone(), pod.clone())
+                }
+            });
+        }
+        self.hold_until.take_if(|until| now >= *until);
+        self.hold_until
+    }
+
+    /// A write did not land: doubling pauses, or as long as the API server asks for.
+    pub(super) fn hold_off(&mut self, key: &PairKey, after: Option<Duration>, now: Mono) {
+        let base = RETRY.0.saturating_mul(1 << self.retries.min(10)).min(RETRY.1);
+        let seed = fnv1a64(format!("{}/{}/{}", key.order, key.node, self.retries).as_bytes());
+        let pause = base + base.mul_f64((seed % 1024) as f64 / 4096.0);
+        self.retries += 1;
+        self.hold_until = Some(now.after(pause.max(after.unwrap_or_default())));
+    }
+
+    /// A GET contradicts the watch: ask again later.
+    pub(super) fn hold_off_unless(&mut self, settled: bool, key: &PairKey, now: Mono) {
+        if !settled {
+            self.hold_off(key, None, now);
+        }
+    }
+
+    /// A write landed: what stood in its way is over.
+    pub(super) fn landed(&mut self, op: &Op) {
+        self.retries = 0;
+        if matches!(op, Op::CreateTicket { .. } | Op::CreateGuardian { .. }) {
+            self.memory.trouble = None;
+        }
+    }
+
+    /// Notes a failure of the Guardian, or a refusal.
+    pub(super) fn fail(&mut self, key: &PairKey, reason: &'static str, message: Arc<str>, now: Mono) {
+        self.memory.backoff.fail(key, now);
+        self.memory.trouble = Some(Trouble { reason, message });
+    }
+
+    /// Whether the end of this Guardian is korder's own doing.
+    pub(super) fn doomed(&self, uid: &PodUid) -> bool {
+        self.busy.iter().any(|(_, op)| matches!(op, Op::DeleteGuardian { uid: doomed, .. } if doomed == uid))
+            || self.expects.iter().any(|(_, expect, _)| matches!(expect, Expect::GuardianGone(_, doomed) if doomed == uid))
+    }
+
+    /// Remembers since when a Pending Ticket has had its reason.
+    pub(super) fn remember(&mut self, pending: Option<Arc<str>>, now: Mono) {
+        self.memory.pending = pending.map(|gist| match self.memory.pending.take() {
+            Some((before, since)) if before == gist => (before, since),
+            _ => (gist, now),
+        });
+    }
+
+    /// Whether nothing is left that must be remembered.
+    pub(super) fn idle(&self) -> bool {
+        self.tickets.is_empty() && self.busy.is_empty() && self.expects.is_empty()
+    }
+
+    /// What the pair adds to its Order's counts.
+    pub(super) fn summary(
+        &self,
+        desired: bool,
+        hash: Option<&str>,
+        guardians: &BTreeMap<TicketKey, Vec<GuardianView>>,
+    ) -> PairSummary {
+        let held = |ticket: &TicketView| {
+            matches!(ticket.phase, Phase::Reserved | Phase::Claiming | Phase::Claimed)
+        };
+        let stale =
+            |ticket: &TicketView| hash.is_some_and(|hash| ticket.open() && ticket.template_hash.as_ref() != hash);
+        let unavailable = desired && !self.tickets.iter().any(held);
+        let reserved = |ticket: &&TicketView| ticket.phase == Phase::Reserved;
+        let rolling = |ticket: &TicketView| ticket.phase == Phase::Pending && ticket.activated.is_some();
+        PairSummary {
+            desired,
+            phases: self.tickets.iter().map(|ticket| ticket.phase).collect(),
+            unavailable: unavailable.then(|| self.why(guardians)),
+            updated: self.tickets.iter().filter(reserved).any(|ticket| !stale(ticket)),
+            stale: self.tickets.iter().filter(reserved).any(stale),
+            rolling: desired && self.tickets.iter().any(rolling),
+        }
+    }
+
+    fn why(&self, guardians: &BTreeMap<TicketKey, Vec<GuardianView>>) -> Arc<str> {
+        let unschedulable = |ticket: &TicketView| {
+            guardians.get(&ticket.key).is_some_and(|siblings| {
+                siblings.iter().any(|guardian| {
+                    matches!(guardian.state, GuardianState::Unbound { unschedulable: Some(_) })
+                })
+            })
+        };
+        match &self.memory.trouble {
+            Some(trouble) => trouble.reason.into(),
+            None if self.tickets.iter().any(unschedulable) => reason::INSUFFICIENT_RESOURCES.into(),
+            None => reason::RESERVING.into(),
+        }
+    }
+}
+
+fn meets(seen: &Settled<'_>, expect: &Expect) -> bool {
+    match (seen, expect) {
+        (Settled::Ticket(view), Expect::Ticket(uid, revision)) => view.uid == *uid && view.revision >= *revision,
+        (Settled::TicketGone(gone), Expect::Ticket(uid, _) | Expect::TicketGone(uid)) => *gone == uid,
+        (Settled::Guardian(view), Expect::Guardian(pod, uid, revision)) => {
+            view.key == *pod && view.uid == *uid && view.revision >= *revision
+        }
+        (Settled::GuardianGone(gone), Expect::Guardian(_, uid, _) | Expect::GuardianGone(_, uid)) => *gone == uid,
+        _ => false,
+    }
+}

@@ -1,0 +1,162 @@
+//! What a shard says of its Orders: counts, and news worth an Event.
+//!
+//! Counts are kept by difference, so that a report costs nothing per unaffected pair.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use super::ShardId;
+use crate::{
+    api::{order::UnavailableReason, shard::OrderCounts, ticket::Phase},
+    domain::ids::{NodeName, OrderUid},
+};
+
+/// How many reasons a report names.
+const REASONS: usize = 5;
+
+/// What one pair adds to its Order's counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PairSummary {
+    /// The node is eligible.
+    pub desired: bool,
+    /// Phases of the pair's Tickets.
+    pub phases: Vec<Phase>,
+    /// Why the eligible node has no Reserved, Claiming or Claimed Ticket.
+    pub unavailable: Option<Arc<str>>,
+    /// A Reserved Ticket has the present template.
+    pub updated: bool,
+    /// An open Ticket has another template.
+    pub stale: bool,
+    /// A Ticket that was Reserved is in replacement.
+    pub rolling: bool,
+}
+
+/// What one shard has of one Order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Eligible nodes.
+    pub desired: u32,
+    /// Tickets by phase.
+    pub phases: BTreeMap<Phase, u32>,
+    /// Eligible nodes without a Reserved, Claiming or Claimed Ticket.
+    pub unavailable: u32,
+    /// Reserved Tickets of the present template.
+    pub updated: u32,
+    /// Pairs with an open Ticket of another template.
+    pub stale: u32,
+    /// Pairs in replacement.
+    pub rolling: u32,
+    /// The nodes behind `unavailable`, by reason.
+    pub reasons: BTreeMap<Arc<str>, BTreeSet<NodeName>>,
+}
+
+impl Counts {
+    /// Adds one pair.
+    pub fn add(&mut self, node: &NodeName, pair: &PairSummary) {
+        self.desired += u32::from(pair.desired);
+        self.updated += u32::from(pair.updated);
+        self.stale += u32::from(pair.stale);
+        self.rolling += u32::from(pair.rolling);
+        for &phase in &pair.phases {
+            *self.phases.entry(phase).or_default() += 1;
+        }
+        if let Some(reason) = &pair.unavailable {
+            self.unavailable += 1;
+            self.reasons.entry(reason.clone()).or_default().insert(node.clone());
+        }
+    }
+
+    /// Takes one pair away that was added before.
+    pub fn remove(&mut self, node: &NodeName, pair: &PairSummary) {
+        self.desired -= u32::from(pair.desired);
+        self.updated -= u32::from(pair.updated);
+        self.stale -= u32::from(pair.stale);
+        self.rolling -= u32::from(pair.rolling);
+        for phase in &pair.phases {
+            *self.phases.get_mut(phase).expect("added before") -= 1;
+        }
+        if let Some(reason) = &pair.unavailable {
+            self.unavailable -= 1;
+            let nodes = self.reasons.get_mut(reason).expect("added before");
+            nodes.remove(node);
+            if nodes.is_empty() {
+                self.reasons.remove(reason);
+            }
+        }
+    }
+
+    /// Tickets in `phase`.
+    pub fn in_phase(&self, phase: Phase) -> u32 {
+        self.phases.get(&phase).copied().unwrap_or(0)
+    }
+
+    /// The counts as they are written, with the five most frequent reasons.
+    pub fn summary(&self, order: &OrderUid, generation: i64) -> OrderCounts {
+        let mut reasons: Vec<UnavailableReason> = self
+            .reasons
+            .iter()
+            .map(|(reason, nodes)| UnavailableReason {
+                reason: reason.to_string(),
+                count: u32::try_from(nodes.len()).unwrap_or(u32::MAX),
+                node: nodes.first().map(ToString::to_string).unwrap_or_default(),
+            })
+            .collect();
+        reasons.sort_by_key(|reason| std::cmp::Reverse(reason.count));
+        reasons.truncate(REASONS);
+        OrderCounts {
+            order_uid: order.to_string(),
+            desired: self.desired,
+            reserved: self.in_phase(Phase::Reserved),
+            claiming: self.in_phase(Phase::Claiming),
+            claimed: self.in_phase(Phase::Claimed),
+            unavailable: self.unavailable,
+            pending: self.in_phase(Phase::Pending),
+            released: self.in_phase(Phase::Released),
+            expired: self.in_phase(Phase::Expired),
+            updated: self.updated,
+            rolling: self.rolling,
+            grant_seq: 0,
+            generation,
+            reasons,
+        }
+    }
+}
+
+/// What one shard has of one Order.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The shard.
+    pub shard: ShardId,
+    /// The Order.
+    pub order: OrderUid,
+    /// The counts; none once neither the Order nor a pair of it is left.
+    pub counts: Option<OrderCounts>,
+}
+
+/// Something that happened to one pair and is worth an Event on its Order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// The Order.
+    pub order: OrderUid,
+    /// What happened.
+    pub kind: NoticeKind,
+    /// The node.
+    pub node: NodeName,
+    /// The reason, for removals and failures.
+    pub reason: Arc<str>,
+    /// A message for people, for failures.
+    pub message: Arc<str>,
+}
+
+/// Kinds of [`Notice`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NoticeKind {
+    /// A Ticket was made.
+    Created,
+    /// A Ticket was removed.
+    Removed,
+    /// A Ticket or its Guardian failed or was refused.
+    Failing,
+}

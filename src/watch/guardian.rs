@@ -1,0 +1,110 @@
+//! Guardian Pods as the watch decodes them, and as decisions read them.
+//!
+//! A Pod that no Ticket controls is not a Guardian and yields nothing.
+
+use std::borrow::Cow;
+
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::Resource;
+use serde::{Deserialize, Deserializer};
+
+use super::meta;
+use crate::{
+    api::{LABEL_GUARDIAN, LABEL_ORDER_UID, LABEL_SHARD, LABEL_TICKET},
+    domain::{
+        ids::{OrderUid, PodKey, TicketKey},
+        observed::{GuardianState, GuardianView, Revision},
+    },
+    shard::ShardId,
+};
+
+/// A Pod with only the fields that decisions read.
+#[derive(Resource, Deserialize, Clone, Debug)]
+#[resource(inherit = Pod)]
+pub struct SlimPod {
+    /// Name, uid, labels, owner.
+    #[serde(deserialize_with = "meta::slim")]
+    pub metadata: ObjectMeta,
+    #[serde(default)]
+    spec: SlimSpec,
+    #[serde(default)]
+    status: SlimStatus,
+}
+
+#[derive(Deserialize, Clone, Debug, Default)]
+#[serde(rename_all = "camelCase")]
+struct SlimSpec {
+    #[serde(default)]
+    node_name: Option<String>,
+}
+
+#[derive(Deserialize, Clone, Debug, Default)]
+struct SlimStatus {
+    #[serde(default)]
+    phase: Option<String>,
+    #[serde(default)]
+    reason: Option<String>,
+    #[serde(default)]
+    message: Option<String>,
+    #[serde(default, deserialize_with = "unschedulable")]
+    conditions: Option<String>,
+}
+
+/// The message of the condition `PodScheduled=False`, reason `Unschedulable`.
+fn unschedulable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    struct Condition<'a> {
+        #[serde(rename = "type", borrow)]
+        kind: Cow<'a, str>,
+        #[serde(borrow)]
+        status: Cow<'a, str>,
+        #[serde(default, borrow)]
+        reason: Cow<'a, str>,
+        #[serde(default, borrow)]
+        message: Cow<'a, str>,
+    }
+    let conditions: Option<Vec<Condition<'de>>> = Deserialize::deserialize(deserializer)?;
+    let said = conditions.into_iter().flatten().find(|condition| {
+        condition.kind == "PodScheduled" && condition.status == "False" && condition.reason == "Unschedulable"
+    });
+    Ok(said.map(|condition| condition.message.into_owned()))
+}
+
+impl SlimPod {
+    /// The shard named by the Guardian's label, if any, and the view of the Guardian; none if no
+    /// Ticket controls the Pod.
+    pub fn view(self) -> Option<(Option<ShardId>, GuardianView)> {
+        let owner = meta::controller(&self.metadata, "Ticket")?;
+        let label = |key: &str| meta::label(&self.metadata, key);
+        let shard = label(LABEL_SHARD).and_then(|shard| shard.parse().ok()).map(ShardId);
+        let order = OrderUid::from(label(LABEL_ORDER_UID).unwrap_or_default());
+        let labels_intact = label(LABEL_GUARDIAN) == Some("true")
+            && label(LABEL_TICKET) == Some(&owner.name)
+            && shard.is_some();
+        let namespace = self.metadata.namespace.clone()?;
+        let view = GuardianView {
+            key: PodKey::new(namespace.clone(), self.metadata.name.clone()?),
+            uid: self.metadata.uid.clone()?.into(),
+            revision: Revision::parse(self.metadata.resource_version.as_deref()),
+            ticket: TicketKey::new(namespace, owner.name.clone()),
+            ticket_uid: owner.uid.clone().into(),
+            order,
+            state: state(self.spec, self.status),
+            deleting: self.metadata.deletion_timestamp.is_some(),
+            labels_intact,
+        };
+        Some((shard, view))
+    }
+}
+
+fn state(spec: SlimSpec, status: SlimStatus) -> GuardianState {
+    if let Some(phase @ ("Failed" | "Succeeded")) = status.phase.as_deref() {
+        let said = [status.reason.as_deref(), status.message.as_deref()];
+        let said: Vec<&str> = said.into_iter().flatten().collect();
+        return GuardianState::Ended { message: format!("the Guardian {phase}: {}", said.join(": ")).into() };
+    }
+    match spec.node_name.filter(|node| !node.is_empty()) {
+        Some(node) => GuardianState::Bound(node.into()),
+        None => GuardianState::Unbound { unschedulable: status.conditions.map(Into::into) },
+    }
+}

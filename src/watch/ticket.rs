@@ -1,0 +1,85 @@
+//! Tickets as the watch decodes them, and as decisions read them.
+//!
+//! An object without a controlling Order is not korder's and yields nothing.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+use serde::Deserialize;
+
+use super::meta;
+use crate::{
+    api::{
+        KEY_PREFIX, LABEL_NODE_UID, LABEL_ORDER, LABEL_ORDER_UID, LABEL_SHARD, Ticket,
+        order::Lifecycle, ticket::TicketStatus,
+    },
+    domain::{
+        ids::TicketKey,
+        observed::{Revision, TicketView},
+    },
+    shard::{ShardCount, ShardId},
+};
+
+/// A Ticket with only the fields that decisions read.
+#[derive(Resource, Deserialize, Clone, Debug)]
+#[resource(inherit = Ticket)]
+pub struct SlimTicket {
+    /// Name, uid, labels, annotations, owner.
+    #[serde(deserialize_with = "meta::annotated")]
+    pub metadata: ObjectMeta,
+    spec: SlimSpec,
+    #[serde(default)]
+    status: TicketStatus,
+}
+
+#[derive(Deserialize, Clone, Debug)]
+#[serde(rename_all = "camelCase")]
+struct SlimSpec {
+    node_name: String,
+    #[serde(rename = "nodeUID")]
+    node_uid: String,
+    sequence: i64,
+    template_hash: String,
+    #[serde(default)]
+    duration: Option<String>,
+    #[serde(default)]
+    lifecycle: Lifecycle,
+}
+
+impl SlimTicket {
+    /// The shard of the Ticket's Node and the view of the Ticket; none if no Order controls it.
+    pub fn view(self, shards: ShardCount) -> Option<(ShardId, TicketView)> {
+        let owner = meta::controller(&self.metadata, "Order")?.clone();
+        let node = self.spec.node_uid.into();
+        let shard = shards.of_node(&node);
+        let label = |key: &str| meta::label(&self.metadata, key);
+        let labels_intact = label(LABEL_ORDER) == Some(&owner.name)
+            && label(LABEL_ORDER_UID) == Some(&owner.uid)
+            && label(LABEL_NODE_UID) == Some(node.as_str())
+            && label(LABEL_SHARD) == Some(&shard.to_string());
+        let mut labels = self.metadata.labels.unwrap_or_default();
+        labels.retain(|key, _| !key.starts_with(KEY_PREFIX));
+        let view = TicketView {
+            key: TicketKey::new(self.metadata.namespace?, self.metadata.name?),
+            uid: self.metadata.uid?.into(),
+            revision: Revision::parse(self.metadata.resource_version.as_deref()),
+            order: owner.uid.into(),
+            order_name: owner.name.into(),
+            node,
+            node_name: self.spec.node_name.into(),
+            sequence: self.spec.sequence,
+            template_hash: self.spec.template_hash.into(),
+            duration: self.spec.duration.map(Into::into),
+            lifecycle: self.spec.lifecycle,
+            phase: self.status.phase,
+            reason: self.status.reason.map(Into::into),
+            message: self.status.message.map(Into::into),
+            pod_name: self.status.pod_name.map(Into::into),
+            activated: self.status.activation_time.map(|time| time.0),
+            deleting: self.metadata.deletion_timestamp.is_some(),
+            labels_intact,
+            labels,
+            annotations: self.metadata.annotations.unwrap_or_default(),
+        };
+        Some((shard, view))
+    }
+}
