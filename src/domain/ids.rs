@@ -48,6 +48,8 @@ id! {
     TicketUid,
     /// `metadata.uid` of a Pod.
     PodUid,
+    /// Hash of the parts of a template that a Guardian is made from.
+    TemplateHash,
     /// A namespace's name.
     Namespace,
 }

@@ -2,6 +2,18 @@
 //!
 //! Time is an argument, effects are return values.
 
+pub mod duration;
+pub mod eligibility;
+pub mod hash;
 pub mod ids;
+pub mod invalid;
 pub mod node;
+pub mod order;
+pub mod quantity;
+pub mod resources;
+pub mod schedule;
+pub mod selector;
+pub mod syntax;
+pub mod ticket;
 pub mod time;
+pub mod toleration;

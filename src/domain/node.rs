@@ -2,7 +2,7 @@
 //!
 //! Immutable once built; shared between shards by `Arc`.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use jiff::Timestamp;
 
@@ -72,7 +72,7 @@ pub struct Taint {
 }
 
 /// What a taint does to Pods that do not tolerate it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Effect {
     /// New Pods are not scheduled.
     NoSchedule,
@@ -100,4 +100,26 @@ pub enum ReadyStatus {
     False,
     /// The kubelet has not been heard of.
     Unknown,
+}
+
+impl Effect {
+    /// The effect as Kubernetes writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoSchedule => "NoSchedule",
+            Self::PreferNoSchedule => "PreferNoSchedule",
+            Self::NoExecute => "NoExecute",
+        }
+    }
+}
+
+/// `key=value:effect`, as `kubectl taint` writes it.
+impl fmt::Display for Taint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.key)?;
+        if !self.value.is_empty() {
+            write!(f, "={}", self.value)?;
+        }
+        write!(f, ":{}", self.effect.as_str())
+    }
 }

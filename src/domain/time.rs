@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 /// Monotonic time since this process started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,4 +39,12 @@ impl Now {
         self.mono
             .after(Duration::try_from(at.duration_since(self.server)).unwrap_or(Duration::ZERO))
     }
+}
+
+/// The moment `span` after `at`, at most the last there is.
+pub fn later(at: Timestamp, span: Duration) -> Timestamp {
+    SignedDuration::try_from(span)
+        .ok()
+        .and_then(|span| at.checked_add(span).ok())
+        .unwrap_or(Timestamp::MAX)
 }

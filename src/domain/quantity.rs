@@ -1,0 +1,136 @@
+//! The value of a Kubernetes quantity: `100m`, `1.5Gi`, `2e3`.
+//!
+//! Exact to twenty significant digits and a thousand-millionth of a unit, rounded away from zero
+//! as apimachinery does, saturating at either end.
+
+use std::fmt;
+
+/// The value of a quantity, in thousand-millionths of its unit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Amount(i128);
+
+/// Why a text is not a quantity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// It does not begin with a number.
+    Number,
+    /// What follows the number is not a suffix.
+    Suffix,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Number => "is not a quantity",
+            Self::Suffix => "has an unknown suffix",
+        })
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Significant digits that are kept: with the greatest suffix they fill 127 bits.
+const DIGITS: usize = 20;
+const NANO: i128 = 1_000_000_000;
+
+impl Amount {
+    /// Nothing.
+    pub const ZERO: Self = Self(0);
+
+    /// The value in thousand-millionths.
+    pub fn nanos(self) -> i128 {
+        self.0
+    }
+
+    /// Whether the value is less than zero.
+    pub fn is_negative(self) -> bool {
+        self.0 < 0
+    }
+
+    /// Whether the value is a whole number.
+    pub fn is_whole(self) -> bool {
+        self.0 % NANO == 0
+    }
+
+    /// Parses a quantity.
+    ///
+    /// # Errors
+    /// Texts that apimachinery refuses, and those without a digit.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let (negative, rest) = match text.as_bytes().first() {
+            Some(b'-') => (true, &text[1..]),
+            Some(b'+') => (false, &text[1..]),
+            _ => (false, text),
+        };
+        let end = rest
+            .find(|c: char| c != '.' && !c.is_ascii_digit())
+            .unwrap_or(rest.len());
+        let (number, suffix) = rest.split_at(end);
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        if whole.len() + fraction.len() == 0 || fraction.contains('.') {
+            return Err(Error::Number);
+        }
+        let (factor, exponent) = scale(suffix).ok_or(Error::Suffix)?;
+        let magnitude = magnitude(whole, fraction, factor, exponent);
+        Ok(Self(if negative { -magnitude } else { magnitude }))
+    }
+}
+
+/// Factor and power of ten of a suffix.
+fn scale(suffix: &str) -> Option<(u128, i64)> {
+    let decimal = |exponent| Some((1u128, exponent));
+    let binary = |bits: u32| Some((1u128 << bits, 0));
+    match suffix {
+        "n" => decimal(-9),
+        "u" => decimal(-6),
+        "m" => decimal(-3),
+        "" => decimal(0),
+        "k" => decimal(3),
+        "M" => decimal(6),
+        "G" => decimal(9),
+        "T" => decimal(12),
+        "P" => decimal(15),
+        "E" => decimal(18),
+        "Ki" => binary(10),
+        "Mi" => binary(20),
+        "Gi" => binary(30),
+        "Ti" => binary(40),
+        "Pi" => binary(50),
+        "Ei" => binary(60),
+        _ => decimal(suffix.strip_prefix(['e', 'E'])?.parse().ok()?),
+    }
+}
+
+/// `whole.fraction` × `factor` × 10^`exponent` in thousand-millionths, rounded up.
+fn magnitude(whole: &str, fraction: &str, factor: u128, exponent: i64) -> i128 {
+    let digits = || {
+        whole
+            .bytes()
+            .chain(fraction.bytes())
+            .map(|byte| u128::from(byte - b'0'))
+    };
+    let zeros = digits().take_while(|&digit| digit == 0).count();
+    let mut mantissa = digits()
+        .skip(zeros)
+        .take(DIGITS)
+        .fold(0, |sum, digit| sum * 10 + digit);
+    if mantissa == 0 {
+        return 0;
+    }
+    mantissa += u128::from(digits().skip(zeros + DIGITS).any(|digit| digit != 0));
+    let kept = (zeros + DIGITS).min(whole.len() + fraction.len());
+    let power = (whole.len() as i64 - kept as i64)
+        .saturating_add(exponent)
+        .saturating_add(9);
+    let ten = u32::try_from(power.unsigned_abs())
+        .ok()
+        .and_then(|power| 10u128.checked_pow(power));
+    let value = mantissa * factor;
+    let value = match (power < 0, ten) {
+        (false, Some(ten)) => value.saturating_mul(ten),
+        (false, None) => u128::MAX,
+        (true, Some(ten)) => value.div_ceil(ten),
+        (true, None) => 1,
+    };
+    i128::try_from(value).unwrap_or(i128::MAX)
+}
