@@ -3,4 +3,5 @@
 //! The modules are listed from the inside out; each may use those above it and none below.
 
 pub mod api;
+pub mod cli;
 pub mod domain;
