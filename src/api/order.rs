@@ -3,6 +3,11 @@
 //! Field meanings are those of the design's section 2; refused values are refused by CEL where the
 //! API server can tell, and by `domain::order` where it cannot.
 
+#![expect(
+    unreachable_pub,
+    reason = "`KubeSchema` copies each struct, `pub` and all, into a function"
+)]
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
@@ -40,6 +45,9 @@ use super::{Quantity, schema};
     printcolumn(name = "UNAVAILABLE", type_ = "integer", json_path = ".status.unavailableReplicas"),
     printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
+#[x_kube(validation = Rule::new("self.daemonSet")
+    .message("must be true, because only DaemonSet mode is implemented; set spec.daemonSet: true")
+    .field_path(".daemonSet"))]
 #[x_kube(validation = Rule::new("self.strategy.type != 'Scheduled' || has(self.template.spec.duration)")
     .message("template.spec.duration is required when strategy.type is Scheduled: it is the length of each window, such as 1h30m")
     .reason(Reason::FieldValueRequired)
@@ -47,9 +55,6 @@ use super::{Quantity, schema};
 #[serde(rename_all = "camelCase")]
 pub struct OrderSpec {
     /// Must be true: only DaemonSet mode is implemented.
-    #[x_kube(validation = Rule::new("self").message(
-        "must be true, because only DaemonSet mode is implemented; set spec.daemonSet: true"
-    ))]
     #[serde(default)]
     pub daemon_set: bool,
     /// Accepted for compatibility, ignored.
@@ -178,7 +183,7 @@ pub struct TicketTemplateSpec {
     pub start_time: Option<Time>,
     /// Length of a window, a Go duration such as `24h`; at least one second.
     #[schemars(length(max = 64))]
-    #[x_kube(validation = Rule::new(r"self.matches('^\+?(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$') && duration(self) >= duration('1s')")
+    #[x_kube(validation = Rule::new(r"self.matches(r'^\+?(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$') && duration(self) >= duration('1s')")
         .message("must be a Go duration of at least 1s and not negative, such as 24h or 1h30m"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration: Option<String>,

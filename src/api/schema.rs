@@ -41,7 +41,9 @@ fn rule_at(path: &str, rule: &str, message: &str) -> Value {
 fn own_keys(what: &str) -> Value {
     rule(
         "self.all(key, !key.startsWith('korder.dev/'))",
-        &format!("{what} with the prefix korder.dev/ belong to the controller; remove them from the template"),
+        &format!(
+            "{what} with the prefix korder.dev/ belong to the controller; remove them from the template"
+        ),
     )
 }
 
@@ -152,13 +154,18 @@ pub(super) fn tolerations(generator: &mut SchemaGenerator) -> Schema {
 pub(super) fn node_affinity(generator: &mut SchemaGenerator) -> Schema {
     let mut affinity = NodeAffinity::json_schema(generator).to_value();
     let terms = affinity
-        .pointer_mut("/properties/requiredDuringSchedulingIgnoredDuringExecution/properties/nodeSelectorTerms")
+        .pointer_mut(
+            "/properties/requiredDuringSchedulingIgnoredDuringExecution/properties/nodeSelectorTerms",
+        )
         .expect("node affinity has node selector terms");
     terms["maxItems"] = json!(MAX_TERMS);
     let requirements = &mut terms["items"]["properties"];
 
     let expressions = &mut requirements["matchExpressions"];
-    bound_requirements(expressions, &["DoesNotExist", "Exists", "Gt", "In", "Lt", "NotIn"]);
+    bound_requirements(
+        expressions,
+        &["DoesNotExist", "Exists", "Gt", "In", "Lt", "NotIn"],
+    );
     expressions["items"]["x-kubernetes-validations"] = json!([
         needs_values(),
         rule_at(
@@ -216,7 +223,9 @@ pub(super) fn finish(crd: CustomResourceDefinition) -> CustomResourceDefinition 
 }
 
 fn tidy(schema: &mut Value) {
-    let Some(fields) = schema.as_object_mut() else { return };
+    let Some(fields) = schema.as_object_mut() else {
+        return;
+    };
     fields.remove("nullable");
     match fields.get("format").and_then(Value::as_str) {
         Some("uint8" | "uint16") => fields.insert("format".to_owned(), json!("int32")),

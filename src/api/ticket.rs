@@ -3,6 +3,11 @@
 //! The spec is a copy of what the Guardian needs, so that a Ticket can be acted on without its
 //! Order's current template.
 
+#![expect(
+    unreachable_pub,
+    reason = "`KubeSchema` copies each struct, `pub` and all, into a function"
+)]
+
 use k8s_openapi::{
     api::core::v1::Toleration,
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
@@ -30,7 +35,11 @@ use super::{
     status = "TicketStatus",
     selectable = ".status.phase",
     selectable = ".spec.nodeName",
-    printcolumn(name = "ORDER", type_ = "string", json_path = r".metadata.labels.korder\.dev/order"),
+    printcolumn(
+        name = "ORDER",
+        type_ = "string",
+        json_path = r".metadata.labels.korder\.dev/order"
+    ),
     printcolumn(name = "NODE", type_ = "string", json_path = ".spec.nodeName"),
     printcolumn(name = "PHASE", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "EXPIRES", type_ = "string", json_path = ".status.expirationTime"),

@@ -10,7 +10,10 @@ const HEADER: &str = "# Printed by `korder crds`; do not edit. Apply with `kubec
 
 /// All CRDs as one YAML stream, with a comment that says where it comes from.
 pub fn crds_yaml() -> String {
-    let documents = api::crds().iter().map(|crd| format!("---\n{}", document(crd))).collect::<String>();
+    let documents = api::crds()
+        .iter()
+        .map(|crd| format!("---\n{}", document(crd)))
+        .collect::<String>();
     format!("{HEADER}{documents}")
 }
 
@@ -18,7 +21,12 @@ pub fn crds_yaml() -> String {
 pub fn crd_files() -> Vec<(String, String)> {
     api::crds()
         .iter()
-        .map(|crd| (crd.spec.names.plural.clone(), format!("{HEADER}{}", document(crd))))
+        .map(|crd| {
+            (
+                crd.spec.names.plural.clone(),
+                format!("{HEADER}{}", document(crd)),
+            )
+        })
         .collect()
 }
 
