@@ -4,3 +4,11 @@
 
 pub mod api;
 pub mod domain;
+pub mod index;
+pub mod shard;
+pub mod queue;
+pub mod watch;
+pub mod write;
+pub mod controller;
+pub mod runtime;
+pub mod cli;

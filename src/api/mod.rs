@@ -3,8 +3,12 @@
 //! Serialization, schema, defaults and CEL rules only. No behaviour lives here: `domain` gives
 //! these types their meaning.
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+
 pub mod order;
 pub mod quantity;
+mod schema;
 pub mod shard;
 pub mod ticket;
 
@@ -27,3 +31,8 @@ pub const LABEL_GUARDIAN: &str = "korder.dev/guardian";
 pub const LABEL_TICKET: &str = "korder.dev/ticket";
 /// Keys with this prefix belong to the controller and are refused in templates.
 pub const KEY_PREFIX: &str = "korder.dev/";
+
+/// The CRDs as they are installed. Not `Order::crd()`, which lacks the last pass over the schema.
+pub fn crds() -> [CustomResourceDefinition; 3] {
+    [Order::crd(), Shard::crd(), Ticket::crd()].map(schema::finish)
+}

@@ -3,6 +3,11 @@
 //! Field meanings are those of the design's section 2; refused values are refused by CEL where the
 //! API server can tell, and by `domain::order` where it cannot.
 
+#![expect(
+    unreachable_pub,
+    reason = "`KubeSchema` copies each struct, `pub` and all, into a function"
+)]
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
@@ -12,22 +17,41 @@ use k8s_openapi::{
         util::intstr::IntOrString,
     },
 };
-use kube::CustomResource;
+use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Quantity;
+use super::{Quantity, schema};
 
 /// Keeps room free on every eligible node.
-#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "core.korder.dev",
     version = "v1alpha1",
     kind = "Order",
     namespaced,
+    singular = "order",
     shortname = "kord",
-    status = "OrderStatus"
+    category = "korder",
+    doc = "Keeps room free on every eligible node.",
+    status = "OrderStatus",
+    validation = Rule::new("self.metadata.name.size() <= 63").message(
+        "metadata.name must be at most 63 characters, because it becomes the label korder.dev/order of its Tickets; choose a shorter name"
+    ),
+    printcolumn(name = "STRATEGY", type_ = "string", json_path = ".spec.strategy.type"),
+    printcolumn(name = "DESIRED", type_ = "integer", json_path = ".status.replicas"),
+    printcolumn(name = "RESERVED", type_ = "integer", json_path = ".status.availableReplicas"),
+    printcolumn(name = "CLAIMED", type_ = "integer", json_path = ".status.claimedReplicas"),
+    printcolumn(name = "UNAVAILABLE", type_ = "integer", json_path = ".status.unavailableReplicas"),
+    printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
+#[x_kube(validation = Rule::new("self.daemonSet")
+    .message("must be true, because only DaemonSet mode is implemented; set spec.daemonSet: true")
+    .field_path(".daemonSet"))]
+#[x_kube(validation = Rule::new("self.strategy.type != 'Scheduled' || has(self.template.spec.duration)")
+    .message("template.spec.duration is required when strategy.type is Scheduled: it is the length of each window, such as 1h30m")
+    .reason(Reason::FieldValueRequired)
+    .field_path(".template.spec.duration"))]
 #[serde(rename_all = "camelCase")]
 pub struct OrderSpec {
     /// Must be true: only DaemonSet mode is implemented.
@@ -53,16 +77,22 @@ pub struct OrderSpec {
 }
 
 /// When room is held, and what follows a claim.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new("self.type == 'OneTime' || (has(self.schedule) && self.schedule != '')")
+    .message("schedule is required when type is Scheduled or Recurring: a cron expression of five fields, such as '0 */6 * * *'")
+    .reason(Reason::FieldValueRequired)
+    .field_path(".schedule"))]
 #[serde(rename_all = "camelCase")]
 pub struct Strategy {
     /// `OneTime`, `Scheduled` or `Recurring`.
     #[serde(default, rename = "type")]
     pub kind: StrategyType,
     /// Five-field cron; required unless the type is `OneTime`.
+    #[schemars(length(max = 256))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<String>,
     /// IANA time zone of the schedule; UTC if absent.
+    #[schemars(length(max = 64))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
     /// When a pair gets a new Ticket after a claim.
@@ -102,6 +132,7 @@ pub enum RefreshPolicy {
 pub struct UpdateStrategy {
     /// Number or percentage (rounded down, at least 1) of pairs that may be without a running
     /// Guardian at once during a roll-out.
+    #[schemars(schema_with = "schema::max_unavailable")]
     #[serde(default = "default_max_unavailable")]
     pub max_unavailable: IntOrString,
 }
@@ -134,39 +165,48 @@ pub struct TicketTemplate {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TemplateMetadata {
     /// Labels copied to Tickets.
+    #[schemars(schema_with = "schema::labels")]
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// Annotations copied to Tickets.
+    #[schemars(schema_with = "schema::annotations")]
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
 
 /// What each Ticket asks for, and on which nodes.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TicketTemplateSpec {
     /// No room is held before this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,
-    /// Length of a window, a Go duration such as `24h`.
+    /// Length of a window, a Go duration such as `24h`; at least one second.
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = Rule::new(r"self.matches(r'^\+?(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$') && duration(self) >= duration('1s')")
+        .message("must be a Go duration of at least 1s and not negative, such as 24h or 1h30m"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration: Option<String>,
     /// The room to keep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
     /// Labels a node must carry.
+    #[schemars(schema_with = "schema::node_selector")]
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
     /// Taints the Guardian tolerates.
+    #[schemars(schema_with = "schema::tolerations")]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tolerations: Vec<Toleration>,
     /// Node affinity; only the required part selects nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Affinity>,
     /// Priority class of the Guardian.
+    #[schemars(length(max = 253))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority_class_name: Option<String>,
     /// Scheduler that binds the Guardian.
+    #[schemars(length(max = 253))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduler_name: Option<String>,
     /// What becomes of finished Tickets.
@@ -179,17 +219,23 @@ pub struct TicketTemplateSpec {
 #[serde(rename_all = "camelCase")]
 pub struct Affinity {
     /// As in a Pod's affinity.
+    #[schemars(schema_with = "schema::node_affinity")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_affinity: Option<NodeAffinity>,
 }
 
 /// Requests and limits of the Guardian's one container.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new("!has(self.requests) || !has(self.limits) || self.requests.all(name, !(name in self.limits) || quantity(string(self.requests[name])).compareTo(quantity(string(self.limits[name]))) <= 0)")
+    .message("requests must not be greater than limits; raise the limit or lower the request")
+    .field_path(".requests"))]
 pub struct Resources {
     /// What the scheduler counts.
+    #[schemars(schema_with = "schema::resource_list")]
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub requests: BTreeMap<String, Quantity>,
     /// Limits of the container.
+    #[schemars(schema_with = "schema::resource_list")]
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub limits: BTreeMap<String, Quantity>,
 }
@@ -199,6 +245,7 @@ pub struct Resources {
 #[serde(rename_all = "camelCase")]
 pub struct Lifecycle {
     /// Seconds a finished Ticket stays.
+    #[schemars(range(min = 0))]
     #[serde(default)]
     pub ttl_seconds_after_finished: i64,
     /// Whether finished Tickets are deleted or the newest few kept.

@@ -16,7 +16,17 @@ use super::order::UnavailableReason;
     version = "v1alpha1",
     kind = "Shard",
     namespaced,
-    status = "ShardStatus"
+    singular = "shard",
+    category = "korder",
+    doc = "Totals of one shard (`shard-07`), or one of its pages (`shard-07-p0`).",
+    status = "ShardStatus",
+    printcolumn(name = "OWNER", type_ = "string", json_path = ".status.owner"),
+    printcolumn(name = "NODES", type_ = "integer", json_path = ".status.nodes"),
+    printcolumn(name = "TICKETS", type_ = "integer", json_path = ".status.tickets"),
+    printcolumn(name = "RESERVED", type_ = "integer", json_path = ".status.reserved"),
+    printcolumn(name = "CLAIMED", type_ = "integer", json_path = ".status.claimed"),
+    printcolumn(name = "PENDING", type_ = "integer", json_path = ".status.pending"),
+    printcolumn(name = "QUEUE", type_ = "integer", json_path = ".status.queue")
 )]
 pub struct ShardSpec {
     /// The shard's number.

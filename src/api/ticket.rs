@@ -3,34 +3,68 @@
 //! The spec is a copy of what the Guardian needs, so that a Ticket can be acted on without its
 //! Order's current template.
 
+#![expect(
+    unreachable_pub,
+    reason = "`KubeSchema` copies each struct, `pub` and all, into a function"
+)]
+
 use k8s_openapi::{
     api::core::v1::Toleration,
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
 };
-use kube::CustomResource;
+use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::order::{Lifecycle, Resources};
+use super::{
+    order::{Lifecycle, Resources},
+    schema,
+};
 
 /// Room on one node for one Order.
-#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "core.korder.dev",
     version = "v1alpha1",
     kind = "Ticket",
     namespaced,
+    singular = "ticket",
     shortname = "tkt",
-    status = "TicketStatus"
+    category = "korder",
+    doc = "Room on one node for one Order; made by the controller.",
+    status = "TicketStatus",
+    selectable = ".status.phase",
+    selectable = ".spec.nodeName",
+    printcolumn(
+        name = "ORDER",
+        type_ = "string",
+        json_path = r".metadata.labels.korder\.dev/order"
+    ),
+    printcolumn(name = "NODE", type_ = "string", json_path = ".spec.nodeName"),
+    printcolumn(name = "PHASE", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "EXPIRES", type_ = "string", json_path = ".status.expirationTime"),
+    printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct TicketSpec {
     /// The node's name.
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message(
+        "nodeName is immutable; delete the Ticket, and the controller makes a new one"
+    ))]
     pub node_name: String,
     /// The node's uid.
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message(
+        "nodeUID is immutable; delete the Ticket, and the controller makes a new one"
+    ))]
     #[serde(rename = "nodeUID")]
     pub node_uid: String,
     /// Number of this Ticket within its pair.
+    #[schemars(range(min = 0))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message(
+        "sequence is immutable; delete the Ticket, and the controller makes a new one"
+    ))]
     pub sequence: i64,
     /// Hash of the template parts that a Guardian is made from.
     pub template_hash: String,
@@ -41,6 +75,7 @@ pub struct TicketSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
     /// Taints the Guardian tolerates.
+    #[schemars(schema_with = "schema::tolerations")]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tolerations: Vec<Toleration>,
     /// Priority class of the Guardian.
@@ -56,6 +91,7 @@ pub struct TicketSpec {
 
 /// Where a Ticket is in its life.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("default" = { "phase": "Pending" }))]
 #[serde(rename_all = "camelCase", default)]
 pub struct TicketStatus {
     /// `Pending`, `Reserved`, `Claiming`, `Claimed`, `Released` or `Expired`.

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{ids::PairKey, ticket::fnv1a64, time::Mono};
+use super::{ids::PairKey, hash::fnv1a64, time::Mono};
 
 const FIRST: Duration = Duration::from_secs(1);
 const MOST: Duration = Duration::from_secs(300);

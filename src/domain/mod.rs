@@ -2,14 +2,20 @@
 //!
 //! Time is an argument, effects are return values.
 
+pub mod backoff;
 pub mod duration;
 pub mod eligibility;
+pub mod flap;
 pub mod hash;
 pub mod ids;
 pub mod invalid;
 pub mod node;
+pub mod observed;
+pub mod op;
 pub mod order;
+pub mod plan;
 pub mod quantity;
+pub mod reason;
 pub mod resources;
 pub mod schedule;
 pub mod selector;

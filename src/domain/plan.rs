@@ -75,8 +75,10 @@ pub struct View<'a> {
     pub order: Fate<Order>,
     /// The Node.
     pub node: Fate<Node>,
-    /// Whether the pair is eligible, flaps taken into account; read only when both live.
+    /// Whether the pair is eligible; read only when both live.
     pub verdict: Verdict,
+    /// The pair flaps: nothing is made for it and no Ticket taken away.
+    pub held: bool,
     /// The pair's Tickets.
     pub tickets: &'a [TicketView],
     /// Guardians by Ticket.
@@ -187,7 +189,6 @@ struct Live<'a> {
 
 impl Live<'_> {
     fn decide(&self, plan: &mut Plan) {
-        let eligible = matches!(self.view.verdict, Verdict::Eligible);
         let mut open: Vec<&TicketView> = self.view.tickets.iter().filter(|ticket| ticket.open()).collect();
         open.sort_by_key(|ticket| (ticket.deleting, ticket.phase != Phase::Reserved, ticket.sequence));
         for duplicate in open.iter().skip(1).filter(|ticket| !ticket.deleting) {
@@ -195,7 +196,7 @@ impl Live<'_> {
         }
         let keeper = open.first().filter(|ticket| !ticket.deleting);
         match self.view.verdict {
-            Verdict::Ineligible { reason, keep } if !self.order.paused => match (keep, keeper) {
+            Verdict::Ineligible { reason, keep } if !self.order.paused && !self.view.held => match (keep, keeper) {
                 (_, None) => {}
                 (Keep::Remove, Some(ticket)) => remove(self.view, ticket, Cause::Ineligible(reason), plan),
                 (Keep::Until(end), Some(ticket)) if self.view.now.server >= end => {
@@ -209,10 +210,14 @@ impl Live<'_> {
             },
             _ => match keeper {
                 Some(ticket) => self.hold(ticket, plan),
-                None if eligible => self.create_ticket(plan),
+                None if self.eligible() => self.create_ticket(plan),
                 None => {}
             },
         }
+    }
+
+    fn eligible(&self) -> bool {
+        self.view.verdict.is_eligible() && !self.view.held
     }
 
     fn create_ticket(&self, plan: &mut Plan) {
@@ -336,7 +341,7 @@ impl Live<'_> {
             plan.push(&ticket.key, Op::ConfirmGuardian(pod.clone()));
         } else if ticket.phase == Phase::Reserved {
             self.demote(ticket, plan);
-        } else if matches!(self.view.verdict, Verdict::Eligible) && self.may_create(plan) {
+        } else if self.eligible() && self.may_create(plan) {
             let op = Op::CreateGuardian {
                 uid: ticket.uid.clone(),
                 order: self.order.clone(),

@@ -7,7 +7,7 @@ use std::{fmt, str::FromStr};
 
 use crate::domain::{
     ids::{NodeUid, OrderUid},
-    ticket::fnv1a64,
+    hash::fnv1a64,
 };
 
 /// Number of a shard, less than the [`ShardCount`].

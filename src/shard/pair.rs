@@ -14,7 +14,7 @@ use crate::{
         op::{Expect, Op},
         plan::{Memory, Overdue, Trouble},
         reason,
-        ticket::fnv1a64,
+        hash::fnv1a64,
         time::Mono,
     },
 };

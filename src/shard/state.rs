@@ -19,7 +19,7 @@ use super::{
 use crate::{
     api::{shard::OrderCounts, ticket::Phase},
     domain::{
-        eligibility::{Keep, Reason, Verdict, evaluate},
+        eligibility::{Verdict, evaluate},
         ids::{Namespace, NodeUid, OrderUid, PairKey, PodKey, PodUid, TicketKey, TicketUid},
         node::Node,
         observed::{GuardianState, GuardianView, TicketView},
@@ -510,15 +510,10 @@ impl Shard {
         let Some(mut pair) = self.pairs.swap_remove(&key) else { return };
         self.stats.decisions += 1;
         let (order, node) = (self.order_fate(&key), self.node_fate(&key, &pair));
-        let (raw, mut wake) = (self.raw_verdict(&order, &node), None);
+        let (raw, mut wake) = (self.raw_verdict(&order, &node), None::<Mono>);
         let desired = raw == Some(Verdict::Eligible);
-        let verdict = match (raw, pair.flaps.note(desired, now.mono)) {
-            (_, Some(until)) => {
-                wake = Some(until);
-                Verdict::Ineligible { reason: Reason::Flapping, keep: Keep::Forever }
-            }
-            (raw, None) => raw.unwrap_or(Verdict::Eligible),
-        };
+        let held_until = pair.flaps.note(desired, now.mono);
+        wake = wake.or(held_until);
         if let Some(until) = pair.waits_until(now.mono) {
             wake = Some(until);
         } else if !pair.busy.iter().any(|(ticket, _)| sink.in_flight(ticket)) {
@@ -526,7 +521,8 @@ impl Shard {
             let view = View {
                 order: order.clone(),
                 node: node.clone(),
-                verdict,
+                verdict: raw.unwrap_or(Verdict::Eligible),
+                held: held_until.is_some(),
                 tickets: &pair.tickets,
                 guardians: &self.guardians,
                 memory: &pair.memory,

@@ -1,0 +1,34 @@
+# `make help` lists the targets.
+.DEFAULT_GOAL := help
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+
+.PHONY: help demo-real test test-fast e2e check control-plane crds
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo-real: control-plane ## Show korder on a real control plane with 1,000 nodes (KEEP=1 leaves it up)
+	cargo run --release --package testbed --bin demo-real
+
+test: control-plane ## Run every test, with those on a real control plane
+	cargo test --workspace
+
+test-fast: ## Run the tests that need no control plane
+	cargo test --workspace --lib --bins
+	cargo test --package korder --doc
+	cargo test --package korder --test it -- fast::
+
+e2e: control-plane ## Run only the tests on a real control plane (NAME=part-of-a-name)
+	cargo test --package korder --test it -- e2e::$(NAME)
+
+check: ## Check format, lints and documentation
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
+
+control-plane: ## Build etcd, Kubernetes and kwok once (about 10 minutes on 2 cores; needs Go)
+	@testbed/control-plane/build.sh >/dev/null
+
+crds: ## Write deploy/crds from the API types
+	UPDATE=1 cargo test --package korder --test it -- fast::crds::deploy_files_are_fresh

@@ -1,0 +1,3 @@
+//! The commands of the `korder` binary: arguments in, text out.
+
+pub mod crds;

@@ -1,0 +1,25 @@
+//! The one integration binary: every test is a `Trial` named `fast::…` or `e2e::…`.
+//!
+//! `fast` trials need no control plane. `e2e` trials share one through [`harness::Harness`], which
+//! starts it for the first that asks and stops it after the last; a filter that leaves no `e2e`
+//! trial starts none.
+
+mod architecture;
+mod crds;
+mod harness;
+
+use std::{process::ExitCode, sync::Arc};
+
+use libtest_mimic::Arguments;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let harness = Arc::new(harness::Harness::default());
+    let trials = [architecture::trials(), crds::trials()]
+        .into_iter()
+        .flatten()
+        .collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    harness.shut_down();
+    conclusion.exit_code()
+}
