@@ -1,0 +1,247 @@
+//! The bodies of what korder writes: Tickets, Guardians, patches.
+//!
+//! Pure. What a Guardian is stands here and nowhere else.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::core::v1::{
+        Affinity, Capabilities, Container, NodeAffinity, NodeSelector, NodeSelectorRequirement,
+        NodeSelectorTerm, Pod, PodSecurityContext, PodSpec, ResourceRequirements, SeccompProfile,
+        SecurityContext,
+    },
+    apimachinery::pkg::{
+        api::resource::Quantity,
+        apis::meta::v1::{ObjectMeta, OwnerReference, Time},
+    },
+};
+use kube::Resource;
+use serde_json::{Value, json};
+
+use super::writer::Guardians;
+use crate::{
+    api::{
+        self, LABEL_GUARDIAN, LABEL_NODE_UID, LABEL_ORDER, LABEL_ORDER_UID, LABEL_SHARD, LABEL_TICKET, Ticket,
+        TicketSpec, order::Resources,
+    },
+    domain::{
+        ids::{NodeUid, OrderUid, PodUid, TicketKey, TicketUid},
+        node::Node,
+        observed::{Revision, TicketView},
+        op::StatusChange,
+        order::{Order, Template},
+        plan::guardian_key,
+        ticket::ticket_name,
+    },
+    shard::ShardId,
+};
+
+/// The user a Guardian's pause container runs as: nobody in particular.
+const GUARDIAN_USER: i64 = 65535;
+
+/// A new Ticket.
+pub(super) fn ticket(
+    order: &Order,
+    template: &Template,
+    node: &Node,
+    sequence: i64,
+    shard: ShardId,
+) -> Ticket {
+    let mut labels = template.labels.clone();
+    labels.extend(ticket_labels(&order.key.name, &order.uid, &node.uid, shard));
+    Ticket {
+        metadata: ObjectMeta {
+            name: Some(ticket_name(&order.key.name, &order.uid, &node.uid, sequence)),
+            namespace: Some(order.key.namespace.to_string()),
+            labels: Some(labels),
+            annotations: Some(template.annotations.clone()).filter(|annotations| !annotations.is_empty()),
+            owner_references: Some(vec![owner::<api::Order>(&order.key.name, order.uid.as_str())]),
+            ..ObjectMeta::default()
+        },
+        spec: TicketSpec {
+            node_name: node.name.to_string(),
+            node_uid: node.uid.to_string(),
+            sequence,
+            template_hash: template.hash.to_string(),
+            duration: template.duration.clone(),
+            resources: Some(template.resources.clone()),
+            tolerations: template.tolerations.clone(),
+            priority_class_name: template.priority_class_name.clone(),
+            scheduler_name: template.scheduler_name.clone(),
+            lifecycle: template.lifecycle.clone(),
+        },
+        status: None,
+    }
+}
+
+/// The merge patch that brings a Ticket in line with its Order's template.
+pub(super) fn sync_patch(view: &TicketView, template: &Template, shard: ShardId) -> Value {
+    let mut labels = template.labels.clone();
+    labels.extend(ticket_labels(&view.order_name, &view.order, &view.node, shard));
+    json!({
+        "metadata": {
+            "uid": view.uid.as_str(),
+            "labels": labels,
+            "annotations": template.annotations,
+        },
+        "spec": {
+            "templateHash": template.hash.to_string(),
+            "duration": template.duration,
+            "resources": template.resources,
+            "tolerations": template.tolerations,
+            "priorityClassName": template.priority_class_name,
+            "schedulerName": template.scheduler_name,
+            "lifecycle": template.lifecycle,
+        },
+    })
+}
+
+/// The merge patch of a Ticket's status, on the revision it was decided on.
+pub(super) fn status_patch(uid: &TicketUid, revision: Revision, change: &StatusChange) -> Value {
+    let mut status = json!({
+        "phase": change.phase,
+        "reason": change.reason.as_deref(),
+        "message": change.message.as_deref(),
+        "podName": change.pod_name.as_deref(),
+    });
+    if let Some(activation) = change.activation {
+        let whole = jiff::Timestamp::from_second(activation.as_second()).expect("seconds of a valid time");
+        status["activationTime"] = json!(Time(whole));
+    }
+    json!({
+        "metadata": { "uid": uid.as_str(), "resourceVersion": revision.0.to_string() },
+        "status": status,
+    })
+}
+
+/// The merge patch that puts a Guardian's labels back.
+pub(super) fn relabel_patch(uid: &PodUid, ticket: &TicketKey, order: &OrderUid, shard: ShardId) -> Value {
+    json!({ "metadata": { "uid": uid.as_str(), "labels": guardian_labels(ticket, order, shard) } })
+}
+
+/// A Ticket's Guardian.
+pub(super) fn guardian(
+    ticket: &TicketKey,
+    uid: &TicketUid,
+    order: &OrderUid,
+    template: &Template,
+    node: &Node,
+    shard: ShardId,
+    settings: &Guardians,
+) -> Pod {
+    let key = guardian_key(ticket);
+    let autoscaler = "cluster-autoscaler.kubernetes.io/";
+    let annotations = ["daemonset-pod", "safe-to-evict"];
+    Pod {
+        metadata: ObjectMeta {
+            name: Some(key.name.to_string()),
+            namespace: Some(key.namespace.to_string()),
+            labels: Some(guardian_labels(ticket, order, shard)),
+            annotations: Some(
+                annotations.map(|key| (format!("{autoscaler}{key}"), "true".to_owned())).into_iter().collect(),
+            ),
+            owner_references: Some(vec![owner::<Ticket>(&ticket.name, uid.as_str())]),
+            ..ObjectMeta::default()
+        },
+        spec: Some(PodSpec {
+            affinity: Some(pinned(node)),
+            automount_service_account_token: Some(false),
+            containers: vec![container(&template.resources, settings)],
+            enable_service_links: Some(false),
+            priority_class_name: template
+                .priority_class_name
+                .clone()
+                .or_else(|| settings.priority_class.clone()),
+            scheduler_name: template.scheduler_name.clone(),
+            security_context: Some(PodSecurityContext {
+                run_as_non_root: Some(true),
+                run_as_user: Some(GUARDIAN_USER),
+                run_as_group: Some(GUARDIAN_USER),
+                seccomp_profile: Some(SeccompProfile {
+                    type_: "RuntimeDefault".to_owned(),
+                    localhost_profile: None,
+                }),
+                ..PodSecurityContext::default()
+            }),
+            termination_grace_period_seconds: Some(0),
+            tolerations: Some(template.tolerations.clone()),
+            ..PodSpec::default()
+        }),
+        status: None,
+    }
+}
+
+fn container(resources: &Resources, settings: &Guardians) -> Container {
+    let quantities = |list: &BTreeMap<String, api::Quantity>| {
+        list.iter().map(|(name, quantity)| (name.clone(), Quantity(quantity.0.clone()))).collect()
+    };
+    Container {
+        name: "guardian".to_owned(),
+        image: Some(settings.image.clone()),
+        resources: Some(ResourceRequirements {
+            requests: Some(quantities(&resources.requests)),
+            limits: Some(quantities(&resources.limits)),
+            ..ResourceRequirements::default()
+        }),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            capabilities: Some(Capabilities { add: None, drop: Some(vec!["ALL".to_owned()]) }),
+            read_only_root_filesystem: Some(true),
+            ..SecurityContext::default()
+        }),
+        ..Container::default()
+    }
+}
+
+/// Required affinity for one node by name: the cluster's scheduler still does the binding.
+fn pinned(node: &Node) -> Affinity {
+    let this_node = NodeSelectorRequirement {
+        key: "metadata.name".to_owned(),
+        operator: "In".to_owned(),
+        values: Some(vec![node.name.to_string()]),
+    };
+    let term = NodeSelectorTerm { match_fields: Some(vec![this_node]), match_expressions: None };
+    Affinity {
+        node_affinity: Some(NodeAffinity {
+            required_during_scheduling_ignored_during_execution: Some(NodeSelector {
+                node_selector_terms: vec![term],
+            }),
+            ..NodeAffinity::default()
+        }),
+        ..Affinity::default()
+    }
+}
+
+fn ticket_labels(
+    order_name: &str,
+    order: &OrderUid,
+    node: &NodeUid,
+    shard: ShardId,
+) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        (LABEL_ORDER.to_owned(), order_name.to_owned()),
+        (LABEL_ORDER_UID.to_owned(), order.to_string()),
+        (LABEL_NODE_UID.to_owned(), node.to_string()),
+        (LABEL_SHARD.to_owned(), shard.to_string()),
+    ])
+}
+
+fn guardian_labels(ticket: &TicketKey, order: &OrderUid, shard: ShardId) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        (LABEL_GUARDIAN.to_owned(), "true".to_owned()),
+        (LABEL_TICKET.to_owned(), ticket.name.to_string()),
+        (LABEL_ORDER_UID.to_owned(), order.to_string()),
+        (LABEL_SHARD.to_owned(), shard.to_string()),
+    ])
+}
+
+fn owner<K: Resource<DynamicType = ()>>(name: &str, uid: &str) -> OwnerReference {
+    OwnerReference {
+        api_version: K::api_version(&()).into_owned(),
+        kind: K::kind(&()).into_owned(),
+        name: name.to_owned(),
+        uid: uid.to_owned(),
+        controller: Some(true),
+        block_owner_deletion: None,
+    }
+}

@@ -1,0 +1,62 @@
+//! Removes everything of one Order at once: Guardians, then Tickets, page by page.
+//!
+//! Used when the Order goes; the selector names the shards so that each replica removes its own.
+
+use either::Either;
+use kube::{
+    Api, Resource,
+    api::{DeleteParams, ListParams},
+    core::NamespaceResourceScope,
+};
+use serde::de::DeserializeOwned;
+
+use super::writer::{Failure, Writer, ask};
+use crate::{
+    api::{LABEL_ORDER_UID, LABEL_SHARD},
+    domain::ids::{Namespace, OrderUid},
+    shard::ShardId,
+    watch::{guardian::SlimPod, ticket::SlimTicket},
+};
+
+/// Objects per request; halved when a request takes too long.
+const PAGE: u32 = 500;
+const SMALLEST_PAGE: u32 = 20;
+
+impl Writer {
+    /// Removes the Order's Guardians and Tickets in these shards; false if it must be tried again.
+    pub async fn purge(&self, order: &OrderUid, namespace: &Namespace, shards: &[ShardId]) -> bool {
+        let selector = format!("{LABEL_ORDER_UID}={order},{}", shard_selector(shards));
+        let immediately = DeleteParams::default().grace_period(0);
+        self.purge_kind::<SlimPod>("Pod", namespace, &selector, &immediately).await
+            && self.purge_kind::<SlimTicket>("Ticket", namespace, &selector, &DeleteParams::default()).await
+    }
+
+    async fn purge_kind<K>(&self, kind: &str, namespace: &Namespace, selector: &str, params: &DeleteParams) -> bool
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), namespace.as_str());
+        let mut page = PAGE;
+        loop {
+            let list = ListParams::default().labels(selector).limit(page);
+            match ask(api.delete_collection(params, &list)).await {
+                Ok(Either::Left(deleted)) if deleted.items.is_empty() => return true,
+                Ok(_) => {}
+                Err(Failure::Unknown(_)) if page > SMALLEST_PAGE => page /= 2,
+                Err(failure) => {
+                    tracing::debug!(kind, %namespace, selector, ?failure, "deletecollection failed");
+                    return false;
+                }
+            }
+        }
+    }
+}
+
+/// The label selector of what belongs to these shards.
+pub fn shard_selector(shards: &[ShardId]) -> String {
+    let shards: Vec<String> = shards.iter().map(ToString::to_string).collect();
+    format!("{LABEL_SHARD} in ({})", shards.join(","))
+}

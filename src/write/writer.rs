@@ -1,0 +1,323 @@
+//! Sends operations and turns every answer into an [`Outcome`].
+//!
+//! A write takes at most four seconds; one that got no answer is settled by a GET. Nothing is
+//! retried here: whoever decided the operation decides again.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::api::core::v1::{Node as FullNode, Pod};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+    core::PartialObjectMeta,
+};
+use serde_json::Value;
+
+use super::body;
+use crate::{
+    api::{Order, Ticket},
+    domain::{
+        ids::{ObjectKey, OrderUid, PodKey, PodUid, TicketUid},
+        node::Node,
+        observed::{Revision, TicketView},
+        op::{Expect, Observation, Op, Outcome},
+        order::{self, Template},
+        plan::guardian_key,
+        reason,
+        ticket::ticket_name,
+    },
+    shard::{ShardCount, ShardId, state::Work},
+};
+
+/// How long one request may take; the API server is told the same.
+pub const TIMEOUT: Duration = Duration::from_secs(4);
+
+/// What Guardians are made with besides their template.
+#[derive(Clone, Debug)]
+pub struct Guardians {
+    /// The pause image.
+    pub image: String,
+    /// The priority class of Guardians whose Order names none.
+    pub priority_class: Option<String>,
+}
+
+/// Sends operations.
+#[derive(Clone)]
+pub struct Writer {
+    pub(super) client: Client,
+    pub(super) shards: ShardCount,
+    guardians: Arc<Guardians>,
+}
+
+/// How a request failed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// 404.
+    NotFound,
+    /// 409 on a create.
+    AlreadyExists,
+    /// 409 on a patch or a delete.
+    Conflict,
+    /// 429, 5xx with a hint, or no connection: nothing landed.
+    Later(Option<Duration>, Arc<str>),
+    /// The namespace is being deleted.
+    NamespaceTerminating,
+    /// The API server will not have it.
+    Refused(Arc<str>),
+    /// No answer: it may have landed.
+    Unknown(Arc<str>),
+}
+
+impl Writer {
+    /// A writer that sends with `client`, whose own retries are off.
+    pub fn new(client: Client, shards: ShardCount, guardians: Guardians) -> Self {
+        Self { client, shards, guardians: Arc::new(guardians) }
+    }
+
+    /// Carries out one operation.
+    pub async fn perform(&self, work: &Work) -> Outcome {
+        match &work.op {
+            Op::CreateTicket { order, node, sequence } => {
+                self.create_ticket(order, node, *sequence, work.shard).await
+            }
+            Op::SyncTicket { order, ticket, .. } => self.sync_ticket(order, ticket, work.shard).await,
+            Op::SetStatus { uid, revision, status } => {
+                let patch = body::status_patch(uid, *revision, status);
+                let params = PatchParams::default();
+                let tickets = self.tickets(&work.ticket);
+                let (name, patch) = (&work.ticket.name, Patch::Merge(patch));
+                let sent = ask(tickets.patch_status(name, &params, &patch)).await;
+                self.patched_ticket(work, sent).await
+            }
+            Op::DeleteTicket { uid, .. } => self.delete_ticket(work, uid).await,
+            Op::CreateGuardian { uid, order, node } => self.create_guardian(work, uid, order, node).await,
+            Op::RelabelGuardian { pod, uid, order } => self.relabel_guardian(work, pod, uid, order).await,
+            Op::DeleteGuardian { pod, uid, .. } => self.delete_guardian(work, pod, uid).await,
+            Op::DeleteOrphan { pod, uid, ticket } => self.delete_orphan(work, pod, uid, ticket).await,
+            Op::ConfirmTicket => self.see_ticket(&work.ticket).await,
+            Op::ConfirmGuardian(pod) => self.see_guardian(work, pod).await,
+            Op::ConfirmOrder { key, uid } => self.see_order(key, uid).await,
+            Op::ConfirmNode(ticket) => self.see_node(ticket).await,
+        }
+    }
+
+    async fn create_ticket(
+        &self,
+        order: &order::Order,
+        node: &Node,
+        sequence: i64,
+        shard: ShardId,
+    ) -> Outcome {
+        let template = template(order);
+        let ticket = body::ticket(order, template, node, sequence, shard);
+        let name = ticket_name(&order.key.name, &order.uid, &node.uid, sequence);
+        let key = ObjectKey::new(order.key.namespace.clone(), name);
+        match ask(self.tickets(&key).create(&PostParams::default(), &ticket)).await {
+            Ok(ticket) => Outcome::Landed(expect_ticket(&ticket)),
+            Err(Failure::AlreadyExists | Failure::Unknown(_)) => {
+                self.settle_ticket(&key, &order.uid, &node.uid, sequence).await
+            }
+            Err(failure) => failure.outcome(reason::TICKET_REFUSED),
+        }
+    }
+
+    async fn sync_ticket(&self, order: &order::Order, ticket: &TicketView, shard: ShardId) -> Outcome {
+        let patch = body::sync_patch(ticket, template(order), shard);
+        let sent = self.patch_ticket(&ticket.key, patch).await;
+        match sent {
+            Ok(ticket) => Outcome::Landed(expect_ticket(&ticket)),
+            Err(Failure::NotFound | Failure::Conflict | Failure::Unknown(_)) => {
+                self.see_ticket(&ticket.key).await
+            }
+            Err(failure) => failure.outcome(reason::TICKET_REFUSED),
+        }
+    }
+
+    async fn patch_ticket(&self, key: &ObjectKey, patch: Value) -> Result<Ticket, Failure> {
+        let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
+        ask(self.tickets(key).patch(&key.name, &params, &patch)).await
+    }
+
+    async fn patched_ticket(&self, work: &Work, sent: Result<Ticket, Failure>) -> Outcome {
+        match sent {
+            Ok(ticket) => Outcome::Landed(expect_ticket(&ticket)),
+            Err(Failure::NotFound | Failure::Conflict | Failure::Unknown(_)) => {
+                self.see_ticket(&work.ticket).await
+            }
+            Err(failure) => failure.outcome(reason::TICKET_REFUSED),
+        }
+    }
+
+    async fn delete_ticket(&self, work: &Work, uid: &TicketUid) -> Outcome {
+        let params = delete_params(uid.as_str());
+        match ask(self.tickets(&work.ticket).delete(&work.ticket.name, &params)).await {
+            Ok(_) => Outcome::Landed(Expect::TicketGone(uid.clone())),
+            Err(Failure::NotFound) => Outcome::Observed(Observation::TicketGone(work.ticket.clone())),
+            Err(Failure::Conflict | Failure::Unknown(_)) => self.see_ticket(&work.ticket).await,
+            Err(failure) => failure.outcome(reason::TICKET_REFUSED),
+        }
+    }
+
+    async fn create_guardian(
+        &self,
+        work: &Work,
+        uid: &TicketUid,
+        order: &order::Order,
+        node: &Node,
+    ) -> Outcome {
+        let (template, key) = (template(order), guardian_key(&work.ticket));
+        let pod =
+            body::guardian(&work.ticket, uid, &order.uid, template, node, work.shard, &self.guardians);
+        match ask(self.pods(&key).create(&PostParams::default(), &pod)).await {
+            Ok(pod) => Outcome::Landed(expect_guardian(&key, &pod)),
+            Err(Failure::AlreadyExists | Failure::Unknown(_)) => self.settle_guardian(work, uid, &key).await,
+            Err(failure) => failure.outcome(reason::GUARDIAN_REFUSED),
+        }
+    }
+
+    async fn relabel_guardian(
+        &self,
+        work: &Work,
+        pod: &PodKey,
+        uid: &PodUid,
+        order: &OrderUid,
+    ) -> Outcome {
+        let patch = Patch::Merge(body::relabel_patch(uid, &work.ticket, order, work.shard));
+        match ask(self.pods(pod).patch(&pod.name, &PatchParams::default(), &patch)).await {
+            Ok(patched) => Outcome::Landed(expect_guardian(pod, &patched)),
+            Err(Failure::NotFound | Failure::Conflict | Failure::Unknown(_)) => {
+                self.see_guardian(work, pod).await
+            }
+            Err(failure) => failure.outcome(reason::GUARDIAN_REFUSED),
+        }
+    }
+
+    pub(super) async fn delete_guardian(&self, work: &Work, pod: &PodKey, uid: &PodUid) -> Outcome {
+        let params = delete_params(uid.as_str()).grace_period(0);
+        match ask(self.pods(pod).delete(&pod.name, &params)).await {
+            Ok(_) => Outcome::Landed(Expect::GuardianGone(pod.clone(), uid.clone())),
+            Err(Failure::NotFound) => Outcome::Observed(Observation::GuardianGone(pod.clone())),
+            Err(Failure::Conflict | Failure::Unknown(_)) => self.see_guardian(work, pod).await,
+            Err(failure) => failure.outcome(reason::GUARDIAN_REFUSED),
+        }
+    }
+
+    async fn delete_orphan(&self, work: &Work, pod: &PodKey, uid: &PodUid, ticket: &TicketUid) -> Outcome {
+        let tickets: Api<PartialObjectMeta<Ticket>> = self.api(&work.ticket);
+        match ask(tickets.get(&work.ticket.name)).await {
+            Ok(found) if found.uid().as_deref() == Some(ticket.as_str()) => Outcome::Retry {
+                after: None,
+                message: "the Guardian's Ticket lives".into(),
+            },
+            Ok(_) | Err(Failure::NotFound) => self.delete_guardian(work, pod, uid).await,
+            Err(failure) => failure.outcome(reason::GUARDIAN_REFUSED),
+        }
+    }
+
+    async fn see_order(&self, key: &ObjectKey, uid: &OrderUid) -> Outcome {
+        let orders: Api<PartialObjectMeta<Order>> = self.api(key);
+        gone(orders, key, uid.as_str(), Observation::OrderGone).await
+    }
+
+    async fn see_node(&self, ticket: &TicketView) -> Outcome {
+        let nodes: Api<PartialObjectMeta<FullNode>> = Api::all(self.client.clone());
+        let key = ObjectKey::new("", ticket.node_name.as_str());
+        gone(nodes, &key, ticket.node.as_str(), Observation::NodeGone).await
+    }
+
+    pub(super) fn tickets(&self, key: &ObjectKey) -> Api<Ticket> {
+        self.api(key)
+    }
+
+    pub(super) fn pods(&self, key: &ObjectKey) -> Api<Pod> {
+        self.api(key)
+    }
+
+    pub(super) fn api<K>(&self, key: &ObjectKey) -> Api<K>
+    where
+        K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), key.namespace.as_str())
+    }
+}
+
+/// Asks whether an object of this uid is gone.
+async fn gone<K>(
+    api: Api<PartialObjectMeta<K>>,
+    key: &ObjectKey,
+    uid: &str,
+    tell: fn(bool) -> Observation,
+) -> Outcome
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug,
+{
+    match ask(api.get(&key.name)).await {
+        Ok(found) => Outcome::Observed(tell(found.uid().as_deref() != Some(uid))),
+        Err(Failure::NotFound) => Outcome::Observed(tell(true)),
+        Err(failure) => failure.outcome(reason::TICKET_REFUSED),
+    }
+}
+
+/// Sends one request with the time limit and reads the failure.
+pub(super) async fn ask<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
+    match tokio::time::timeout(TIMEOUT, request).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(Failure::read(error)),
+        Err(_) => Err(Failure::Unknown("no answer within 4 s".into())),
+    }
+}
+
+impl Failure {
+    fn read(error: kube::Error) -> Self {
+        let kube::Error::Api(status) = error else {
+            return Self::Unknown(error.to_string().into());
+        };
+        let message: Arc<str> = status.message.as_str().into();
+        let details = status.details.as_ref();
+        let causes = details.map(|details| details.causes.as_slice()).unwrap_or_default();
+        let after = details.map(|details| details.retry_after_seconds).filter(|&seconds| seconds > 0);
+        let after = after.map(|seconds| Duration::from_secs(seconds.into()));
+        match (status.code, status.reason.as_str()) {
+            (404, _) => Self::NotFound,
+            (409, "AlreadyExists") => Self::AlreadyExists,
+            (409, _) => Self::Conflict,
+            (403, _) if causes.iter().any(|cause| cause.reason == "NamespaceTerminating") => {
+                Self::NamespaceTerminating
+            }
+            (429 | 503, _) => Self::Later(after, message),
+            (500 | 502 | 504, _) => Self::Unknown(message),
+            _ => Self::Refused(message),
+        }
+    }
+
+    pub(super) fn outcome(self, refusal: &'static str) -> Outcome {
+        let retry = |message: Arc<str>| Outcome::Retry { after: None, message };
+        match self {
+            Self::NotFound => retry("not found".into()),
+            Self::AlreadyExists | Self::Conflict => retry("conflict".into()),
+            Self::Later(after, message) => Outcome::Retry { after, message },
+            Self::NamespaceTerminating => Outcome::NamespaceTerminating,
+            Self::Refused(message) => Outcome::Refused { reason: refusal, message },
+            Self::Unknown(message) => retry(message),
+        }
+    }
+}
+
+fn template(order: &order::Order) -> &Template {
+    &order.spec.as_ref().expect("only valid Orders get Tickets").template
+}
+
+pub(super) fn delete_params(uid: &str) -> DeleteParams {
+    let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+    DeleteParams::default().preconditions(preconditions)
+}
+
+fn expect_ticket(ticket: &Ticket) -> Expect {
+    let uid = ticket.uid().unwrap_or_default();
+    Expect::Ticket(uid.into(), Revision::parse(ticket.metadata.resource_version.as_deref()))
+}
+
+fn expect_guardian(key: &PodKey, pod: &Pod) -> Expect {
+    let revision = Revision::parse(pod.metadata.resource_version.as_deref());
+    Expect::Guardian(key.clone(), pod.uid().unwrap_or_default().into(), revision)
+}
