@@ -3,6 +3,10 @@
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 
+CACHE := $(or $(KORDER_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/korder)
+DENY_VERSION := 0.20.2
+DENY := $(CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
+
 .PHONY: help demo-real test test-fast e2e check control-plane crds
 
 help: ## Show this list
@@ -22,10 +26,14 @@ test-fast: ## Run the tests that need no control plane
 e2e: control-plane ## Run only the tests on a real control plane (NAME=part-of-a-name)
 	cargo test --package korder --test it -- e2e::$(NAME)
 
-check: ## Check format, lints and documentation
+check: $(DENY) ## Check format, lints, documentation, licences and sources
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
+	$(DENY) --locked check bans licenses sources
+
+$(DENY):
+	cargo install cargo-deny --version $(DENY_VERSION) --locked --root $(CACHE)/cargo-deny-$(DENY_VERSION)
 
 control-plane: ## Build etcd, Kubernetes and kwok once (about 10 minutes on 2 cores; needs Go)
 	@testbed/control-plane/build.sh >/dev/null
