@@ -3,10 +3,14 @@
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 
+CACHE := $(or $(KORDER_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/korder)
+DENY_VERSION := 0.20.2
+DENY := $(CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
+
 .PHONY: help demo-real test test-fast e2e check control-plane crds
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo-real: control-plane ## Show korder on a real control plane with 1,000 nodes (KEEP=1 leaves it up)
 	cargo run --release --package testbed --bin demo-real
@@ -22,10 +26,14 @@ test-fast: ## Run the tests that need no control plane
 e2e: control-plane ## Run only the tests on a real control plane (NAME=part-of-a-name)
 	cargo test --package korder --test it -- e2e::$(NAME)
 
-check: ## Check format, lints and documentation
+check: $(DENY) ## Check format, lints, documentation, licences and sources
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
+	$(DENY) --locked check bans licenses sources
+
+$(DENY):
+	cargo install cargo-deny --version $(DENY_VERSION) --locked --root $(CACHE)/cargo-deny-$(DENY_VERSION)
 
 control-plane: ## Build etcd, Kubernetes and kwok once (about 10 minutes on 2 cores; needs Go)
 	@testbed/control-plane/build.sh >/dev/null

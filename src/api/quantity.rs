@@ -1,6 +1,6 @@
 //! A resource quantity as users write it: `100m`, `1Gi`, `2`, or a bare number.
 //!
-//! Keeps the text; [`crate::domain::quantity`] gives it a value. The schema accepts integers and
+//! Keeps the text; `domain::quantity` gives it a value. The schema accepts integers and
 //! strings, as every Kubernetes workload does.
 
 use std::borrow::Cow;

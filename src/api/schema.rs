@@ -104,7 +104,7 @@ pub(super) fn quantity() -> Schema {
     })
 }
 
-/// The least value, in int or percent, of a roll-out's `maxUnavailable`.
+/// A number of pairs, or a percentage of them.
 pub(super) fn max_unavailable(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "x-kubernetes-int-or-string": true,
@@ -117,13 +117,14 @@ pub(super) fn max_unavailable(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// Tolerations as in a Pod, refused where a Pod with them would be.
+/// Tolerations as in a Pod, refused where a Pod with them would be (`Lt` and `Gt` are: their feature
+/// gate `TaintTolerationComparisonOperators` is off by default).
 pub(super) fn tolerations(generator: &mut SchemaGenerator) -> Schema {
     let mut item = Toleration::json_schema(generator).to_value();
     let properties = &mut item["properties"];
     properties["key"]["maxLength"] = json!(MAX_LABEL_KEY);
     properties["value"]["maxLength"] = json!(MAX_LABEL_VALUE);
-    properties["operator"]["enum"] = json!(["", "Equal", "Exists", "Gt", "Lt"]);
+    properties["operator"]["enum"] = json!(["", "Equal", "Exists"]);
     properties["effect"]["enum"] = json!(["", "NoExecute", "NoSchedule", "PreferNoSchedule"]);
     item["x-kubernetes-validations"] = json!([
         rule_at(
@@ -135,11 +136,6 @@ pub(super) fn tolerations(generator: &mut SchemaGenerator) -> Schema {
             ".value",
             "!(has(self.operator) && self.operator == 'Exists') || !has(self.value) || self.value == ''",
             "must be empty when operator is Exists; remove it, or use operator Equal",
-        ),
-        rule_at(
-            ".value",
-            "!(has(self.operator) && self.operator in ['Gt', 'Lt']) || (has(self.value) && self.value.matches('^-?[0-9]{1,19}$'))",
-            "must be a whole number when operator is Gt or Lt",
         ),
         rule_at(
             ".effect",

@@ -2,6 +2,11 @@
 //!
 //! Written by the shard's owner in the controller's namespace; summed into the status of Orders.
 
+#![expect(
+    clippy::duplicated_attributes,
+    reason = "each `printcolumn` has a type of its own"
+)]
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::CustomResource;
 use schemars::JsonSchema;

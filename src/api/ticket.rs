@@ -7,6 +7,10 @@
     unreachable_pub,
     reason = "`KubeSchema` copies each struct, `pub` and all, into a function"
 )]
+#![expect(
+    clippy::duplicated_attributes,
+    reason = "each `printcolumn` has a type of its own"
+)]
 
 use k8s_openapi::{
     api::core::v1::Toleration,
