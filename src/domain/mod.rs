@@ -19,6 +19,7 @@ pub mod reason;
 pub mod resources;
 pub mod schedule;
 pub mod selector;
+pub mod status;
 pub mod syntax;
 pub mod ticket;
 pub mod time;

@@ -70,6 +70,11 @@ pub struct Index {
 }
 
 impl Index {
+    /// The Order of this uid.
+    pub fn order(&self, uid: &OrderUid) -> Option<&Arc<Order>> {
+        self.next.orders.get(uid)
+    }
+
     /// Adds an Order or replaces it.
     pub fn apply(&mut self, order: Arc<Order>) {
         self.next.orders.insert(order.uid.clone(), order);

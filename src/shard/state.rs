@@ -452,11 +452,18 @@ impl Shard {
                 self.stats.reserved_after.extend(changed.map(|changed| now.since(changed)));
                 None
             }
+            Op::SetStatus { status, .. } if status.reason.as_deref() == Some(reason::INSUFFICIENT_RESOURCES) => {
+                Some((NoticeKind::Failing, reason::INSUFFICIENT_RESOURCES))
+            }
             _ => None,
         };
         if let Some((kind, reason)) = news {
+            let message = match &work.op {
+                Op::SetStatus { status, .. } => status.message.clone().unwrap_or_default(),
+                _ => Arc::default(),
+            };
             let (order, reason) = (key.order.clone(), reason.into());
-            self.notices.push(Notice { order, kind, node, reason, message: "".into() });
+            self.notices.push(Notice { order, kind, node, reason, message });
         }
     }
 

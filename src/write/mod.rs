@@ -4,6 +4,7 @@
 //! names, uid preconditions and resource versions see to that.
 
 pub mod body;
+pub mod events;
 pub mod purge;
 mod settle;
 pub mod writer;

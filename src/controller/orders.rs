@@ -1,0 +1,176 @@
+//! What looks after Orders: builds the index, tells the shards, removes all when an Order goes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::{sync::Notify, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    mailbox::Mailbox,
+    rollup::Reports,
+    synced::{Part, Synced},
+};
+use crate::{
+    api::OrderStatus,
+    domain::{
+        ids::{Namespace, OrderUid},
+        order::Order,
+    },
+    index::{Index, Snapshot},
+    runtime::metrics,
+    shard::ShardId,
+    watch::relist::Change,
+    write::Writer,
+};
+
+/// After an Order's Tickets were removed at once, the watches get this long to show it before what
+/// is left is removed one by one.
+const SHOWN_WITHIN: Duration = Duration::from_secs(3);
+/// Pause before a removal that failed is tried again.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// Orders removed at a time.
+const PURGES: usize = 4;
+
+/// An Order as its watch shows it.
+pub struct SeenOrder {
+    /// The Order.
+    pub order: Arc<Order>,
+    /// Its status as last written.
+    pub status: OrderStatus,
+}
+
+/// Changes of Orders that have yet to be looked at: the latest per Order.
+#[derive(Default)]
+pub struct OrderInbox {
+    changes: Mutex<BTreeMap<OrderUid, Option<SeenOrder>>>,
+    listed: AtomicBool,
+    bell: Notify,
+}
+
+impl OrderInbox {
+    /// An Order changed or is gone.
+    pub fn put(&self, change: Change<SeenOrder, OrderUid>) {
+        match change {
+            Change::Apply(seen) => self.changes.lock().insert(seen.order.uid.clone(), Some(seen)),
+            Change::Delete(uid) => self.changes.lock().insert(uid, None),
+            Change::Synced => {
+                self.listed.store(true, Ordering::Release);
+                None
+            }
+        };
+        self.bell.notify_one();
+    }
+}
+
+/// What looks after Orders.
+pub struct Orders {
+    /// What comes in.
+    pub inbox: Arc<OrderInbox>,
+    /// Where the Orders are published.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// The shards.
+    pub mailboxes: Arc<BTreeMap<ShardId, Arc<Mailbox>>>,
+    /// Where counts are summed.
+    pub reports: Arc<Reports>,
+    /// What removes Tickets at once.
+    pub writer: Writer,
+    /// Told once all Orders have been listed and published.
+    pub synced: Synced,
+}
+
+impl Orders {
+    /// Works until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let (mut index, mut purging, mut purges) = (Index::default(), BTreeSet::new(), JoinSet::new());
+        let mut waiting: Vec<(OrderUid, Namespace)> = Vec::new();
+        loop {
+            while purges.len() < PURGES
+                && let Some((uid, namespace)) = waiting.pop()
+            {
+                let (writer, shards) = (self.writer.clone(), self.mailboxes.keys().copied().collect());
+                purges.spawn(purge(writer, uid, namespace, shards));
+            }
+            tokio::select! {
+                biased; // stopping comes first; an ended removal makes room for the next
+                () = stop.cancelled() => return,
+                Some(ended) = purges.join_next() => {
+                    let uid = ended.expect("a removal neither panics nor is cancelled");
+                    self.tell(|inbox| { inbox.purges.insert(uid.clone(), false); });
+                    purging.remove(&uid);
+                }
+                () = self.inbox.bell.notified() => {
+                    for (uid, namespace) in self.look(&mut index) {
+                        if purging.insert(uid.clone()) {
+                            waiting.push((uid, namespace));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Publishes what changed; returns the Orders that go.
+    fn look(&self, index: &mut Index) -> Vec<(OrderUid, Namespace)> {
+        let listed = self.inbox.listed.load(Ordering::Acquire);
+        let changes = std::mem::take(&mut *self.inbox.changes.lock());
+        let (mut changed, mut going) = (Vec::new(), Vec::new());
+        for (uid, seen) in changes {
+            match seen {
+                Some(SeenOrder { order, status }) => {
+                    self.reports.order(&order, status);
+                    if index.order(&uid).is_none_or(|before| **before != *order) {
+                        if order.deleting {
+                            going.push((uid.clone(), order.key.namespace.clone()));
+                        }
+                        index.apply(order);
+                        changed.push(uid);
+                    }
+                }
+                None => {
+                    self.reports.forget(&uid);
+                    if let Some(order) = index.delete(&uid) {
+                        tracing::debug!(order = %order.key, "order gone");
+                        going.push((uid.clone(), order.key.namespace.clone()));
+                        changed.push(uid);
+                    }
+                }
+            }
+        }
+        if !changed.is_empty() {
+            let snapshot = index.publish();
+            metrics::orders(snapshot.orders().count());
+            self.snapshot.store(snapshot);
+            self.tell(|inbox| {
+                inbox.orders.extend(changed.iter().cloned());
+                inbox.purges.extend(going.iter().map(|(uid, _)| (uid.clone(), true)));
+            });
+        }
+        if listed {
+            self.synced.part(Part::Orders);
+        }
+        going
+    }
+
+    fn tell(&self, put: impl Fn(&mut super::mailbox::Inbox)) {
+        for mailbox in self.mailboxes.values() {
+            mailbox.put(&put);
+        }
+    }
+}
+
+async fn purge(writer: Writer, uid: OrderUid, namespace: Namespace, shards: Vec<ShardId>) -> OrderUid {
+    while !writer.purge(&uid, &namespace, &shards).await {
+        tokio::time::sleep(AGAIN_AFTER).await;
+    }
+    tokio::time::sleep(SHOWN_WITHIN).await;
+    uid
+}

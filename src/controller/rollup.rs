@@ -1,0 +1,229 @@
+//! The roll-up: sums what shards report into the status of Orders, and hands out roll-out grants.
+//!
+//! A status is written at most once a second per Order, and only when it changes.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::{sync::Notify, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::mailbox::Mailbox;
+use crate::{
+    api::{OrderStatus, shard::OrderCounts, ticket::Phase},
+    domain::{ids::OrderUid, order::Order, status, time::Mono},
+    runtime::{clock::Clock, metrics},
+    shard::{Report, ShardId},
+    write::Writer,
+};
+
+/// Least time between two status writes of one Order.
+const EVERY: Duration = Duration::from_secs(1);
+/// Status writes in flight.
+const WRITES: usize = 4;
+
+/// What the shards have reported, by Order.
+#[derive(Debug)]
+pub struct Reports {
+    shards: usize,
+    orders: Mutex<BTreeMap<OrderUid, Totals>>,
+    bell: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Totals {
+    order: Option<Arc<Order>>,
+    written: OrderStatus,
+    shards: BTreeMap<ShardId, OrderCounts>,
+    granted: Option<ShardId>,
+    changed: bool,
+    writing: bool,
+    not_before: Mono,
+}
+
+impl Reports {
+    /// For so many shards.
+    pub fn new(shards: usize) -> Self {
+        Self { shards, orders: Mutex::default(), bell: Notify::new() }
+    }
+
+    /// Takes in what a shard reports.
+    pub fn put(&self, reports: Vec<Report>) {
+        if reports.is_empty() {
+            return;
+        }
+        let mut orders = self.orders.lock();
+        for report in reports {
+            let totals = orders.entry(report.order.clone()).or_default();
+            totals.changed = true;
+            match report.counts {
+                Some(counts) => totals.shards.insert(report.shard, counts),
+                None => totals.shards.remove(&report.shard),
+            };
+            if totals.order.is_none() && totals.shards.is_empty() {
+                orders.remove(&report.order);
+            }
+        }
+        drop(orders);
+        self.bell.notify_one();
+    }
+
+    /// An Order changed; `written` is its status as the API server has it.
+    pub fn order(&self, order: &Arc<Order>, written: OrderStatus) {
+        let mut orders = self.orders.lock();
+        let totals = orders.entry(order.uid.clone()).or_default();
+        totals.order = Some(order.clone());
+        totals.changed |= totals.written != written;
+        totals.written = written;
+        drop(orders);
+        self.bell.notify_one();
+    }
+
+    /// An Order is gone.
+    pub fn forget(&self, uid: &OrderUid) {
+        let mut orders = self.orders.lock();
+        if let Some(totals) = orders.get_mut(uid) {
+            totals.order = None;
+            if totals.shards.is_empty() {
+                orders.remove(uid);
+            }
+        }
+    }
+
+    /// Statuses that are to be written now, and when to look again.
+    fn due(&self, now: &crate::domain::time::Now) -> (Vec<(Arc<Order>, OrderStatus)>, Option<Mono>) {
+        let (mut due, mut wake) = (Vec::new(), None::<Mono>);
+        for totals in self.orders.lock().values_mut() {
+            let Some(order) = totals.order.clone().filter(|order| !order.deleting) else { continue };
+            if !totals.changed || totals.writing || totals.shards.len() < self.shards {
+                continue;
+            }
+            if now.mono < totals.not_before {
+                wake = Some(wake.map_or(totals.not_before, |wake| wake.min(totals.not_before)));
+                continue;
+            }
+            totals.changed = false;
+            let status = status::of(&order, totals.shards.values(), &totals.written, now.server);
+            if status != totals.written {
+                totals.writing = true;
+                due.push((order, status));
+            }
+        }
+        (due, wake)
+    }
+
+    fn written(&self, uid: &OrderUid, status: Option<OrderStatus>, now: Mono) {
+        if let Some(totals) = self.orders.lock().get_mut(uid) {
+            totals.writing = false;
+            totals.not_before = now.after(EVERY);
+            match status {
+                Some(status) => totals.written = status,
+                None => totals.changed = true,
+            }
+        }
+    }
+
+    /// Shards that may begin to replace Tickets (true), or must stop (false).
+    fn grants(&self) -> Vec<(OrderUid, ShardId, bool)> {
+        let mut news = Vec::new();
+        for (uid, totals) in &mut *self.orders.lock() {
+            let before = totals.granted;
+            totals.granted = totals.grant();
+            if before != totals.granted {
+                news.extend(before.map(|shard| (uid.clone(), shard, false)));
+                news.extend(totals.granted.map(|shard| (uid.clone(), shard, true)));
+            }
+        }
+        news
+    }
+
+    fn count(&self) {
+        let orders = self.orders.lock();
+        let all = || orders.values().flat_map(|totals| totals.shards.values());
+        let sum = |field: fn(&OrderCounts) -> u32| all().map(field).sum();
+        let phases = [
+            (Phase::Pending, sum(|counts| counts.pending)),
+            (Phase::Reserved, sum(|counts| counts.reserved)),
+            (Phase::Claiming, sum(|counts| counts.claiming)),
+            (Phase::Claimed, sum(|counts| counts.claimed)),
+            (Phase::Released, sum(|counts| counts.released)),
+            (Phase::Expired, sum(|counts| counts.expired)),
+        ];
+        metrics::pairs(sum(|counts| counts.desired), phases);
+    }
+}
+
+impl Totals {
+    /// The one shard that may replace Tickets: the present one while it has any to replace, else the
+    /// first that has, if no more pairs are without a running Guardian than may be.
+    fn grant(&self) -> Option<ShardId> {
+        let order = self.order.as_ref().filter(|order| !order.paused && !order.deleting)?;
+        let spec = order.spec.as_ref().ok()?;
+        if self.shards.values().any(|counts| counts.generation != order.generation) {
+            return self.granted;
+        }
+        let stale = |counts: &OrderCounts| counts.reserved > counts.updated;
+        if let Some(shard) = self.granted
+            && self.shards.get(&shard).is_some_and(stale)
+        {
+            return self.granted;
+        }
+        let rolling: u32 = self.shards.values().map(|counts| counts.rolling).sum();
+        let pairs = self.shards.values().map(|counts| counts.desired).sum();
+        let next = self.shards.iter().find(|(_, counts)| stale(counts)).map(|(shard, _)| *shard);
+        next.filter(|_| rolling < spec.max_unavailable.of(pairs))
+    }
+}
+
+/// Writes statuses and hands out grants until `stop`.
+pub async fn run(
+    reports: Arc<Reports>,
+    writer: Writer,
+    mailboxes: Arc<BTreeMap<ShardId, Arc<Mailbox>>>,
+    clock: Clock,
+    stop: CancellationToken,
+) {
+    let mut writes = JoinSet::new();
+    loop {
+        let now = clock.now();
+        let (due, wake) = reports.due(&now);
+        for (order, status) in due {
+            while writes.len() >= WRITES {
+                finish(&reports, writes.join_next().await, &clock);
+            }
+            let writer = writer.clone();
+            writes.spawn(async move {
+                let landed = writer.order_status(&order, &status).await;
+                (order.uid.clone(), landed.then_some(status))
+            });
+        }
+        for (uid, shard, granted) in reports.grants() {
+            if let Some(mailbox) = mailboxes.get(&shard) {
+                mailbox.put(|inbox| {
+                    inbox.grants.insert(uid, granted);
+                });
+            }
+        }
+        reports.count();
+        tokio::select! {
+            biased; // stopping comes first
+            () = stop.cancelled() => return,
+            ended = writes.join_next(), if !writes.is_empty() => finish(&reports, ended, &clock),
+            () = reports.bell.notified() => {}
+            () = clock.sleep_until(wake) => {}
+        }
+    }
+}
+
+type Written = Result<(OrderUid, Option<OrderStatus>), tokio::task::JoinError>;
+
+fn finish(reports: &Reports, ended: Option<Written>, clock: &Clock) {
+    if let Some(ended) = ended {
+        let (uid, status) = ended.expect("a write neither panics nor is cancelled");
+        reports.written(&uid, status, clock.mono());
+    }
+}

@@ -1,0 +1,107 @@
+//! The router: every watch event goes to the shard it belongs to, or stops here.
+//!
+//! Keeps the slim record of all Nodes, also of those in shards that another replica owns.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use dashmap::DashMap;
+
+use super::mailbox::{GuardianNews, Mailbox, NodeNews, TicketNews};
+use crate::{
+    domain::{
+        ids::{NodeUid, PodKey, PodUid, TicketKey, TicketUid},
+        node::Node,
+        observed::{GuardianView, TicketView},
+    },
+    runtime::{clock::Clock, metrics},
+    shard::{ShardCount, ShardId},
+    watch::{node::SlimNode, relist::Change},
+};
+
+/// Where the end of a Ticket is to be told.
+pub type TicketRoute = (ShardId, TicketKey, TicketUid);
+/// Where the end of a Guardian is to be told.
+pub type GuardianRoute = (ShardId, TicketKey, PodKey, PodUid);
+
+/// Hands events to shards.
+pub struct Router {
+    shards: ShardCount,
+    nodes: DashMap<NodeUid, Arc<Node>, ahash::RandomState>,
+    mailboxes: Arc<BTreeMap<ShardId, Arc<Mailbox>>>,
+    clock: Clock,
+}
+
+impl Router {
+    /// A router to these mailboxes.
+    pub fn new(shards: ShardCount, mailboxes: Arc<BTreeMap<ShardId, Arc<Mailbox>>>, clock: Clock) -> Self {
+        Self { shards, nodes: DashMap::default(), mailboxes, clock }
+    }
+
+    /// Nodes known.
+    pub fn nodes(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// A Node changed or is gone. What is as it was, such as after a heartbeat, stops here.
+    pub fn node(&self, change: Change<SlimNode, NodeUid>) {
+        match change {
+            Change::Apply(node) => self.apply_node(node),
+            Change::Delete(uid) => {
+                self.nodes.remove(&uid);
+                self.put(self.shards.of_node(&uid), |inbox| {
+                    inbox.nodes.insert(uid, NodeNews::Delete);
+                });
+            }
+            Change::Synced => {}
+        }
+        metrics::nodes(self.nodes.len());
+    }
+
+    fn apply_node(&self, node: SlimNode) {
+        let now = self.clock.now();
+        let uid = NodeUid::from(node.metadata.uid.as_deref().unwrap_or_default());
+        let before = self.nodes.get(&uid).map(|before| before.clone());
+        let Some(node) = node.record(before.as_deref(), now.server) else { return };
+        if before.is_some_and(|before| *before == node) {
+            metrics::node_events_stopped("record", 1);
+            return;
+        }
+        let node = Arc::new(node);
+        self.nodes.insert(uid.clone(), node.clone());
+        self.put(self.shards.of_node(&uid), |inbox| {
+            inbox.nodes.insert(uid, NodeNews::Apply(node, now.mono));
+        });
+    }
+
+    /// A Ticket changed or is gone.
+    pub fn ticket(&self, change: Change<(ShardId, TicketView), TicketRoute>) {
+        match change {
+            Change::Apply((shard, view)) => self.put(shard, |inbox| {
+                inbox.tickets.insert(view.uid.clone(), TicketNews::Apply(Box::new(view)));
+            }),
+            Change::Delete((shard, key, uid)) => self.put(shard, |inbox| {
+                inbox.tickets.insert(uid, TicketNews::Delete(key));
+            }),
+            Change::Synced => {}
+        }
+    }
+
+    /// A Guardian changed or is gone.
+    pub fn guardian(&self, change: Change<(ShardId, GuardianView), GuardianRoute>) {
+        match change {
+            Change::Apply((shard, view)) => self.put(shard, |inbox| {
+                inbox.guardians.insert(view.uid.clone(), GuardianNews::Apply(Box::new(view)));
+            }),
+            Change::Delete((shard, ticket, pod, uid)) => self.put(shard, |inbox| {
+                inbox.guardians.insert(uid, GuardianNews::Delete(ticket, pod));
+            }),
+            Change::Synced => {}
+        }
+    }
+
+    fn put(&self, shard: ShardId, put: impl FnOnce(&mut super::mailbox::Inbox)) {
+        if let Some(mailbox) = self.mailboxes.get(&shard) {
+            mailbox.put(put);
+        }
+    }
+}

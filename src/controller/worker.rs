@@ -1,0 +1,109 @@
+//! The worker of one shard: mailbox in, operations, reports and news out.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    events::News,
+    mailbox::{GuardianNews, Inbox, Mailbox, NodeNews, TicketNews},
+    pump::Pending,
+    rollup::Reports,
+};
+use crate::{
+    domain::time::Now,
+    index::Snapshot,
+    runtime::{clock::Clock, metrics},
+    shard::Shard,
+};
+
+/// What a worker is connected to.
+pub struct Worker {
+    /// The shard.
+    pub shard: Shard,
+    /// What comes in.
+    pub mailbox: Arc<Mailbox>,
+    /// The Orders as they are.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Where operations go.
+    pub pending: Arc<Pending>,
+    /// Where counts go.
+    pub reports: Arc<Reports>,
+    /// Where Events are made.
+    pub news: Arc<News>,
+    /// True once everything has been listed; nothing is decided before.
+    pub synced: watch::Receiver<bool>,
+    /// The time.
+    pub clock: Clock,
+}
+
+impl Worker {
+    /// Works until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        loop {
+            let wake = if *self.synced.borrow() { self.shard.next_wake() } else { None };
+            tokio::select! {
+                biased; // stopping comes first; after that the order does not matter
+                () = stop.cancelled() => return,
+                () = self.mailbox.rung() => {}
+                Ok(()) = self.synced.changed() => {}
+                () = self.clock.sleep_until(wake) => {}
+            }
+            self.turn();
+        }
+    }
+
+    fn turn(&mut self) {
+        // Read before the mailbox is emptied: what was listed is in it by then.
+        let synced = *self.synced.borrow_and_update();
+        let now = self.clock.now();
+        self.look(self.mailbox.take(), now);
+        if !synced {
+            return;
+        }
+        self.shard.decide(now, &mut self.pending.sink(now.mono));
+        self.reports.put(self.shard.take_reports());
+        self.news.put(self.shard.take_notices(), now.mono);
+        let stats = self.shard.take_stats();
+        metrics::node_events_stopped("fingerprint", stats.stopped);
+        metrics::decisions(stats.decisions);
+        stats.reserved_after.into_iter().for_each(metrics::change_to_reserved);
+    }
+
+    fn look(&mut self, inbox: Inbox, now: Now) {
+        let shard = &mut self.shard;
+        for (order, running) in inbox.purges {
+            shard.purge(&order, running);
+        }
+        if !inbox.orders.is_empty() {
+            let changed: Vec<_> = inbox.orders.into_iter().collect();
+            shard.apply_orders(self.snapshot.load_full(), &changed, now.mono);
+        }
+        for (uid, news) in inbox.nodes {
+            match news {
+                NodeNews::Apply(node, seen) => shard.apply_node(node, seen),
+                NodeNews::Delete => shard.delete_node(&uid),
+            }
+        }
+        for (uid, news) in inbox.tickets {
+            match news {
+                TicketNews::Apply(view) => shard.apply_ticket(*view),
+                TicketNews::Delete(key) => shard.delete_ticket(&key, Some(&uid), now.mono),
+            }
+        }
+        for (uid, news) in inbox.guardians {
+            match news {
+                GuardianNews::Apply(view) => shard.apply_guardian(*view, now.mono),
+                GuardianNews::Delete(ticket, pod) => shard.delete_guardian(&ticket, &pod, &uid),
+            }
+        }
+        for (work, outcome) in inbox.outcomes {
+            shard.apply_outcome(&work, outcome, now.mono);
+        }
+        for (order, granted) in inbox.grants {
+            shard.grant(&order, granted);
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The only source of time: this process's monotonic clock and the API server's.
+//!
+//! Built on tokio's clock, so that virtual time moves everything.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::server_time::ServerTime;
+use crate::domain::time::{Mono, Now};
+
+/// A local clock that is this far from the API server's is worth a warning.
+const WORTH_A_WARNING: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
+
+/// Where `now` comes from.
+#[derive(Clone, Debug)]
+pub struct Clock {
+    start: Instant,
+    local: Timestamp,
+    server: Arc<Mutex<ServerTime>>,
+    warned: Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl Clock {
+    /// A clock that starts now, with the local wall clock as a first guess of the server's.
+    #[expect(clippy::disallowed_methods, reason = "this is the one source of time")]
+    pub fn system() -> Self {
+        Self::starting_at(Timestamp::now())
+    }
+
+    /// A clock that starts now and shows `local`.
+    #[expect(clippy::disallowed_methods, reason = "this is the one source of time")]
+    pub fn starting_at(local: Timestamp) -> Self {
+        Self {
+            start: Instant::now(),
+            local,
+            server: Arc::new(Mutex::new(ServerTime::new(local))),
+            warned: Arc::default(),
+        }
+    }
+
+    /// Both times.
+    pub fn now(&self) -> Now {
+        let mono = self.mono();
+        Now { server: self.server.lock().at(mono), mono }
+    }
+
+    /// The monotonic time.
+    #[expect(clippy::disallowed_methods, reason = "this is the one source of time")]
+    pub fn mono(&self) -> Mono {
+        Mono(Instant::now().duration_since(self.start))
+    }
+
+    /// Sleeps until the monotonic clock shows `at`; for ever if there is no such time.
+    pub async fn sleep_until(&self, at: Option<Mono>) {
+        match at {
+            Some(at) => tokio::time::sleep_until(self.start + at.0).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Takes in a `Date` header.
+    pub fn hear(&self, date: Timestamp, sent: Mono) {
+        let received = self.mono();
+        let server = {
+            let mut server = self.server.lock();
+            server.hear(date, sent, received);
+            server.at(received)
+        };
+        let local = self.local.saturating_add(received.0).unwrap_or(Timestamp::MAX);
+        let offset = local.duration_since(server);
+        let far = offset.abs() > WORTH_A_WARNING;
+        if far && !self.warned.swap(true, std::sync::atomic::Ordering::Relaxed) {
+            let seconds = offset.as_secs();
+            tracing::warn!(offset_seconds = seconds, "the local clock differs from the API server's, which counts");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Every metric: its name, its help, its unit, its labels. Label values come from closed sets.
+
+use std::time::Duration;
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::api::ticket::Phase;
+
+const WATCH_EVENTS: &str = "korder_watch_events_total";
+const NODE_EVENTS_STOPPED: &str = "korder_node_events_stopped_total";
+const DECISIONS: &str = "korder_pair_decisions_total";
+const NODES: &str = "korder_nodes";
+const ORDERS: &str = "korder_orders";
+const PAIRS: &str = "korder_eligible_pairs";
+const TICKETS: &str = "korder_tickets";
+const QUEUE_DEPTH: &str = "korder_queue_depth";
+const QUEUE_WAIT: &str = "korder_queue_wait_seconds";
+const IN_FLIGHT: &str = "korder_writes_in_flight";
+const WRITES: &str = "korder_writes_total";
+const WRITE_SECONDS: &str = "korder_write_duration_seconds";
+const CHANGE_TO_WRITE: &str = "korder_node_change_to_write_seconds";
+const CHANGE_TO_RESERVED: &str = "korder_node_change_to_reserved_seconds";
+const EVENTS: &str = "korder_events_total";
+
+const SECONDS: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
+];
+
+/// Installs the recorder and describes every metric.
+pub fn install() -> Result<PrometheusHandle, BuildError> {
+    let builder = PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".into()), SECONDS)?;
+    let handle = builder.install_recorder()?;
+    describe();
+    Ok(handle)
+}
+
+fn describe() {
+    describe_counter!(WATCH_EVENTS, "Watch events received, by kind of object and type of event");
+    describe_counter!(NODE_EVENTS_STOPPED, "Node events that changed nothing an Order can see, by where they stopped");
+    describe_counter!(DECISIONS, "Times a pair of Order and Node was planned");
+    describe_gauge!(NODES, "Nodes known");
+    describe_gauge!(ORDERS, "Orders known");
+    describe_gauge!(PAIRS, "Pairs of an Order and a Node that is eligible for it");
+    describe_gauge!(TICKETS, "Tickets, by phase");
+    describe_gauge!(QUEUE_DEPTH, "Operations that wait to be sent");
+    describe_histogram!(QUEUE_WAIT, Unit::Seconds, "Time an operation waited before it was sent");
+    describe_gauge!(IN_FLIGHT, "Operations being sent");
+    describe_counter!(WRITES, "Operations sent, by kind and outcome");
+    describe_histogram!(WRITE_SECONDS, Unit::Seconds, "Time from sending an operation to its outcome, by kind");
+    describe_histogram!(CHANGE_TO_WRITE, Unit::Seconds, "Time from seeing a Node or Order change to its first write");
+    describe_histogram!(CHANGE_TO_RESERVED, Unit::Seconds, "Time from seeing a Node or Order change to Reserved");
+    describe_counter!(EVENTS, "Events written on Orders, by reason");
+}
+
+/// A watch event came in.
+pub fn watch_event(kind: &'static str, event: &'static str) {
+    counter!(WATCH_EVENTS, "kind" => kind, "type" => event).increment(1);
+}
+
+/// Node events were found to change nothing.
+pub fn node_events_stopped(at: &'static str, count: u64) {
+    counter!(NODE_EVENTS_STOPPED, "at" => at).increment(count);
+}
+
+/// Pairs were planned.
+pub fn decisions(count: u64) {
+    counter!(DECISIONS).increment(count);
+}
+
+/// How many Nodes are known.
+pub fn nodes(count: usize) {
+    gauge!(NODES).set(count as f64);
+}
+
+/// How many Orders are known.
+pub fn orders(count: usize) {
+    gauge!(ORDERS).set(count as f64);
+}
+
+/// Sums over all Orders.
+pub fn pairs(eligible: u32, phases: impl IntoIterator<Item = (Phase, u32)>) {
+    gauge!(PAIRS).set(eligible);
+    for (phase, count) in phases {
+        gauge!(TICKETS, "phase" => phase_word(phase)).set(count);
+    }
+}
+
+fn phase_word(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Pending => "Pending",
+        Phase::Reserved => "Reserved",
+        Phase::Claiming => "Claiming",
+        Phase::Claimed => "Claimed",
+        Phase::Released => "Released",
+        Phase::Expired => "Expired",
+    }
+}
+
+/// State of the queue.
+pub fn queue(depth: usize, in_flight: usize) {
+    gauge!(QUEUE_DEPTH).set(depth as f64);
+    gauge!(IN_FLIGHT).set(in_flight as f64);
+}
+
+/// An operation was taken from the queue.
+pub fn queue_wait(wait: Duration) {
+    histogram!(QUEUE_WAIT).record(wait);
+}
+
+/// An operation ended.
+pub fn write(kind: &'static str, outcome: &'static str, took: Duration) {
+    counter!(WRITES, "kind" => kind, "outcome" => outcome).increment(1);
+    histogram!(WRITE_SECONDS, "kind" => kind).record(took);
+}
+
+/// The first write after a change was sent.
+pub fn change_to_write(span: Duration) {
+    histogram!(CHANGE_TO_WRITE).record(span);
+}
+
+/// A pair became Reserved after a change.
+pub fn change_to_reserved(span: Duration) {
+    histogram!(CHANGE_TO_RESERVED).record(span);
+}
+
+/// An Event was written.
+pub fn event(reason: &'static str) {
+    counter!(EVENTS, "reason" => reason).increment(1);
+}
