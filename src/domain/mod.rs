@@ -14,6 +14,8 @@ pub mod resources;
 pub mod schedule;
 pub mod selector;
 pub mod syntax;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod ticket;
 pub mod time;
 pub mod toleration;
