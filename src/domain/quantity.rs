@@ -1,7 +1,8 @@
 //! The value of a Kubernetes quantity: `100m`, `1.5Gi`, `2e3`.
 //!
 //! Exact to twenty significant digits and a thousand-millionth of a unit, rounded away from zero
-//! as apimachinery does, saturating at either end.
+//! and, with a binary suffix, capped at 2^63 - 1 units as apimachinery does; saturating at either
+//! end.
 
 use std::fmt;
 
@@ -71,7 +72,10 @@ impl Amount {
             return Err(Error::Number);
         }
         let (factor, exponent) = scale(suffix).ok_or(Error::Suffix)?;
-        let magnitude = magnitude(whole, fraction, factor, exponent);
+        let mut magnitude = magnitude(whole, fraction, factor, exponent);
+        if factor > 1 {
+            magnitude = magnitude.min(i128::from(i64::MAX) * NANO);
+        }
         Ok(Self(if negative { -magnitude } else { magnitude }))
     }
 }
@@ -195,6 +199,8 @@ mod tests {
     fn too_great_values_saturate() {
         assert_eq!(nanos("1e4000000000"), i128::MAX);
         assert_eq!(nanos("-1e40"), -i128::MAX);
+        assert_eq!(nanos("8Ei"), i128::from(i64::MAX) * NANO);
+        assert_eq!(nanos("-8Ei"), -i128::from(i64::MAX) * NANO);
         assert_eq!(nanos("0e4000000000"), 0);
         assert_eq!(nanos(&"9".repeat(300)), i128::MAX);
         assert_eq!(nanos(&format!("{}.5", "0".repeat(300))), NANO / 2);

@@ -237,7 +237,7 @@ pub(super) mod tests {
         );
     }
 
-    pub(in crate::domain) const KEYS: [&str; 7] = [
+    const KEYS: [&str; 7] = [
         "a",
         "b",
         "node.kubernetes.io/not-ready",
