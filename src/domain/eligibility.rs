@@ -349,3 +349,593 @@ fn terms_detail(placement: &Placement) -> String {
         terms.join("; or ")
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, HashSet};
+
+    use k8s_openapi::api::core::v1 as core;
+    use proptest::{collection::vec, prelude::*};
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::{
+        node::Ready,
+        selector::tests::{any_api_selector, any_labels, any_name, matches_in_go},
+        testing::{at, node, placement},
+        toleration::tests::{any_taint, any_toleration, tolerates_in_go},
+    };
+
+    const GRACE: Duration = Duration::from_secs(60);
+
+    fn judged(placement: &Placement, node: &Node) -> Option<(&'static str, Keep)> {
+        match evaluate(placement, node, GRACE) {
+            Verdict::Eligible => None,
+            Verdict::Ineligible { reason, keep } => Some((reason.as_str(), keep)),
+        }
+    }
+
+    fn until(seconds: i64) -> Keep {
+        Keep::Until(at(seconds))
+    }
+
+    #[test]
+    fn a_ready_schedulable_selected_tolerated_node_is_eligible() {
+        let placement = placement()
+            .select(json!({ "os": "linux" }))
+            .tolerate(json!({ "key": "gpu", "operator": "Exists" }));
+        let node = node("n1")
+            .label("os", "linux")
+            .taint("gpu=yes:NoSchedule")
+            .taint("gpu:NoExecute");
+        assert_eq!(judged(&placement, &node), None);
+        assert_eq!(failures(&placement, &node, GRACE), []);
+    }
+
+    #[test]
+    fn a_deleting_node_is_judged_like_any_other() {
+        let mut node = node("n1");
+        node.deleting = true;
+        assert_eq!(judged(&placement(), &node), None);
+    }
+
+    #[test]
+    fn each_rule_has_its_reason_and_rules_two_to_four_remove_at_once() {
+        let selective = placement().select(json!({ "os": "linux" }));
+        let affine =
+            placement().affinity(json!([{ "matchExpressions": [{ "key": "gpu", "operator": "Exists" }] }]));
+        for (placement, node, expected) in [
+            (
+                placement(),
+                node("n1").ready(ReadyStatus::False, 5),
+                ("NotReady", until(65)),
+            ),
+            (
+                placement(),
+                node("n1").ready(ReadyStatus::Unknown, 5),
+                ("NotReady", until(65)),
+            ),
+            (
+                placement(),
+                node("n1").cordoned(),
+                ("Unschedulable", Keep::Remove),
+            ),
+            (
+                selective.clone(),
+                node("n1"),
+                ("NodeSelectorMismatch", Keep::Remove),
+            ),
+            (
+                selective,
+                node("n1").label("os", "windows"),
+                ("NodeSelectorMismatch", Keep::Remove),
+            ),
+            (affine, node("n1"), ("NodeAffinityMismatch", Keep::Remove)),
+            (
+                placement(),
+                node("n1").taint("a:NoSchedule"),
+                ("UntoleratedTaint", Keep::Remove),
+            ),
+            (
+                placement(),
+                node("n1").taint("a:NoExecute"),
+                ("UntoleratedTaint", Keep::Remove),
+            ),
+        ] {
+            assert_eq!(judged(&placement, &node), Some(expected), "{node:?}");
+        }
+    }
+
+    #[test]
+    fn prefer_no_schedule_is_ignored() {
+        assert_eq!(
+            judged(&placement(), &node("n1").taint("a:PreferNoSchedule")),
+            None
+        );
+    }
+
+    #[test]
+    fn rule_four_leaves_out_the_taints_that_rules_one_and_two_stand_for() {
+        for name in ["not-ready", "unreachable", "unschedulable"] {
+            for effect in ["NoSchedule", "NoExecute"] {
+                let node = node("n1").taint(&format!("node.kubernetes.io/{name}:{effect}"));
+                assert_eq!(judged(&placement(), &node), None, "{name}:{effect}");
+            }
+        }
+        let other = node("n1")
+            .taint("example.com/unschedulable:NoSchedule")
+            .taint("unschedulable:NoSchedule");
+        assert_eq!(failures(&placement(), &other, GRACE).len(), 2);
+    }
+
+    #[test]
+    fn an_unreachable_taint_tolerated_for_a_while_is_left_out_too() {
+        let placement = placement().tolerate(json!({
+            "key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5,
+        }));
+        let node = node("n1").taint("node.kubernetes.io/unreachable:NoExecute");
+        assert_eq!(judged(&placement, &node), None);
+    }
+
+    #[test]
+    fn pressure_taints_keep_tickets_for_the_grace() {
+        for name in [
+            "memory-pressure",
+            "disk-pressure",
+            "pid-pressure",
+            "network-unavailable",
+        ] {
+            let node = node("n1").taint_since(&format!("node.kubernetes.io/{name}:NoSchedule"), 7);
+            assert_eq!(
+                judged(&placement(), &node),
+                Some(("UntoleratedTaint", until(67))),
+                "{name}"
+            );
+        }
+        for other in [
+            "node.kubernetes.io/out-of-service",
+            "memory-pressure",
+            "node.cloudprovider.kubernetes.io/shutdown",
+        ] {
+            let node = node("n1").taint(&format!("{other}:NoSchedule"));
+            assert_eq!(
+                judged(&placement(), &node),
+                Some(("UntoleratedTaint", Keep::Remove)),
+                "{other}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_toleration_does_not_change_the_grace_of_pressure_taints() {
+        let placement =
+            placement().tolerate(json!({ "key": "node.kubernetes.io/not-ready", "operator": "Exists" }));
+        let node = node("n1").taint_since("node.kubernetes.io/disk-pressure:NoSchedule", 7);
+        assert_eq!(judged(&placement, &node), Some(("UntoleratedTaint", until(67))));
+    }
+
+    fn for_seconds(seconds: i64) -> serde_json::Value {
+        json!({ "key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds })
+    }
+
+    #[test]
+    fn toleration_seconds_keep_tickets_until_they_have_passed() {
+        let node = node("n1").taint_since("a:NoExecute", 100);
+        for (seconds, keep) in [
+            (300, until(400)),
+            (0, Keep::Remove),
+            (-5, Keep::Remove),
+            (i64::MIN, Keep::Remove),
+            (i64::MAX, Keep::Until(Timestamp::MAX)),
+        ] {
+            let placement = placement().tolerate(for_seconds(seconds));
+            assert_eq!(
+                judged(&placement, &node),
+                Some(("ToleratedForAWhile", keep)),
+                "{seconds}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_first_matching_toleration_decides() {
+        let node = node("n1").taint("a:NoExecute");
+        let forever = json!({ "operator": "Exists" });
+        let first_for_a_while = placement().tolerate(for_seconds(9)).tolerate(forever.clone());
+        assert_eq!(
+            judged(&first_for_a_while, &node),
+            Some(("ToleratedForAWhile", until(9)))
+        );
+        let first_for_ever = placement().tolerate(forever).tolerate(for_seconds(9));
+        assert_eq!(judged(&first_for_ever, &node), None);
+    }
+
+    #[test]
+    fn the_earliest_of_several_taints_tolerated_for_a_while_wins() {
+        let placement = placement()
+            .tolerate(for_seconds(50))
+            .tolerate(json!({ "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 10 }));
+        let node = node("n1")
+            .taint_since("a:NoExecute", 0)
+            .taint_since("b:NoExecute", 20);
+        assert_eq!(judged(&placement, &node), Some(("ToleratedForAWhile", until(30))));
+    }
+
+    #[test]
+    fn an_untolerated_taint_outdoes_one_tolerated_for_a_while() {
+        let placement = placement().tolerate(for_seconds(50));
+        let node = node("n1").taint("a:NoExecute").taint("b:NoSchedule");
+        assert_eq!(
+            judged(&placement, &node),
+            Some(("UntoleratedTaint", Keep::Remove))
+        );
+        assert_eq!(failures(&placement, &node, GRACE).len(), 2);
+    }
+
+    #[test]
+    fn the_first_rule_gives_the_reason_and_the_earliest_removal_wins() {
+        let placement = placement().tolerate(for_seconds(5));
+        let lost = node("n1").ready(ReadyStatus::Unknown, 100);
+        let tolerated = lost.clone().taint_since("a:NoExecute", 100);
+        assert_eq!(judged(&placement, &tolerated), Some(("NotReady", until(105))));
+        assert_eq!(
+            judged(&placement, &lost.clone().cordoned()),
+            Some(("NotReady", Keep::Remove))
+        );
+        assert_eq!(judged(&placement, &lost), Some(("NotReady", until(160))));
+    }
+
+    /// Key suffix and seconds of tolerations; what happens on False and Unknown since 100.
+    #[test]
+    fn a_toleration_that_names_the_taint_replaces_the_grace() {
+        type Named = (&'static str, Option<i64>);
+        let (n, u) = ("not-ready", "unreachable");
+        let cases: [(&[Named], Keep, Keep); 10] = [
+            (&[], until(160), until(160)),
+            (&[(n, Some(300))], until(400), until(400)),
+            (&[(u, Some(300))], until(400), until(400)),
+            (&[(u, Some(10)), (n, Some(20))], until(120), until(110)),
+            (&[(n, Some(20)), (u, Some(10))], until(120), until(110)),
+            (&[(n, Some(20)), (n, Some(10))], until(120), until(120)),
+            (&[(n, None)], Keep::Forever, Keep::Forever),
+            (&[(n, None), (u, Some(0))], Keep::Forever, Keep::Remove),
+            (&[(n, Some(-1))], Keep::Remove, Keep::Remove),
+            (
+                &[(u, Some(i64::MAX))],
+                Keep::Until(Timestamp::MAX),
+                Keep::Until(Timestamp::MAX),
+            ),
+        ];
+        for (named, on_false, on_unknown) in cases {
+            let placement = named.iter().fold(placement(), |placement, (name, seconds)| {
+                placement.tolerate(json!({
+                    "key": format!("node.kubernetes.io/{name}"),
+                    "operator": "Exists",
+                    "effect": "NoExecute",
+                    "tolerationSeconds": seconds,
+                }))
+            });
+            for (status, keep) in [(ReadyStatus::False, on_false), (ReadyStatus::Unknown, on_unknown)] {
+                let node = node("n1").ready(status, 100);
+                assert_eq!(
+                    judged(&placement, &node),
+                    Some(("NotReady", keep)),
+                    "{named:?} {status:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_effect_names_the_taint_and_another_effect_or_an_empty_key_does_not() {
+        let key = "node.kubernetes.io/not-ready";
+        for (toleration, keep) in [
+            (json!({ "key": key, "operator": "Exists" }), Keep::Forever),
+            (
+                json!({ "key": key, "operator": "Exists", "effect": "NoSchedule" }),
+                until(60),
+            ),
+            (json!({ "operator": "Exists" }), until(60)),
+            (
+                json!({ "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5 }),
+                until(60),
+            ),
+        ] {
+            let placement = placement().tolerate(toleration.clone());
+            let node = node("n1").ready(ReadyStatus::False, 0);
+            assert_eq!(
+                judged(&placement, &node),
+                Some(("NotReady", keep)),
+                "{toleration}"
+            );
+        }
+    }
+
+    #[test]
+    fn times_at_the_end_of_the_world_saturate() {
+        let mut late = node("n1").taint("node.kubernetes.io/disk-pressure:NoSchedule");
+        late.taints[0].since = Timestamp::MAX;
+        late.ready = Ready {
+            status: ReadyStatus::False,
+            since: Timestamp::MAX,
+        };
+        for grace in [Duration::MAX, Duration::from_nanos(1)] {
+            let Verdict::Ineligible { keep, .. } = evaluate(&placement(), &late, grace) else {
+                panic!("eligible");
+            };
+            assert_eq!(keep, Keep::Until(Timestamp::MAX));
+        }
+    }
+
+    #[test]
+    fn keep_is_ordered_by_what_happens_first() {
+        assert!(Keep::Remove < Keep::Until(Timestamp::MIN));
+        assert!(until(1) < until(2));
+        assert!(Keep::Until(Timestamp::MAX) < Keep::Forever);
+    }
+
+    #[test]
+    fn details_say_what_a_person_needs() {
+        let placement = placement()
+            .affinity(json!([
+                { "matchExpressions": [
+                    { "key": "gpu", "operator": "In", "values": ["a", "b"] },
+                    { "key": "cores", "operator": "Gt", "values": ["8"] },
+                ] },
+                { "matchFields": [{ "key": "metadata.name", "operator": "NotIn", "values": ["n1"] }] },
+            ]))
+            .tolerate(for_seconds(9));
+        let node = node("n1")
+            .ready(ReadyStatus::Unknown, 60)
+            .cordoned()
+            .taint("x=y:NoSchedule")
+            .taint("a:NoExecute");
+        let found = failures(&placement, &node, GRACE);
+        let details: Vec<_> = found
+            .iter()
+            .map(|failure| {
+                format!(
+                    "{} {}",
+                    failure.rule().as_str(),
+                    failure.detail(&placement, &node)
+                )
+            })
+            .collect();
+        assert_eq!(
+            details,
+            [
+                "Ready condition Ready is Unknown since 1970-01-01T00:01:00Z",
+                "Schedulable spec.unschedulable is true (cordoned)",
+                "Selected no term of the required node affinity matches: metadata.name NotIn [n1]; \
+                 or cores Gt 8 and gpu In [a, b]",
+                "Tolerated taint x=y:NoSchedule is not tolerated",
+                "Tolerated taint a:NoExecute is tolerated for 9 s from 1970-01-01T00:00:00Z",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_selector_mismatch_names_each_pair() {
+        let placement = placement().select(json!({ "a": "1", "b": "2", "c": "3" }));
+        let node = node("n1").label("a", "1").label("b", "9");
+        let details: Vec<_> = failures(&placement, &node, GRACE)
+            .iter()
+            .map(|failure| failure.detail(&placement, &node))
+            .collect();
+        assert_eq!(
+            details,
+            ["label b is \"9\", not \"2\"; label c is absent, not \"3\""]
+        );
+    }
+
+    /// An Order as the API has it.
+    #[derive(Clone, Debug)]
+    struct Written {
+        pairs: BTreeMap<String, String>,
+        required: Option<core::NodeSelector>,
+        tolerations: Vec<Toleration>,
+    }
+
+    impl Written {
+        fn compile(&self) -> Placement {
+            Placement {
+                selector: NodeSelector::compile("s", &self.pairs, self.required.as_ref()).unwrap(),
+                tolerations: self.tolerations.clone(),
+            }
+        }
+    }
+
+    /// The rules once more, as a list of what would remove the Tickets and when, in seconds, with
+    /// strings and maps only: an end of `i128::MIN` is at once, of `i128::MAX` never.
+    fn naive(
+        written: &Written,
+        labels: &BTreeMap<String, String>,
+        node: &Node,
+        grace: i128,
+    ) -> Vec<(u8, String, i128)> {
+        let mut list = Vec::new();
+        let second = |time: Timestamp| i128::from(time.as_second());
+        let end = |since: Timestamp, seconds: i128| {
+            if seconds <= 0 {
+                i128::MIN
+            } else {
+                second(since) + seconds
+            }
+        };
+        let key = |name: &str| format!("node.kubernetes.io/{name}");
+        if node.ready.status != ReadyStatus::True {
+            let named = |name: &str| -> Vec<Option<i64>> {
+                let mut seconds = Vec::new();
+                for toleration in &written.tolerations {
+                    let effect = toleration.effect.map_or("", Effect::as_str);
+                    if *toleration.key == *key(name) && (effect.is_empty() || effect == "NoExecute") {
+                        seconds.push(toleration.seconds);
+                    }
+                }
+                seconds
+            };
+            let in_order = if node.ready.status == ReadyStatus::Unknown {
+                [named("unreachable"), named("not-ready")].concat()
+            } else {
+                [named("not-ready"), named("unreachable")].concat()
+            };
+            let ends = match in_order.first() {
+                Some(Some(seconds)) => end(node.ready.since, i128::from(*seconds)),
+                Some(None) => i128::MAX,
+                None => end(node.ready.since, grace),
+            };
+            list.push((1, "NotReady".to_owned(), ends));
+        }
+        if node.unschedulable {
+            list.push((2, "Unschedulable".to_owned(), i128::MIN));
+        }
+        if !matches_in_go(&written.pairs, None, labels, node.name.as_str()) {
+            list.push((3, "NodeSelectorMismatch".to_owned(), i128::MIN));
+        }
+        if !matches_in_go(
+            &BTreeMap::new(),
+            written.required.as_ref(),
+            labels,
+            node.name.as_str(),
+        ) {
+            list.push((3, "NodeAffinityMismatch".to_owned(), i128::MIN));
+        }
+        let left_out: HashSet<_> = ["not-ready", "unreachable", "unschedulable"].map(key).into();
+        let pressure = [
+            "memory-pressure",
+            "disk-pressure",
+            "pid-pressure",
+            "network-unavailable",
+        ]
+        .map(key);
+        for taint in &node.taints {
+            if left_out.contains(&*taint.key) || taint.effect.as_str() == "PreferNoSchedule" {
+                continue;
+            }
+            let mut matching = written.tolerations.clone();
+            matching.retain(|toleration| tolerates_in_go(toleration, taint));
+            if matching.is_empty() {
+                let keeps = pressure.iter().any(|pressure| **pressure == *taint.key);
+                let ends = if keeps { end(taint.since, grace) } else { i128::MIN };
+                list.push((4, "UntoleratedTaint".to_owned(), ends));
+            } else if let (Some(seconds), "NoExecute") = (matching[0].seconds, taint.effect.as_str()) {
+                list.push((
+                    5,
+                    "ToleratedForAWhile".to_owned(),
+                    end(taint.since, i128::from(seconds)),
+                ));
+            }
+        }
+        list
+    }
+
+    fn in_seconds(keep: Keep) -> i128 {
+        match keep {
+            Keep::Remove => i128::MIN,
+            Keep::Until(time) => i128::from(time.as_second()),
+            Keep::Forever => i128::MAX,
+        }
+    }
+
+    /// What is beyond the last moment there is, saturates.
+    fn clamp(end: i128) -> i128 {
+        let last = i128::from(Timestamp::MAX.as_second());
+        if end == i128::MAX { end } else { end.min(last) }
+    }
+
+    prop_compose! {
+        fn any_case()(
+            (pairs, required) in any_api_selector(),
+            tolerations in vec(any_toleration(), 0..4),
+            labels in any_labels(),
+            name in any_name(),
+            taints in vec(any_taint(), 0..4),
+            status in prop_oneof![
+                6 => Just(ReadyStatus::True),
+                1 => Just(ReadyStatus::False),
+                1 => Just(ReadyStatus::Unknown),
+            ],
+            since in 0i64..8,
+            unschedulable in proptest::bool::weighted(0.1),
+            bare in proptest::bool::weighted(0.5),
+        ) -> (Written, BTreeMap<String, String>, Node) {
+            let node = Node {
+                labels: labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),
+                unschedulable,
+                taints,
+                ..node(name).ready(status, since)
+            };
+            // Half of all cases select everything, so that rule 4 is often what decides.
+            let (pairs, required) = if bare { Default::default() } else { (pairs, required) };
+            (Written { pairs, required, tolerations }, labels, node)
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+        #[test]
+        fn evaluate_and_failures_agree_with_the_naive_rules(
+            (written, labels, node) in any_case(),
+            grace in 0u64..4,
+        ) {
+            let placement = written.compile();
+            let grace_span = Duration::from_secs(grace);
+            let expected = naive(&written, &labels, &node, i128::from(grace));
+
+            let found: Vec<_> = failures(&placement, &node, grace_span)
+                .iter()
+                .map(|failure| (failure.reason.as_str().to_owned(), in_seconds(failure.keep)))
+                .collect();
+            let listed: Vec<_> = expected.iter().map(|(_, reason, end)| (reason.clone(), clamp(*end))).collect();
+            prop_assert_eq!(found, listed);
+
+            let first = expected.iter().min_by_key(|(rank, ..)| *rank);
+            let earliest = expected.iter().map(|(.., end)| clamp(*end)).min();
+            match evaluate(&placement, &node, grace_span) {
+                Verdict::Eligible => prop_assert!(expected.is_empty()),
+                Verdict::Ineligible { reason, keep } => {
+                    prop_assert_eq!(Some(reason.as_str()), first.map(|(_, reason, _)| reason.as_str()));
+                    prop_assert_eq!(Some(in_seconds(keep)), earliest);
+                }
+            }
+        }
+    }
+
+    /// The property test means something only if every reason is the answer now and then.
+    #[test]
+    fn the_cases_reach_every_verdict() {
+        use proptest::{strategy::ValueTree, test_runner::TestRunner};
+        let mut runner = TestRunner::deterministic();
+        let mut seen = BTreeMap::<String, u32>::new();
+        for _ in 0..5_000 {
+            let (written, _, node) = any_case().new_tree(&mut runner).unwrap().current();
+            let verdict = match evaluate(&written.compile(), &node, GRACE) {
+                Verdict::Eligible => "Eligible".to_owned(),
+                Verdict::Ineligible { reason, keep } => {
+                    let keep = format!("{keep:?}");
+                    format!("{reason:?} {}", keep.split('(').next().unwrap_or_default())
+                }
+            };
+            *seen.entry(verdict).or_default() += 1;
+        }
+        for verdict in [
+            "Eligible",
+            "NotReady Remove",
+            "NotReady Until",
+            "NotReady Forever",
+            "Unschedulable Remove",
+            "NodeSelectorMismatch Remove",
+            "NodeAffinityMismatch Remove",
+            "UntoleratedTaint Remove",
+            "UntoleratedTaint Until",
+            "ToleratedForAWhile Remove",
+            "ToleratedForAWhile Until",
+        ] {
+            assert!(
+                seen.get(verdict).is_some_and(|&count| count >= 20),
+                "{verdict}: {seen:?}"
+            );
+        }
+    }
+}

@@ -21,6 +21,8 @@ pub mod schedule;
 pub mod selector;
 pub mod status;
 pub mod syntax;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod ticket;
 pub mod time;
 pub mod toleration;

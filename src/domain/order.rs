@@ -487,3 +487,406 @@ fn check_rest(problems: &mut Problems, template: &TicketTemplateSpec) {
         problems.add(field, format!("{class:?} {problem}"), syntax::NAME_REMEDY);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::domain::testing::{api_order, at, order};
+
+    fn valid(spec: Value) -> Spec {
+        order("o", spec).spec.unwrap()
+    }
+
+    fn problems(spec: Value) -> Vec<String> {
+        let problems = order("o", spec).spec.unwrap_err();
+        problems.iter().map(ToString::to_string).collect()
+    }
+
+    fn template(spec: Value) -> Value {
+        json!({ "template": { "spec": spec } })
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_design() {
+        let spec = valid(json!({}));
+        assert_eq!(*spec.placement, Placement::default());
+        assert_eq!(spec.strategy.kind, StrategyType::OneTime);
+        assert_eq!(spec.strategy.refresh_policy, RefreshPolicy::OnClaim);
+        assert_eq!(spec.strategy.time_zone, TimeZone::UTC);
+        assert_eq!(spec.strategy.schedule, None);
+        assert_eq!(spec.max_unavailable, MaxUnavailable::Percent(10));
+        assert_eq!((spec.duration, spec.start_time), (None, None));
+        assert_eq!(spec.template.resources.requests["memory"].0, "128Mi");
+    }
+
+    #[test]
+    fn the_documented_orders_are_valid() {
+        let basic = valid(json!({
+            "daemonSet": true,
+            "strategy": { "type": "OneTime", "refreshPolicy": "OnClaim" },
+            "template": { "spec": {
+                "duration": "24h",
+                "resources": {
+                    "requests": { "cpu": "100m", "memory": "200Mi" },
+                    "limits": { "cpu": "200m", "memory": "400Mi" },
+                },
+                "nodeSelector": { "kubernetes.io/os": "linux" },
+                "tolerations": [{ "operator": "Exists", "effect": "NoSchedule" }],
+            } },
+        }));
+        assert_eq!(basic.duration, Some(Duration::from_secs(86_400)));
+        let advanced = valid(json!({
+            "daemonSet": true,
+            "strategy": { "type": "Recurring", "schedule": "0 */6 * * *", "refreshPolicy": "Always" },
+            "template": { "spec": {
+                "duration": "8h",
+                "resources": {
+                    "requests": { "cpu": "500m", "memory": "1Gi" },
+                    "limits": { "cpu": "1000m", "memory": "2Gi" },
+                },
+                "nodeSelector": { "accelerator": "nvidia-tesla-k80", "kubernetes.io/os": "linux" },
+                "tolerations": [
+                    { "key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule" },
+                    { "key": "dedicated", "operator": "Equal", "value": "gpu", "effect": "NoSchedule" },
+                ],
+            } },
+        }));
+        assert_eq!(advanced.strategy.schedule.unwrap().text(), "0 */6 * * *");
+        assert_eq!(advanced.placement.tolerations.len(), 2);
+    }
+
+    #[test]
+    fn identity_survives_an_invalid_spec() {
+        let order = order("o", json!({ "daemonSet": false, "paused": true }));
+        assert_eq!(
+            (order.uid.as_str(), order.key.to_string()),
+            ("o-uid", "default/o".to_owned())
+        );
+        assert_eq!((order.generation, order.created), (1, at(0)));
+        assert!(order.paused && !order.deleting && order.spec.is_err());
+    }
+
+    #[test]
+    fn an_undecodable_order_says_why() {
+        let order = Order::undecodable(
+            "u".into(),
+            OrderKey::new("default", "o"),
+            3,
+            at(0),
+            true,
+            "invalid type",
+        );
+        assert!(order.deleting);
+        let problems = order.spec.unwrap_err();
+        let expected = "spec: cannot be decoded: invalid type: compare it with";
+        assert!(problems[0].to_string().starts_with(expected), "{problems:?}");
+    }
+
+    #[test]
+    fn each_problem_names_field_and_remedy() {
+        let strategy = |strategy: Value| json!({ "strategy": strategy });
+        let metadata = |metadata: Value| json!({ "template": { "metadata": metadata } });
+        let unavailable = |value: Value| json!({ "updateStrategy": { "maxUnavailable": value } });
+        let duration = |text: &str| template(json!({ "duration": text }));
+        for (spec, expected) in [
+            (
+                json!({ "daemonSet": false }),
+                "spec.daemonSet: is not true: only DaemonSet mode is implemented",
+            ),
+            (
+                strategy(json!({ "type": "Recurring" })),
+                "spec.strategy.schedule: is missing for type Recurring: name the ticks",
+            ),
+            (
+                json!({ "strategy": { "type": "Scheduled", "schedule": "@daily" } }),
+                "spec.template.spec.duration: is missing for type Scheduled: say how long",
+            ),
+            (
+                duration("24x"),
+                "spec.template.spec.duration: \"24x\" has an unknown unit: use h, m and s, such as 24h",
+            ),
+            (
+                duration(""),
+                "spec.template.spec.duration: \"\" is not a Go duration: use h, m and s",
+            ),
+            (
+                duration("24"),
+                "spec.template.spec.duration: \"24\" has a number without a unit: use h, m and s",
+            ),
+            (
+                duration("-1h"),
+                "spec.template.spec.duration: \"-1h\" is negative: use more than zero",
+            ),
+            (
+                duration("0s"),
+                "spec.template.spec.duration: \"0s\" is zero: use more than zero",
+            ),
+            (
+                duration("9999999999h"),
+                "spec.template.spec.duration: \"9999999999h\" is longer than 292 years: use less",
+            ),
+            (
+                duration("5s-3s"),
+                "spec.template.spec.duration: \"5s-3s\" has an unknown unit: use h, m and s",
+            ),
+            (
+                strategy(json!({ "schedule": "0 */6 * *" })),
+                "spec.strategy.schedule: \"0 */6 * *\" has 4 fields instead of 5: use minute, hour",
+            ),
+            (
+                strategy(json!({ "schedule": "TZ=UTC 0 0 * * *" })),
+                "spec.strategy.schedule: \"TZ=UTC 0 0 * * *\" sets a time zone: use spec.strategy.timeZone",
+            ),
+            (
+                strategy(json!({ "timeZone": "Europe/Berlim" })),
+                "spec.strategy.timeZone: \"Europe/Berlim\" is not a known time zone: use a name",
+            ),
+            (
+                strategy(json!({ "timeZone": "" })),
+                "spec.strategy.timeZone: \"\" is not a known time zone: use a name",
+            ),
+            (
+                strategy(json!({ "timeZone": "Local" })),
+                "spec.strategy.timeZone: \"Local\" is not a known time zone",
+            ),
+            (
+                template(json!({ "resources": { "requests": { "cpu": "100x" } } })),
+                "spec.template.spec.resources.requests[cpu]: \"100x\" has an unknown suffix: use a number",
+            ),
+            (
+                template(json!({ "nodeSelector": { "os": "a b" } })),
+                "spec.template.spec.nodeSelector[os]: \"a b\" has a character other than",
+            ),
+            (
+                template(json!({ "affinity": { "nodeAffinity": {
+                    "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": [] },
+                } } })),
+                "spec.template.spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution\
+                 .nodeSelectorTerms: is empty: name at least one term",
+            ),
+            (
+                template(
+                    json!({ "tolerations": [{ "operator": "Exists" }, { "operator": "Gt", "key": "a" }] }),
+                ),
+                "spec.template.spec.tolerations[1].operator: \"Gt\" is not supported: numeric comparison",
+            ),
+            (
+                metadata(json!({ "labels": { "korder.dev/order": "x" } })),
+                "spec.template.metadata.labels[korder.dev/order]: is reserved: korder.dev/* keys belong",
+            ),
+            (
+                metadata(json!({ "annotations": { "korder.dev/x": "any text" } })),
+                "spec.template.metadata.annotations[korder.dev/x]: is reserved: korder.dev/* keys belong",
+            ),
+            (
+                metadata(json!({ "labels": { "a b": "x" } })),
+                "spec.template.metadata.labels[a b]: \"a b\" has a character",
+            ),
+            (
+                metadata(json!({ "labels": { "a": "x y" } })),
+                "spec.template.metadata.labels[a]: \"x y\" has a character",
+            ),
+            (
+                metadata(json!({ "annotations": { "": "x" } })),
+                "spec.template.metadata.annotations[]: \"\" is empty",
+            ),
+            (
+                template(json!({ "lifecycle": { "ttlSecondsAfterFinished": -1 } })),
+                "spec.template.spec.lifecycle.ttlSecondsAfterFinished: -1 is negative: use 0 or more seconds",
+            ),
+            (
+                template(json!({ "priorityClassName": "High" })),
+                "spec.template.spec.priorityClassName: \"High\" is not a DNS name: use at most 253",
+            ),
+            (
+                unavailable(json!("10")),
+                "spec.updateStrategy.maxUnavailable: \"10\" is neither a number above 0",
+            ),
+            (
+                unavailable(json!("101%")),
+                "spec.updateStrategy.maxUnavailable: \"101%\" is neither a number",
+            ),
+            (
+                unavailable(json!("-5%")),
+                "spec.updateStrategy.maxUnavailable: \"-5%\" is neither a number",
+            ),
+            (
+                unavailable(json!("+5%")),
+                "spec.updateStrategy.maxUnavailable: \"+5%\" is neither a number",
+            ),
+            (
+                unavailable(json!("%")),
+                "spec.updateStrategy.maxUnavailable: \"%\" is neither a number",
+            ),
+            (
+                unavailable(json!("99999999999%")),
+                "spec.updateStrategy.maxUnavailable: \"99999999999%\" is neither",
+            ),
+            (
+                unavailable(json!(-1)),
+                "spec.updateStrategy.maxUnavailable: -1 is neither a number above 0",
+            ),
+            (
+                unavailable(json!(0)),
+                "spec.updateStrategy.maxUnavailable: 0 is neither a number above 0",
+            ),
+        ] {
+            let problems = problems(spec);
+            assert_eq!(problems.len(), 1, "{problems:?}");
+            assert!(problems[0].starts_with(expected), "{problems:?}, not {expected}");
+        }
+    }
+
+    #[test]
+    fn all_problems_of_a_spec_are_reported() {
+        let problems = problems(json!({
+            "daemonSet": false,
+            "strategy": { "type": "Scheduled", "timeZone": "Mars/Base" },
+            "updateStrategy": { "maxUnavailable": "x" },
+            "template": {
+                "metadata": { "labels": { "korder.dev/a": "b c" } },
+                "spec": {
+                    "duration": "-1h",
+                    "resources": { "requests": { "cpu": "x", "memory": "-1" } },
+                    "nodeSelector": { "": "" },
+                    "tolerations": [{}, { "key": "a", "effect": "x" }],
+                    "lifecycle": { "ttlSecondsAfterFinished": -1 },
+                },
+            },
+        }));
+        assert_eq!(problems.len(), 13, "{problems:#?}");
+    }
+
+    #[test]
+    fn a_name_of_64_characters_is_refused() {
+        assert!(order(&"a".repeat(63), json!({})).spec.is_ok());
+        let problems = order(&"a".repeat(64), json!({})).spec.unwrap_err();
+        assert_eq!(
+            problems[0].to_string(),
+            "metadata.name: has 64 characters: use at most 63"
+        );
+    }
+
+    #[test]
+    fn time_zones_come_from_the_bundled_database() {
+        let spec = valid(
+            json!({ "strategy": { "type": "Recurring", "schedule": "@daily", "timeZone": "Europe/Berlin" } }),
+        );
+        assert_eq!(spec.strategy.time_zone.iana_name(), Some("Europe/Berlin"));
+        assert_eq!(
+            valid(json!({ "strategy": { "timeZone": "UTC" } }))
+                .strategy
+                .time_zone,
+            TimeZone::UTC
+        );
+    }
+
+    #[test]
+    fn start_time_and_duration_are_read() {
+        let spec = valid(template(
+            json!({ "startTime": "1970-01-01T01:00:00Z", "duration": "1h30m" }),
+        ));
+        assert_eq!(spec.start_time, Some(at(3600)));
+        assert_eq!(spec.duration, Some(Duration::from_secs(5400)));
+        assert_eq!(spec.template.duration.as_deref(), Some("1h30m"));
+    }
+
+    #[test]
+    fn percentages_are_rounded_down_but_at_least_one() {
+        for (max, pairs, expected) in [
+            (MaxUnavailable::Percent(10), 0, 1),
+            (MaxUnavailable::Percent(10), 19, 1),
+            (MaxUnavailable::Percent(10), 20, 2),
+            (MaxUnavailable::Percent(0), 1_000, 1),
+            (MaxUnavailable::Percent(100), u32::MAX, u32::MAX),
+            (MaxUnavailable::Count(7), 3, 7),
+        ] {
+            assert_eq!(max.of(pairs), expected, "{max:?} of {pairs}");
+        }
+        let percent = valid(json!({ "updateStrategy": { "maxUnavailable": "25%" } })).max_unavailable;
+        assert_eq!(percent, MaxUnavailable::Percent(25));
+        let count = valid(json!({ "updateStrategy": { "maxUnavailable": 5 } })).max_unavailable;
+        assert_eq!(count, MaxUnavailable::Count(5));
+    }
+
+    fn hash(spec: Value) -> String {
+        valid(template(spec)).template.hash.to_string()
+    }
+
+    /// Another value would replace every Guardian when korder is upgraded. Computed with Python
+    /// from the canonical JSON.
+    #[test]
+    fn the_hash_of_a_template_never_changes() {
+        assert_eq!(hash(json!({})), "o3h6s6pt2oxhm");
+        let full = json!({
+            "priorityClassName": "high",
+            "tolerations": [
+                { "operator": "Exists", "effect": "NoSchedule" },
+                { "key": "a", "value": "b", "effect": "NoExecute", "tolerationSeconds": 5 },
+            ],
+        });
+        assert_eq!(hash(full), "q2fdfjs5lnjxo");
+    }
+
+    #[test]
+    fn the_hash_covers_what_a_guardian_is_made_from_and_nothing_else() {
+        let base = hash(json!({}));
+        for changed in [
+            json!({ "resources": { "requests": { "cpu": "200m" } } }),
+            json!({ "resources": { "requests": { "cpu": "100m", "memory": "128Mi" }, "limits": { "cpu": "1" } } }),
+            json!({ "priorityClassName": "high" }),
+            json!({ "schedulerName": "high" }),
+            json!({ "tolerations": [{ "operator": "Exists" }] }),
+        ] {
+            assert_ne!(hash(changed.clone()), base, "{changed}");
+        }
+        assert_ne!(
+            hash(json!({ "priorityClassName": "x" })),
+            hash(json!({ "schedulerName": "x" }))
+        );
+        for same in [
+            json!({ "duration": "1h" }),
+            json!({ "startTime": "2030-01-01T00:00:00Z" }),
+            json!({ "lifecycle": { "cleanupPolicy": "Retain" } }),
+            json!({ "nodeSelector": { "a": "b" } }),
+            json!({ "priorityClassName": "" }),
+            json!({ "resources": { "requests": { "cpu": "0.1", "memory": "134217728" } } }),
+        ] {
+            assert_eq!(hash(same.clone()), base, "{same}");
+        }
+    }
+
+    #[test]
+    fn the_hash_sees_the_sequence_of_tolerations() {
+        let [a, b] = ["a", "b"].map(|key| json!({ "key": key, "operator": "Exists" }));
+        assert_ne!(
+            hash(json!({ "tolerations": [a, b] })),
+            hash(json!({ "tolerations": [b, a] }))
+        );
+    }
+
+    #[test]
+    fn equal_placements_of_different_orders_are_equal() {
+        let placed = |extra: Value| {
+            let mut spec =
+                json!({ "nodeSelector": { "a": "b" }, "tolerations": [{ "key": "k", "value": "v" }] });
+            spec.as_object_mut()
+                .unwrap()
+                .extend(extra.as_object().unwrap().clone());
+            valid(template(spec)).placement
+        };
+        assert_eq!(
+            placed(json!({})),
+            placed(json!({ "duration": "1h", "priorityClassName": "x" }))
+        );
+    }
+
+    #[test]
+    fn deletion_is_seen() {
+        let mut api = api_order("o", json!({}));
+        api.metadata.deletion_timestamp = api.metadata.creation_timestamp.clone();
+        assert!(Order::from_api(&api).deleting);
+    }
+}

@@ -1,7 +1,8 @@
 //! The value of a Kubernetes quantity: `100m`, `1.5Gi`, `2e3`.
 //!
 //! Exact to twenty significant digits and a thousand-millionth of a unit, rounded away from zero
-//! as apimachinery does, saturating at either end.
+//! and, with a binary suffix, capped at 2^63 - 1 units as apimachinery does; saturating at either
+//! end.
 
 use std::fmt;
 
@@ -71,7 +72,10 @@ impl Amount {
             return Err(Error::Number);
         }
         let (factor, exponent) = scale(suffix).ok_or(Error::Suffix)?;
-        let magnitude = magnitude(whole, fraction, factor, exponent);
+        let mut magnitude = magnitude(whole, fraction, factor, exponent);
+        if factor > 1 {
+            magnitude = magnitude.min(i128::from(i64::MAX) * NANO);
+        }
         Ok(Self(if negative { -magnitude } else { magnitude }))
     }
 }
@@ -133,4 +137,108 @@ fn magnitude(whole: &str, fraction: &str, factor: u128, exponent: i64) -> i128 {
         (true, None) => 1,
     };
     i128::try_from(value).unwrap_or(i128::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn nanos(text: &str) -> i128 {
+        Amount::parse(text).unwrap().nanos()
+    }
+
+    #[test]
+    fn suffixes_scale_the_number() {
+        for (text, value) in [
+            ("0", 0),
+            ("0.0", 0),
+            ("1", NANO),
+            ("+1", NANO),
+            ("-1", -NANO),
+            ("007", 7 * NANO),
+            ("1.", NANO),
+            (".5", NANO / 2),
+            ("1n", 1),
+            ("1u", 1_000),
+            ("100m", NANO / 10),
+            ("0.1", NANO / 10),
+            ("1k", 1_000 * NANO),
+            ("1M", 1_000_000 * NANO),
+            ("1G", 1_000_000_000 * NANO),
+            ("1T", NANO * 1_000_000_000_000),
+            ("1P", NANO * 1_000_000_000_000_000),
+            ("1E", NANO * 1_000_000_000_000_000_000),
+            ("1Ki", 1024 * NANO),
+            ("1.5Gi", (3 << 29) * NANO),
+            ("1Ti", (1 << 40) * NANO),
+            ("1Pi", (1 << 50) * NANO),
+            ("7Ei", (7 << 60) * NANO),
+            ("2e3", 2_000 * NANO),
+            ("2E3", 2_000 * NANO),
+            ("2e+3", 2_000 * NANO),
+            ("2e-3", 2 * NANO / 1_000),
+            ("9223372036854775807", i128::from(i64::MAX) * NANO),
+        ] {
+            assert_eq!(nanos(text), value, "{text}");
+        }
+    }
+
+    #[test]
+    fn too_fine_values_are_rounded_away_from_zero() {
+        assert_eq!(nanos("0.1n"), 1);
+        assert_eq!(nanos("-0.1n"), -1);
+        assert_eq!(nanos("1.0000000001"), NANO + 1);
+        assert_eq!(nanos("1e-4000000000"), 1);
+        assert_eq!(nanos(&format!("0.{}1Ei", "0".repeat(80))), 1);
+        assert_eq!(nanos(&format!("1.{}1", "0".repeat(40))), NANO + 1);
+    }
+
+    #[test]
+    fn too_great_values_saturate() {
+        assert_eq!(nanos("1e4000000000"), i128::MAX);
+        assert_eq!(nanos("-1e40"), -i128::MAX);
+        assert_eq!(nanos("8Ei"), i128::from(i64::MAX) * NANO);
+        assert_eq!(nanos("-8Ei"), -i128::from(i64::MAX) * NANO);
+        assert_eq!(nanos("0e4000000000"), 0);
+        assert_eq!(nanos(&"9".repeat(300)), i128::MAX);
+        assert_eq!(nanos(&format!("{}.5", "0".repeat(300))), NANO / 2);
+    }
+
+    #[test]
+    fn other_texts_are_refused() {
+        for text in ["", "+", "-", ".", "m", "Gi", "abc", "--1", "1.2.3", "\u{661}"] {
+            assert_eq!(Amount::parse(text), Err(Error::Number), "{text}");
+        }
+        for text in [
+            "1K", "1mi", "1ki", "1 Gi", "1Gi ", "1e", "1e1.5", "1x", "1mm", "1,5", "1-", "1\u{e9}",
+        ] {
+            assert_eq!(Amount::parse(text), Err(Error::Suffix), "{text}");
+        }
+    }
+
+    #[test]
+    fn whole_and_negative_values_are_told() {
+        assert!(Amount::parse("1000m").unwrap().is_whole());
+        assert!(!Amount::parse("1500m").unwrap().is_whole());
+        assert!(Amount::parse("-1").unwrap().is_negative());
+        assert!(!Amount::parse("-0").unwrap().is_negative());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn no_text_panics(text in "[-+]?[0-9.]{0,30}[eEinumkKMGTP]{0,3}[-+]?[0-9]{0,22}|\\PC{0,12}") {
+            let _ = Amount::parse(&text);
+        }
+
+        #[test]
+        fn values_compare_as_numbers(a in 0u32..100_000, b in 0u32..100_000) {
+            let milli = Amount::parse(&format!("{a}m")).unwrap();
+            let decimal = Amount::parse(&format!("{}.{:03}", b / 1000, b % 1000)).unwrap();
+            prop_assert_eq!(milli.cmp(&decimal), a.cmp(&b));
+        }
+    }
 }

@@ -121,3 +121,102 @@ fn is_extended(name: &str) -> bool {
 fn is_huge(name: &str) -> bool {
     name.starts_with("hugepages-")
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn compiled(resources: Value) -> Result<Value, Vec<String>> {
+        let resources: Resources = serde_json::from_value(resources).unwrap();
+        compile("r", Some(&resources))
+            .map(|resources| serde_json::to_value(resources).unwrap())
+            .map_err(|problems| problems.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn without_resources_there_are_the_default_requests() {
+        let default = json!({ "requests": { "cpu": "100m", "memory": "128Mi" } });
+        assert_eq!(compiled(json!({})), Ok(default.clone()));
+        let absent = compile("r", None).unwrap();
+        assert_eq!(serde_json::to_value(absent).unwrap(), default);
+    }
+
+    #[test]
+    fn given_requests_get_no_defaults() {
+        let given = json!({ "requests": { "memory": "1Gi" } });
+        assert_eq!(compiled(given.clone()), Ok(given));
+    }
+
+    #[test]
+    fn a_limit_without_a_request_is_the_request() {
+        assert_eq!(
+            compiled(json!({ "limits": { "cpu": 2, "example.com/gpu": 1 }, "requests": { "cpu": 0.5 } })),
+            Ok(json!({
+                "limits": { "cpu": "2", "example.com/gpu": "1" },
+                "requests": { "cpu": "0.5", "example.com/gpu": "1" },
+            }))
+        );
+    }
+
+    #[test]
+    fn what_a_container_may_not_ask_for_is_refused() {
+        for (resources, expected) in [
+            (
+                json!({ "requests": { "cpu": "100x" } }),
+                "r.requests[cpu]: \"100x\" has an unknown suffix: use a number",
+            ),
+            (
+                json!({ "limits": { "cpu": "many" } }),
+                "r.limits[cpu]: \"many\" is not a quantity: use a number",
+            ),
+            (
+                json!({ "requests": { "cpu": "-1" } }),
+                "r.requests[cpu]: -1 is negative: use 0 or more",
+            ),
+            (
+                json!({ "requests": { "cpu": "1100m" }, "limits": { "cpu": "1" } }),
+                "r.requests[cpu]: is more than its limit: lower the request",
+            ),
+            (
+                json!({ "requests": { "gpu": "1" } }),
+                "r.requests[gpu]: \"gpu\" is not a resource of containers: use cpu",
+            ),
+            (
+                json!({ "requests": { "pods": "1" } }),
+                "r.requests[pods]: \"pods\" is not a resource of containers",
+            ),
+            (
+                json!({ "requests": { "a b/c": "1" } }),
+                "r.requests[a b/c]: \"a b/c\" is not a resource of containers",
+            ),
+            (
+                json!({ "requests": { "x.io/gpu": "1" } }),
+                "r.requests[x.io/gpu]: has no limit: this resource",
+            ),
+            (
+                json!({ "requests": { "x.io/gpu": "1" }, "limits": { "x.io/gpu": "2" } }),
+                "r.requests[x.io/gpu]: differs from its limit: this resource",
+            ),
+            (
+                json!({ "limits": { "x.io/gpu": "500m" } }),
+                "r.limits[x.io/gpu]: 500m is not a whole number: extended",
+            ),
+            (
+                json!({ "limits": { "hugepages-2Mi": "4Mi" } }),
+                "r: has huge pages only: also request cpu or memory",
+            ),
+        ] {
+            let problems = compiled(resources).unwrap_err();
+            assert_eq!(problems.len(), 1, "{problems:?}");
+            assert!(problems[0].starts_with(expected), "{problems:?}, not {expected}");
+        }
+    }
+
+    #[test]
+    fn equal_values_written_differently_compare_equal() {
+        assert!(compiled(json!({ "requests": { "cpu": "1" }, "limits": { "cpu": "1000m" } })).is_ok());
+        assert!(compiled(json!({ "requests": { "x.io/gpu": "1" }, "limits": { "x.io/gpu": 1 } })).is_ok());
+    }
+}

@@ -246,3 +246,117 @@ fn number(text: &str) -> Option<u32> {
         text.parse().ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pattern(text: &str) -> String {
+        let schedule: Schedule = text.parse().unwrap();
+        schedule.cron().as_str().to_owned()
+    }
+
+    #[test]
+    fn fields_become_the_list_of_their_values() {
+        for (text, expected) in [
+            ("0 */6 * * *", "0 0,6,12,18 * * *"),
+            ("*/20 1-3 ? * ?", "0,20,40 1,2,3 * * *"),
+            ("5/20 * * * *", "5,25,45 * * * *"),
+            ("0-10/5,59 22-23 1,15 * *", "0,5,10,59 22,23 1,15 * *"),
+            ("0 0 * jan-MAR,12 *", "0 0 * 1,2,3,12 *"),
+            ("0 0 * * Mon-fri", "0 0 * * 1,2,3,4,5"),
+            ("  0   0\t*  *  * ", "0 0 * * *"),
+            ("1,,2 * * * *", "1,2 * * * *"),
+            ("@hourly", "0 * * * *"),
+            ("@daily", "0 0 * * *"),
+            ("@midnight", "0 0 * * *"),
+            ("@weekly", "0 0 * * 0"),
+            ("@monthly", "0 0 1 * *"),
+            ("@yearly", "0 0 1 1 *"),
+            ("@annually", "0 0 1 1 *"),
+        ] {
+            assert_eq!(pattern(text), expected, "{text}");
+        }
+    }
+
+    /// robfig's star bit: a restricted day and a restricted weekday are ORed.
+    #[test]
+    fn a_day_field_stays_unrestricted_only_without_a_step() {
+        assert_eq!(pattern("0 0 */1 * */1"), "0 0 * * *");
+        assert_eq!(
+            pattern("0 0 1-31 * 0-6")
+                .split(' ')
+                .filter(|field| *field == "*")
+                .count(),
+            1
+        );
+        assert_eq!(pattern("0 0 */16 * 1"), "0 0 1,17 * 1");
+        assert_eq!(pattern("0 0 5,* * 1"), "0 0 * * 1");
+    }
+
+    #[test]
+    fn malformed_schedules_are_refused_with_the_field() {
+        for (text, error) in [
+            ("", "has 0 fields instead of 5"),
+            ("* * * *", "has 4 fields instead of 5"),
+            ("0 * * * * *", "has 6 fields instead of 5"),
+            ("60 * * * *", "has \"60\" as minute, which must lie in 0-59"),
+            ("* 24 * * *", "has \"24\" as hour, which must lie in 0-23"),
+            (
+                "* * 0 * *",
+                "has \"0\" as day of the month, which must lie in 1-31",
+            ),
+            ("* * * 13 *", "has \"13\" as month, which must lie in 1-12"),
+            ("* * * * 7", "has \"7\" as day of the week, which must lie in 0-6"),
+            ("5-1 * * * *", "has \"5-1\" as minute, which must lie in 0-59"),
+            ("*/0 * * * *", "has \"*/0\" as minute, which must lie in 0-59"),
+            ("mon * * * *", "has \"mon\" as minute, which must lie in 0-59"),
+            (
+                "* * L * *",
+                "has \"L\" as day of the month, which must lie in 1-31",
+            ),
+            (
+                "* * * * 5#2",
+                "has \"5#2\" as day of the week, which must lie in 0-6",
+            ),
+            (", * * * *", "has \",\" as minute, which must lie in 0-59"),
+            ("1-2-3 * * * *", "has \"1-2-3\" as minute, which must lie in 0-59"),
+            ("*/2/2 * * * *", "has \"*/2/2\" as minute, which must lie in 0-59"),
+            ("+5 * * * *", "has \"+5\" as minute, which must lie in 0-59"),
+            (
+                "99999999999 * * * *",
+                "has \"99999999999\" as minute, which must lie in 0-59",
+            ),
+            ("@every 1h", "is not a known schedule"),
+            ("@reboot", "is not a known schedule"),
+            ("TZ=UTC 0 0 * * *", "sets a time zone"),
+            ("CRON_TZ=Europe/Berlin 0 0 * * *", "sets a time zone"),
+            ("0 0 30 2 *", "names no date that exists"),
+            ("0 0 31 4,6,9,11 *", "names no date that exists"),
+        ] {
+            let parsed: Result<Schedule, Error> = text.parse();
+            assert_eq!(
+                parsed.map_err(|error| error.to_string()),
+                Err(error.to_owned()),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn rare_dates_are_dates() {
+        assert!("0 0 29 2 *".parse::<Schedule>().is_ok());
+        assert!("0 0 30 2 1".parse::<Schedule>().is_ok(), "Mondays of February");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn no_text_panics(text in "(([0-9*?,/-]|mon|JAN){1,6} ){3,6}|@?\\PC{0,12}") {
+            let _ = text.parse::<Schedule>();
+        }
+    }
+}

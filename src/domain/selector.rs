@@ -381,3 +381,348 @@ fn sorted<T: Ord>(items: impl Iterator<Item = T>) -> Box<[T]> {
     items.dedup();
     items.into()
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use proptest::{collection::vec, prelude::*, sample::select};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::domain::testing::{node, selector};
+
+    fn one(operator: &str, values: Value) -> NodeSelector {
+        selector(
+            json!({}),
+            json!([{ "matchExpressions": [{ "key": "k", "operator": operator, "values": values }] }]),
+        )
+    }
+
+    #[test]
+    fn every_operator_decides_as_upstream() {
+        // With the label absent, `""`, `"a"`, `"5"`, `"6"`.
+        for (operator, values, expected) in [
+            ("In", json!(["a", "5"]), [false, false, true, true, false]),
+            ("In", json!([""]), [false, true, false, false, false]),
+            ("NotIn", json!(["a", "5"]), [true, true, false, false, true]),
+            ("Exists", json!([]), [false, true, true, true, true]),
+            ("DoesNotExist", json!([]), [true, false, false, false, false]),
+            ("Gt", json!(["5"]), [false, false, false, false, true]),
+            ("Lt", json!(["6"]), [false, false, false, true, false]),
+        ] {
+            let selector = one(operator, values);
+            let plain = node("n1");
+            let found = [None, Some(""), Some("a"), Some("5"), Some("6")].map(|value| {
+                selector.matches(&value.map_or(plain.clone(), |value| plain.clone().label("k", value)))
+            });
+            assert_eq!(found, expected, "{operator}");
+        }
+    }
+
+    #[test]
+    fn numbers_beyond_64_bits_never_match() {
+        let huge = node("n1").label("k", "9223372036854775808");
+        assert!(!one("Gt", json!(["0"])).matches(&huge));
+        assert!(!one("Lt", json!(["0"])).matches(&huge));
+        assert!(one("Gt", json!(["0"])).matches(&node("n1").label("k", "9223372036854775807")));
+    }
+
+    #[test]
+    fn every_pair_must_match() {
+        let selector = selector(
+            json!({ "a": "1", "b": "2" }),
+            json!([{ "matchExpressions": [
+            { "key": "c", "operator": "Exists" }
+        ] }]),
+        );
+        let both = node("n1").label("a", "1").label("b", "2");
+        assert!(selector.matches(&both.clone().label("c", "")));
+        assert!(!selector.matches(&both));
+        assert!(!selector.matches(&node("n1").label("a", "1").label("c", "")));
+    }
+
+    #[test]
+    fn terms_are_ored_and_expressions_anded() {
+        let exists = |key: &str| json!({ "key": key, "operator": "Exists" });
+        let selector = selector(
+            json!({}),
+            json!([
+                { "matchExpressions": [exists("a"), exists("b")] },
+                { "matchExpressions": [exists("c")] },
+            ]),
+        );
+        assert!(!selector.matches(&node("n1").label("a", "")));
+        assert!(selector.matches(&node("n1").label("a", "").label("b", "")));
+        assert!(selector.matches(&node("n1").label("c", "")));
+    }
+
+    #[test]
+    fn an_empty_term_matches_nothing() {
+        assert!(!selector(json!({}), json!([{}])).matches(&node("n1")));
+        let other = json!([{}, { "matchExpressions": [{ "key": "a", "operator": "DoesNotExist" }] }]);
+        assert!(selector(json!({}), other).matches(&node("n1")));
+    }
+
+    #[test]
+    fn an_empty_selector_matches_everything() {
+        assert!(NodeSelector::default().matches(&node("n1")));
+    }
+
+    #[test]
+    fn match_fields_select_by_name() {
+        let by = |operator: &str| {
+            let field = json!({ "key": "metadata.name", "operator": operator, "values": ["n1"] });
+            selector(json!({}), json!([{ "matchFields": [field] }]))
+        };
+        assert!(by("In").matches(&node("n1")));
+        assert!(!by("In").matches(&node("n2")));
+        assert!(!by("NotIn").matches(&node("n1")));
+        assert!(by("NotIn").matches(&node("n2")));
+    }
+
+    #[test]
+    fn order_and_repetition_do_not_matter_to_equality() {
+        let expression = |key: &str, values: Value| json!({ "key": key, "operator": "In", "values": values });
+        let a = selector(
+            json!({}),
+            json!([
+                { "matchExpressions": [expression("x", json!(["1", "2"])), expression("y", json!(["3"]))] },
+                {},
+                { "matchExpressions": [expression("z", json!(["4"]))] },
+            ]),
+        );
+        let b = selector(
+            json!({}),
+            json!([
+                { "matchExpressions": [expression("z", json!(["4", "4"]))] },
+                { "matchExpressions": [expression("y", json!(["3"])), expression("x", json!(["2", "1"]))] },
+            ]),
+        );
+        assert_eq!(a, b);
+        assert_eq!(a.label_keys().collect::<Vec<_>>(), ["x", "y", "z"]);
+        assert_eq!(a.terms().unwrap()[0].to_string(), "x In [1, 2] and y In [3]");
+    }
+
+    fn refused(pairs: Value, terms: Value) -> Vec<String> {
+        let pairs = serde_json::from_value(pairs).unwrap();
+        let required = serde_json::from_value(json!({ "nodeSelectorTerms": terms })).unwrap();
+        let problems = NodeSelector::compile("s", &pairs, Some(&required)).unwrap_err();
+        let path = "s.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms";
+        problems
+            .iter()
+            .map(|problem| problem.to_string().replace(path, "TERMS"))
+            .collect()
+    }
+
+    #[test]
+    fn what_a_pod_may_not_have_is_refused() {
+        let expression = |key: &str, operator: &str, values: Value| json!([{}, { "matchExpressions": [{ "key": key, "operator": operator, "values": values }] }]);
+        let field = |key: &str, operator: &str, values: Value| json!([{ "matchFields": [{ "key": key, "operator": operator, "values": values }] }]);
+        let e = "TERMS[1].matchExpressions[0]";
+        let f = "TERMS[0].matchFields[0]";
+        let name = "metadata.name";
+        for (terms, expected) in [
+            (json!([]), "TERMS: is empty: name at least one term".to_owned()),
+            (
+                expression("k", "in", json!(["a"])),
+                format!("{e}.operator: \"in\" is not an operator: use In"),
+            ),
+            (
+                expression("k", "In", json!([])),
+                format!("{e}.values: In with 0 values: name at least one"),
+            ),
+            (
+                expression("k", "NotIn", json!(null)),
+                format!("{e}.values: NotIn with 0 values: name at least"),
+            ),
+            (
+                expression("k", "Exists", json!(["a"])),
+                format!("{e}.values: Exists with 1 values: leave"),
+            ),
+            (
+                expression("k", "DoesNotExist", json!(["a"])),
+                format!("{e}.values: DoesNotExist with 1 values"),
+            ),
+            (
+                expression("k", "Gt", json!(["1", "2"])),
+                format!("{e}.values: Gt with 2 values: name exactly"),
+            ),
+            (
+                expression("k", "Lt", json!([])),
+                format!("{e}.values: Lt with 0 values: name exactly"),
+            ),
+            (
+                expression("k", "Gt", json!(["five"])),
+                format!("{e}.values[0]: \"five\" is not an integer: Gt"),
+            ),
+            (
+                expression("", "Exists", json!([])),
+                format!("{e}.key: \"\" is empty: use at most"),
+            ),
+            (
+                expression("k!", "Exists", json!([])),
+                format!("{e}.key: \"k!\" does not begin and end"),
+            ),
+            (
+                expression("k", "In", json!(["a", "b c"])),
+                format!("{e}.values[1]: \"b c\" has a character"),
+            ),
+            (
+                field(name, "Exists", json!([])),
+                format!("{f}.operator: \"Exists\" is not an operator of matchFields"),
+            ),
+            (
+                field(name, "In", json!(["a", "b"])),
+                format!("{f}.values: 2 values: name exactly one node"),
+            ),
+            (
+                field(name, "In", json!(["A"])),
+                format!("{f}.values[0]: \"A\" is not a DNS name: use"),
+            ),
+            (
+                field("metadata.uid", "In", json!(["a"])),
+                format!("{f}.key: \"metadata.uid\" is not a field"),
+            ),
+        ] {
+            let problems = refused(json!({}), terms);
+            assert_eq!(problems.len(), 1, "{problems:?}");
+            assert!(problems[0].starts_with(&expected), "{problems:?}, not {expected}");
+        }
+    }
+
+    #[test]
+    fn all_problems_are_reported() {
+        let problems = refused(
+            json!({ "a b": "c d" }),
+            json!([
+                { "matchExpressions": [{ "key": "", "operator": "Gt", "values": ["x y"] }] },
+                { "matchFields": [{ "key": "x", "operator": "In", "values": [] }] },
+            ]),
+        );
+        assert_eq!(problems.len(), 7, "{problems:?}");
+    }
+
+    const KEYS: [&str; 3] = ["a", "b", "c"];
+    const VALUES: [&str; 5] = ["", "x", "3", "5", "05"];
+    const NAMES: [&str; 2] = ["n1", "n2"];
+
+    /// The API's form of a selector, valid.
+    pub(in crate::domain) fn any_api_selector()
+    -> impl Strategy<Value = (BTreeMap<String, String>, Option<core::NodeSelector>)> {
+        let values = vec(select(&VALUES[..]), 1..3);
+        let expression =
+            (select(&KEYS[..]), 0..6usize, values, 0i64..8).prop_map(|(key, operator, values, bound)| {
+                let operator = ["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"][operator];
+                let values = match operator {
+                    "Exists" | "DoesNotExist" => json!([]),
+                    "Gt" | "Lt" => json!([bound.to_string()]),
+                    _ => json!(values),
+                };
+                json!({ "key": key, "operator": operator, "values": values })
+            });
+        let field = (select(&["In", "NotIn"][..]), select(&NAMES[..])).prop_map(
+            |(operator, name)| json!({ "key": "metadata.name", "operator": operator, "values": [name] }),
+        );
+        let term = (vec(expression, 0..3), vec(field, 0..2)).prop_map(
+            |(expressions, fields)| json!({ "matchExpressions": expressions, "matchFields": fields }),
+        );
+        let required = proptest::option::of(
+            vec(term, 1..4)
+                .prop_map(|terms| serde_json::from_value(json!({ "nodeSelectorTerms": terms })).unwrap()),
+        );
+        let pairs = proptest::collection::btree_map(select(&KEYS[..]), select(&VALUES[..3]), 0..2);
+        let pairs = pairs.prop_map(|pairs| {
+            let owned = pairs
+                .into_iter()
+                .map(|(key, value)| (key.to_owned(), value.to_owned()));
+            owned.collect()
+        });
+        (pairs, required)
+    }
+
+    pub(in crate::domain) fn any_labels() -> impl Strategy<Value = BTreeMap<String, String>> {
+        proptest::collection::btree_map("[abc]", select(&VALUES[..]).prop_map(str::to_owned), 0..4)
+    }
+
+    pub(in crate::domain) fn any_name() -> impl Strategy<Value = &'static str> {
+        select(&NAMES[..])
+    }
+
+    /// `RequiredNodeAffinity.Match` with `Requirement.Matches`, over the API's strings.
+    pub(in crate::domain) fn matches_in_go(
+        pairs: &BTreeMap<String, String>,
+        required: Option<&core::NodeSelector>,
+        labels: &BTreeMap<String, String>,
+        name: &str,
+    ) -> bool {
+        for (key, value) in pairs {
+            if !labels.contains_key(key) || &labels[key] != value {
+                return false;
+            }
+        }
+        let Some(required) = required else { return true };
+        for term in &required.node_selector_terms {
+            let expressions = term.match_expressions.clone().unwrap_or_default();
+            let fields = term.match_fields.clone().unwrap_or_default();
+            if expressions.len() + fields.len() == 0 {
+                continue;
+            }
+            let mut all = true;
+            for expression in expressions {
+                let values = expression.values.unwrap_or_default();
+                let has = labels.contains_key(&expression.key);
+                let value = labels.get(&expression.key).cloned().unwrap_or_default();
+                let numbers = (
+                    value.parse::<i64>(),
+                    values.first().map(|bound| bound.parse::<i64>()),
+                );
+                all &= match expression.operator.as_str() {
+                    "In" => has && values.contains(&value),
+                    "NotIn" => !has || !values.contains(&value),
+                    "Exists" => has,
+                    "DoesNotExist" => !has,
+                    "Gt" => matches!(numbers, (Ok(value), Some(Ok(bound))) if has && value > bound),
+                    _ => matches!(numbers, (Ok(value), Some(Ok(bound))) if has && value < bound),
+                };
+            }
+            for field in fields {
+                let same = field.values.unwrap_or_default()[0] == name;
+                all &= if field.operator == "In" { same } else { !same };
+            }
+            if all {
+                return true;
+            }
+        }
+        false
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+        #[test]
+        fn matches_agrees_with_upstream(
+            (pairs, required) in any_api_selector(),
+            labels in any_labels(),
+            name in any_name(),
+        ) {
+            let selector = NodeSelector::compile("s", &pairs, required.as_ref()).unwrap();
+            let expected = matches_in_go(&pairs, required.as_ref(), &labels, name);
+            let labels: Labels = labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+            prop_assert_eq!(selector.matches_labels(&labels, name), expected);
+        }
+
+        #[test]
+        fn labels_that_are_not_mentioned_do_not_matter(
+            (pairs, required) in any_api_selector(),
+            labels in any_labels(),
+        ) {
+            let selector = NodeSelector::compile("s", &pairs, required.as_ref()).unwrap();
+            let keys: Vec<&str> = selector.label_keys().collect();
+            let all = labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+            let mentioned = all.clone().filter(|(key, _)| keys.contains(key));
+            prop_assert_eq!(
+                selector.matches_labels(&all.clone().collect(), "n1"),
+                selector.matches_labels(&mentioned.collect(), "n1")
+            );
+        }
+    }
+}

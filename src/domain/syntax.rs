@@ -77,3 +77,61 @@ fn word(text: &str) -> Option<&'static str> {
         Some("has a character other than letters, digits, '-', '_' and '.'")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn label_keys_have_an_optional_dns_prefix_and_a_name() {
+        let long = "a".repeat(63);
+        for key in [
+            "a",
+            "A_b.c-1",
+            "kubernetes.io/os",
+            "x.y/Z",
+            &long,
+            &format!("{}/{long}", "a".repeat(253)),
+        ] {
+            assert_eq!(label_key(key), None, "{key}");
+        }
+        for key in [
+            "",
+            "/",
+            "a/",
+            "/a",
+            "a/b/c",
+            "-a",
+            "a-",
+            "a b",
+            "a\u{e9}b",
+            "Upper.io/a",
+            "a..b/c",
+            "a_b/c",
+            &"a".repeat(64),
+            &format!("{}/a", "a".repeat(254)),
+        ] {
+            assert!(label_key(key).is_some(), "{key}");
+        }
+    }
+
+    #[test]
+    fn label_values_may_be_empty() {
+        for value in ["", "a", "1", "a.b_c-D", &"a".repeat(63)] {
+            assert_eq!(label_value(value), None, "{value}");
+        }
+        for value in ["-1", "a/b", "a b", "_", "a\n", &"a".repeat(64)] {
+            assert!(label_value(value).is_some(), "{value}");
+        }
+    }
+
+    #[test]
+    fn names_are_dns_subdomains() {
+        for name in ["a", "1", "a-b.c", &"a".repeat(253)] {
+            assert_eq!(subdomain(name), None, "{name}");
+        }
+        for name in ["", "A", "a_b", ".a", "a.", "-a", "a.-b", &"a".repeat(254)] {
+            assert!(subdomain(name).is_some(), "{name}");
+        }
+    }
+}

@@ -140,3 +140,168 @@ fn compile_effect(problems: &mut Vec<Invalid>, path: &str, text: Option<&str>) -
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use proptest::{option, prelude::*, sample::select};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::domain::testing::{at, taint_since, toleration};
+
+    #[test]
+    fn a_toleration_tolerates_by_key_operator_value_and_effect() {
+        let taint = taint_since("dedicated=gpu:NoSchedule", 0);
+        for (json, expected) in [
+            (json!({ "operator": "Exists" }), true),
+            (json!({ "operator": "Exists", "effect": "NoSchedule" }), true),
+            (json!({ "operator": "Exists", "effect": "NoExecute" }), false),
+            (json!({ "key": "dedicated", "operator": "Exists" }), true),
+            (
+                json!({ "key": "dedicated", "operator": "Equal", "value": "gpu" }),
+                true,
+            ),
+            (json!({ "key": "dedicated", "value": "gpu" }), true),
+            (
+                json!({ "key": "dedicated", "operator": "", "value": "gpu", "effect": "" }),
+                true,
+            ),
+            (json!({ "key": "dedicated", "value": "cpu" }), false),
+            (json!({ "key": "dedicated" }), false),
+            (json!({ "key": "other", "operator": "Exists" }), false),
+        ] {
+            assert_eq!(toleration(json.clone()).tolerates(&taint), expected, "{json}");
+        }
+    }
+
+    #[test]
+    fn a_taint_without_value_is_tolerated_by_equal_without_value() {
+        let taint = taint_since("dedicated:NoSchedule", 0);
+        assert!(toleration(json!({ "key": "dedicated" })).tolerates(&taint));
+    }
+
+    fn refused(json: Value) -> Vec<String> {
+        let parsed: core::Toleration = serde_json::from_value(json).unwrap();
+        let problems = Toleration::compile("t[0]", &parsed).unwrap_err();
+        problems.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_a_pod_may_not_have_is_refused() {
+        for (json, expected) in [
+            (json!({}), "t[0].key: is empty: name a key"),
+            (
+                json!({ "operator": "Equal", "effect": "NoSchedule" }),
+                "t[0].key: is empty: name a key",
+            ),
+            (
+                json!({ "key": "a b", "operator": "Exists" }),
+                "t[0].key: \"a b\" has a character other than",
+            ),
+            (
+                json!({ "key": "a", "operator": "Exists", "value": "x" }),
+                "t[0].value: \"x\" with operator Exists:",
+            ),
+            (
+                json!({ "key": "a", "value": "x y" }),
+                "t[0].value: \"x y\" has a character other than",
+            ),
+            (
+                json!({ "key": "a", "operator": "Gt", "value": "5" }),
+                "t[0].operator: \"Gt\" is not supported: numeric",
+            ),
+            (
+                json!({ "key": "a", "operator": "In" }),
+                "t[0].operator: \"In\" is not supported: use Equal or Exists",
+            ),
+            (
+                json!({ "key": "a", "effect": "NoRun" }),
+                "t[0].effect: \"NoRun\" is not an effect: use NoSchedule",
+            ),
+            (
+                json!({ "key": "a", "operator": "Exists", "effect": "NoSchedule", "tolerationSeconds": 5 }),
+                "t[0].tolerationSeconds: is set for an effect other than NoExecute:",
+            ),
+            (
+                json!({ "key": "a", "operator": "Exists", "tolerationSeconds": 5 }),
+                "t[0].tolerationSeconds: is set for an effect other than NoExecute:",
+            ),
+        ] {
+            let problems = refused(json);
+            assert_eq!(problems.len(), 1, "{problems:?}");
+            assert!(problems[0].starts_with(expected), "{problems:?}, not {expected}");
+        }
+        assert_eq!(
+            refused(json!({ "key": "a", "operator": "In", "effect": "NoRun" })).len(),
+            2
+        );
+    }
+
+    const KEYS: [&str; 7] = [
+        "a",
+        "b",
+        "node.kubernetes.io/not-ready",
+        "node.kubernetes.io/unreachable",
+        "node.kubernetes.io/unschedulable",
+        "node.kubernetes.io/memory-pressure",
+        "node.kubernetes.io/network-unavailable",
+    ];
+    const EFFECTS: [Effect; 3] = [Effect::NoSchedule, Effect::PreferNoSchedule, Effect::NoExecute];
+
+    pub(in crate::domain) fn any_toleration() -> impl Strategy<Value = Toleration> {
+        let key = prop_oneof![Just(""), select(&KEYS[..])];
+        let operator = select(&[Operator::Equal, Operator::Exists][..]);
+        let value = select(&["", "x", "y"][..]);
+        let seconds = option::of(prop_oneof![-2i64..8, Just(i64::MAX), Just(i64::MIN)]);
+        (key, operator, value, option::of(select(&EFFECTS[..])), seconds).prop_map(
+            |(key, operator, value, effect, seconds)| Toleration {
+                key: key.into(),
+                operator,
+                value: value.into(),
+                effect,
+                seconds,
+            },
+        )
+    }
+
+    pub(in crate::domain) fn any_taint() -> impl Strategy<Value = Taint> {
+        (
+            select(&KEYS[..]),
+            select(&["", "x", "y"][..]),
+            select(&EFFECTS[..]),
+            0i64..8,
+        )
+            .prop_map(|(key, value, effect, since)| Taint {
+                key: key.into(),
+                value: value.into(),
+                effect,
+                since: at(since),
+            })
+    }
+
+    /// `ToleratesTaint` of `k8s.io/api/core/v1/toleration.go`, line by line over the strings of
+    /// the API.
+    pub(in crate::domain) fn tolerates_in_go(toleration: &Toleration, taint: &Taint) -> bool {
+        let effect = toleration.effect.map_or("", Effect::as_str);
+        if !effect.is_empty() && effect != taint.effect.as_str() {
+            return false;
+        }
+        if !toleration.key.is_empty() && toleration.key != taint.key {
+            return false;
+        }
+        match format!("{:?}", toleration.operator).as_str() {
+            "" | "Equal" => toleration.value == taint.value,
+            "Exists" => true,
+            _ => false,
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+        #[test]
+        fn tolerates_agrees_with_upstream(toleration in any_toleration(), taint in any_taint()) {
+            prop_assert_eq!(toleration.tolerates(&taint), tolerates_in_go(&toleration, &taint));
+        }
+    }
+}
