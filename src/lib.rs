@@ -3,12 +3,12 @@
 //! The modules are listed from the inside out; each may use those above it and none below.
 
 pub mod api;
+pub mod cli;
+pub mod controller;
 pub mod domain;
 pub mod index;
-pub mod shard;
 pub mod queue;
+pub mod runtime;
+pub mod shard;
 pub mod watch;
 pub mod write;
-pub mod controller;
-pub mod runtime;
-pub mod cli;

@@ -1,7 +1,5 @@
 //! korder: see the library crate.
 
-fn main() {
-    if std::env::args().nth(1).as_deref() == Some("crds") {
-        print!("{}", korder::cli::crds::crds_yaml());
-    }
+fn main() -> std::process::ExitCode {
+    korder::cli::main()
 }

@@ -1,10 +1,6 @@
 //! Events on Orders: at most one per Order and reason in ten seconds, with a count and an example.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -50,15 +46,21 @@ impl News {
         }
         let mut tallies = self.tallies.lock();
         for notice in notices {
-            let tally = tallies.entry((notice.order.clone(), event_reason(&notice))).or_insert_with(|| Tally {
-                kind: notice.kind,
-                due: now.after(GATHER),
-                reasons: BTreeMap::new(),
-            });
+            let tally = tallies
+                .entry((notice.order.clone(), event_reason(&notice)))
+                .or_insert_with(|| Tally {
+                    kind: notice.kind,
+                    due: now.after(GATHER),
+                    reasons: BTreeMap::new(),
+                });
             if tally.reasons.is_empty() {
                 tally.due = tally.due.max(now.after(GATHER));
             }
-            tally.reasons.entry(notice.reason.clone()).or_insert_with(|| (0, notice)).0 += 1;
+            tally
+                .reasons
+                .entry(notice.reason.clone())
+                .or_insert_with(|| (0, notice))
+                .0 += 1;
         }
         drop(tallies);
         self.bell.notify_one();
@@ -77,7 +79,14 @@ impl News {
                 let reasons = std::mem::take(&mut tally.reasons);
                 let warning = tally.kind == NoticeKind::Failing;
                 let note = note(tally.kind, &reasons);
-                due.push((order.clone(), NewEvent { reason, warning, note }));
+                due.push((
+                    order.clone(),
+                    NewEvent {
+                        reason,
+                        warning,
+                        note,
+                    },
+                ));
                 tally.due = now.after(EVERY);
             }
         }
@@ -114,13 +123,18 @@ fn note(kind: NoticeKind, reasons: &BTreeMap<Arc<str>, (u32, Notice)>) -> String
     let (_, first) = parts.first().expect("a tally that is due has a reason");
     match kind {
         NoticeKind::Created => format!("made {total} {tickets}, such as for node {}", first.node),
-        NoticeKind::Failing => format!("{total} {tickets}, such as for node {}: {}", first.node, first.message),
+        NoticeKind::Failing => format!(
+            "{total} {tickets}, such as for node {}: {}",
+            first.node, first.message
+        ),
         NoticeKind::Removed => {
-            let named = parts
-                .iter()
-                .take(NAMED)
-                .map(|(count, notice)| format!("{count} {} (such as for node {})", notice.reason, notice.node));
-            format!("removed {total} {tickets}: {}", named.collect::<Vec<_>>().join(", "))
+            let named = parts.iter().take(NAMED).map(|(count, notice)| {
+                format!("{count} {} (such as for node {})", notice.reason, notice.node)
+            });
+            format!(
+                "removed {total} {tickets}: {}",
+                named.collect::<Vec<_>>().join(", ")
+            )
         }
     }
 }
@@ -137,7 +151,11 @@ pub async fn run(
     loop {
         let (due, wake) = news.due(clock.mono());
         for (uid, event) in due {
-            let order = snapshot.load().order(&uid).filter(|order| !order.deleting).cloned();
+            let order = snapshot
+                .load()
+                .order(&uid)
+                .filter(|order| !order.deleting)
+                .cloned();
             if let Some(order) = order {
                 metrics::event(event.reason);
                 writer.event(&order, &event, &instance, clock.now().server).await;
@@ -158,7 +176,13 @@ mod tests {
 
     fn notice(kind: NoticeKind, node: &str, reason: &str) -> Notice {
         let (order, message) = ("o".into(), "no room".into());
-        Notice { order, kind, node: node.into(), reason: reason.into(), message }
+        Notice {
+            order,
+            kind,
+            node: node.into(),
+            reason: reason.into(),
+            message,
+        }
     }
 
     fn at(seconds: u64) -> Mono {
@@ -166,14 +190,23 @@ mod tests {
     }
 
     fn notes(news: &News, now: Mono) -> Vec<String> {
-        news.due(now).0.into_iter().map(|(_, event)| format!("{}: {}", event.reason, event.note)).collect()
+        news.due(now)
+            .0
+            .into_iter()
+            .map(|(_, event)| format!("{}: {}", event.reason, event.note))
+            .collect()
     }
 
     #[test]
     fn many_removals_make_one_event_with_counts_and_examples() {
         let news = News::default();
         let removed = [("n1", "NodeGone"), ("n2", "NodeGone"), ("n3", "Unschedulable")];
-        news.put(removed.map(|(node, reason)| notice(NoticeKind::Removed, node, reason)).into(), at(0));
+        news.put(
+            removed
+                .map(|(node, reason)| notice(NoticeKind::Removed, node, reason))
+                .into(),
+            at(0),
+        );
         assert_eq!(notes(&news, at(0)), [""; 0]);
         let expected = "TicketsRemoved: removed 3 Tickets: 2 NodeGone (such as for node n1), \
                         1 Unschedulable (such as for node n3)";
@@ -187,6 +220,9 @@ mod tests {
         assert_eq!(notes(&news, at(1)).len(), 1);
         news.put(vec![notice(NoticeKind::Created, "n2", "")], at(2));
         assert_eq!(news.due(at(10)), (vec![], Some(at(11))));
-        assert_eq!(notes(&news, at(11)), ["TicketsCreated: made 1 Ticket, such as for node n2"]);
+        assert_eq!(
+            notes(&news, at(11)),
+            ["TicketsCreated: made 1 Ticket, such as for node n2"]
+        );
     }
 }

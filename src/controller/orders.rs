@@ -151,7 +151,9 @@ impl Orders {
             self.snapshot.store(snapshot);
             self.tell(|inbox| {
                 inbox.orders.extend(changed.iter().cloned());
-                inbox.purges.extend(going.iter().map(|(uid, _)| (uid.clone(), true)));
+                inbox
+                    .purges
+                    .extend(going.iter().map(|(uid, _)| (uid.clone(), true)));
             });
         }
         if listed {

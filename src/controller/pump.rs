@@ -106,7 +106,9 @@ pub async fn pump(
         let now = clock.mono();
         pause_until = pause_until.filter(|&until| now < until);
         while flight.len() < IN_FLIGHT && pause_until.is_none() && !stop.is_cancelled() {
-            let Some((key, work, wait)) = pending.queue.lock().start(now) else { break };
+            let Some((key, work, wait)) = pending.queue.lock().start(now) else {
+                break;
+            };
             metrics::queue_wait(wait);
             let (writer, clock) = (writer.clone(), clock.clone());
             flight.spawn(async move {

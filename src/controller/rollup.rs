@@ -2,11 +2,7 @@
 //!
 //! A status is written at most once a second per Order, and only when it changes.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{sync::Notify, task::JoinSet};
@@ -48,7 +44,11 @@ struct Totals {
 impl Reports {
     /// For so many shards.
     pub fn new(shards: usize) -> Self {
-        Self { shards, orders: Mutex::default(), bell: Notify::new() }
+        Self {
+            shards,
+            orders: Mutex::default(),
+            bell: Notify::new(),
+        }
     }
 
     /// Takes in what a shard reports.
@@ -98,7 +98,9 @@ impl Reports {
     fn due(&self, now: &crate::domain::time::Now) -> (Vec<(Arc<Order>, OrderStatus)>, Option<Mono>) {
         let (mut due, mut wake) = (Vec::new(), None::<Mono>);
         for totals in self.orders.lock().values_mut() {
-            let Some(order) = totals.order.clone().filter(|order| !order.deleting) else { continue };
+            let Some(order) = totals.order.clone().filter(|order| !order.deleting) else {
+                continue;
+            };
             if !totals.changed || totals.writing || totals.shards.len() < self.shards {
                 continue;
             }
@@ -161,9 +163,16 @@ impl Totals {
     /// The one shard that may replace Tickets: the present one while it has any to replace, else the
     /// first that has, if no more pairs are without a running Guardian than may be.
     fn grant(&self) -> Option<ShardId> {
-        let order = self.order.as_ref().filter(|order| !order.paused && !order.deleting)?;
+        let order = self
+            .order
+            .as_ref()
+            .filter(|order| !order.paused && !order.deleting)?;
         let spec = order.spec.as_ref().ok()?;
-        if self.shards.values().any(|counts| counts.generation != order.generation) {
+        if self
+            .shards
+            .values()
+            .any(|counts| counts.generation != order.generation)
+        {
             return self.granted;
         }
         let stale = |counts: &OrderCounts| counts.reserved > counts.updated;
@@ -174,7 +183,11 @@ impl Totals {
         }
         let rolling: u32 = self.shards.values().map(|counts| counts.rolling).sum();
         let pairs = self.shards.values().map(|counts| counts.desired).sum();
-        let next = self.shards.iter().find(|(_, counts)| stale(counts)).map(|(shard, _)| *shard);
+        let next = self
+            .shards
+            .iter()
+            .find(|(_, counts)| stale(counts))
+            .map(|(shard, _)| *shard);
         next.filter(|_| rolling < spec.max_unavailable.of(pairs))
     }
 }

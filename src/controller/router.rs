@@ -34,7 +34,12 @@ pub struct Router {
 impl Router {
     /// A router to these mailboxes.
     pub fn new(shards: ShardCount, mailboxes: Arc<BTreeMap<ShardId, Arc<Mailbox>>>, clock: Clock) -> Self {
-        Self { shards, nodes: DashMap::default(), mailboxes, clock }
+        Self {
+            shards,
+            nodes: DashMap::default(),
+            mailboxes,
+            clock,
+        }
     }
 
     /// Nodes known.
@@ -61,7 +66,9 @@ impl Router {
         let now = self.clock.now();
         let uid = NodeUid::from(node.metadata.uid.as_deref().unwrap_or_default());
         let before = self.nodes.get(&uid).map(|before| before.clone());
-        let Some(node) = node.record(before.as_deref(), now.server) else { return };
+        let Some(node) = node.record(before.as_deref(), now.server) else {
+            return;
+        };
         if before.is_some_and(|before| *before == node) {
             metrics::node_events_stopped("record", 1);
             return;
@@ -77,7 +84,9 @@ impl Router {
     pub fn ticket(&self, change: Change<(ShardId, TicketView), TicketRoute>) {
         match change {
             Change::Apply((shard, view)) => self.put(shard, |inbox| {
-                inbox.tickets.insert(view.uid.clone(), TicketNews::Apply(Box::new(view)));
+                inbox
+                    .tickets
+                    .insert(view.uid.clone(), TicketNews::Apply(Box::new(view)));
             }),
             Change::Delete((shard, key, uid)) => self.put(shard, |inbox| {
                 inbox.tickets.insert(uid, TicketNews::Delete(key));
@@ -90,7 +99,9 @@ impl Router {
     pub fn guardian(&self, change: Change<(ShardId, GuardianView), GuardianRoute>) {
         match change {
             Change::Apply((shard, view)) => self.put(shard, |inbox| {
-                inbox.guardians.insert(view.uid.clone(), GuardianNews::Apply(Box::new(view)));
+                inbox
+                    .guardians
+                    .insert(view.uid.clone(), GuardianNews::Apply(Box::new(view)));
             }),
             Change::Delete((shard, ticket, pod, uid)) => self.put(shard, |inbox| {
                 inbox.guardians.insert(uid, GuardianNews::Delete(ticket, pod));

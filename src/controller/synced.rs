@@ -29,7 +29,10 @@ pub struct Synced {
 
 impl Default for Synced {
     fn default() -> Self {
-        Self { missing: Arc::new(Mutex::new(ALL.to_vec())), sender: watch::Sender::new(false) }
+        Self {
+            missing: Arc::new(Mutex::new(ALL.to_vec())),
+            sender: watch::Sender::new(false),
+        }
     }
 }
 

@@ -43,7 +43,11 @@ impl Worker {
     /// Works until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         loop {
-            let wake = if *self.synced.borrow() { self.shard.next_wake() } else { None };
+            let wake = if *self.synced.borrow() {
+                self.shard.next_wake()
+            } else {
+                None
+            };
             tokio::select! {
                 biased; // stopping comes first; after that the order does not matter
                 () = stop.cancelled() => return,
@@ -69,7 +73,10 @@ impl Worker {
         let stats = self.shard.take_stats();
         metrics::node_events_stopped("fingerprint", stats.stopped);
         metrics::decisions(stats.decisions);
-        stats.reserved_after.into_iter().for_each(metrics::change_to_reserved);
+        stats
+            .reserved_after
+            .into_iter()
+            .for_each(metrics::change_to_reserved);
     }
 
     fn look(&mut self, inbox: Inbox, now: Now) {

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{ids::PairKey, hash::fnv1a64, time::Mono};
+use super::{hash::fnv1a64, ids::PairKey, time::Mono};
 
 const FIRST: Duration = Duration::from_secs(1);
 const MOST: Duration = Duration::from_secs(300);
@@ -22,7 +22,11 @@ pub struct Backoff {
 impl Backoff {
     /// Notes a failure at `now`; returns when to try again.
     pub fn fail(&mut self, pair: &PairKey, now: Mono) -> Mono {
-        if self.bound_since.take().is_some_and(|since| now.since(since) >= FORGIVEN_AFTER) {
+        if self
+            .bound_since
+            .take()
+            .is_some_and(|since| now.since(since) >= FORGIVEN_AFTER)
+        {
             self.failures = 0;
         }
         self.failures += 1;
@@ -53,7 +57,10 @@ mod tests {
     use super::*;
 
     fn pair() -> PairKey {
-        PairKey { order: "o".into(), node: "n".into() }
+        PairKey {
+            order: "o".into(),
+            node: "n".into(),
+        }
     }
 
     fn at(seconds: u64) -> Mono {
@@ -65,7 +72,10 @@ mod tests {
         for (failures, base) in [(1, 1), (2, 2), (3, 4), (8, 128), (9, 256), (10, 300), (40, 300)] {
             let base = Duration::from_secs(base);
             let delay = delay(&pair(), failures);
-            assert!(delay >= base && delay <= base.mul_f64(1.25), "{failures}: {delay:?}");
+            assert!(
+                delay >= base && delay <= base.mul_f64(1.25),
+                "{failures}: {delay:?}"
+            );
         }
     }
 

@@ -21,7 +21,11 @@ pub struct Flaps {
 impl Flaps {
     /// Notes whether the pair is eligible at `now`; returns until when it is to be left alone.
     pub fn note(&mut self, eligible: bool, now: Mono) -> Option<Mono> {
-        if self.eligible.replace(eligible).is_some_and(|before| before != eligible) {
+        if self
+            .eligible
+            .replace(eligible)
+            .is_some_and(|before| before != eligible)
+        {
             self.flip(now);
         }
         self.held_until = self.held_until.filter(|&until| now < until);
@@ -62,7 +66,11 @@ mod tests {
         assert_eq!(flaps.note(true, at(2)), None);
         assert_eq!(flaps.note(false, at(3)), None);
         assert_eq!(flaps.note(true, at(4)), Some(at(34)));
-        assert_eq!(flaps.note(false, at(9)), Some(at(34)), "later flips do not prolong it");
+        assert_eq!(
+            flaps.note(false, at(9)),
+            Some(at(34)),
+            "later flips do not prolong it"
+        );
         assert_eq!(flaps.note(false, at(34)), None);
     }
 

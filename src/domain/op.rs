@@ -125,18 +125,36 @@ impl Op {
     /// Whether carrying this out instead of `other` comes to the same.
     pub fn same_effect(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::CreateTicket { order: a, sequence: x, .. }, Self::CreateTicket { order: b, sequence: y, .. }) => {
-                x == y && Arc::ptr_eq(a, b)
-            }
             (
-                Self::SetStatus { uid: a, revision: r, status: s },
-                Self::SetStatus { uid: b, revision: q, status: t },
+                Self::CreateTicket {
+                    order: a,
+                    sequence: x,
+                    ..
+                },
+                Self::CreateTicket {
+                    order: b,
+                    sequence: y,
+                    ..
+                },
+            ) => x == y && Arc::ptr_eq(a, b),
+            (
+                Self::SetStatus {
+                    uid: a,
+                    revision: r,
+                    status: s,
+                },
+                Self::SetStatus {
+                    uid: b,
+                    revision: q,
+                    status: t,
+                },
             ) => a == b && r == q && s.phase == t.phase && s.reason == t.reason && s.message == t.message,
             (Self::DeleteTicket { uid: a, .. }, Self::DeleteTicket { uid: b, .. }) => a == b,
             (Self::DeleteGuardian { uid: a, .. }, Self::DeleteGuardian { uid: b, .. }) => a == b,
-            (Self::CreateGuardian { uid: a, order: o, .. }, Self::CreateGuardian { uid: b, order: p, .. }) => {
-                a == b && Arc::ptr_eq(o, p)
-            }
+            (
+                Self::CreateGuardian { uid: a, order: o, .. },
+                Self::CreateGuardian { uid: b, order: p, .. },
+            ) => a == b && Arc::ptr_eq(o, p),
             _ => false,
         }
     }

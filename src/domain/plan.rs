@@ -129,8 +129,17 @@ pub fn plan(view: &View<'_>) -> Plan {
         (Fate::Gone, _) => remove_all(view, Cause::OrderGone, &mut plan),
         (Fate::Unseen, _) => {
             for ticket in view.tickets {
-                let key = OrderKey { namespace: ticket.key.namespace.clone(), name: ticket.order_name.clone() };
-                plan.push(&ticket.key, Op::ConfirmOrder { key, uid: ticket.order.clone() });
+                let key = OrderKey {
+                    namespace: ticket.key.namespace.clone(),
+                    name: ticket.order_name.clone(),
+                };
+                plan.push(
+                    &ticket.key,
+                    Op::ConfirmOrder {
+                        key,
+                        uid: ticket.order.clone(),
+                    },
+                );
             }
         }
         (Fate::Live(_), Fate::Gone | Fate::Purging) => remove_all(view, Cause::NodeGone, &mut plan),
@@ -141,7 +150,13 @@ pub fn plan(view: &View<'_>) -> Plan {
         }
         (Fate::Live(order), Fate::Live(node)) => {
             if let Ok(spec) = &order.spec {
-                Live { view, order, spec, node }.decide(&mut plan);
+                Live {
+                    view,
+                    order,
+                    spec,
+                    node,
+                }
+                .decide(&mut plan);
             }
         }
     }
@@ -161,7 +176,13 @@ fn remove(view: &View<'_>, ticket: &TicketView, cause: Cause, plan: &mut Plan) {
         let (pod, uid) = (guardian.key.clone(), guardian.uid.clone());
         plan.push(&ticket.key, Op::DeleteGuardian { pod, uid, cause });
     } else if guardians.is_empty() && !ticket.deleting {
-        plan.push(&ticket.key, Op::DeleteTicket { uid: ticket.uid.clone(), cause });
+        plan.push(
+            &ticket.key,
+            Op::DeleteTicket {
+                uid: ticket.uid.clone(),
+                cause,
+            },
+        );
     }
 }
 
@@ -196,18 +217,22 @@ impl Live<'_> {
         }
         let keeper = open.first().filter(|ticket| !ticket.deleting);
         match self.view.verdict {
-            Verdict::Ineligible { reason, keep } if !self.order.paused && !self.view.held => match (keep, keeper) {
-                (_, None) => {}
-                (Keep::Remove, Some(ticket)) => remove(self.view, ticket, Cause::Ineligible(reason), plan),
-                (Keep::Until(end), Some(ticket)) if self.view.now.server >= end => {
-                    remove(self.view, ticket, Cause::Ineligible(reason), plan);
+            Verdict::Ineligible { reason, keep } if !self.order.paused && !self.view.held => {
+                match (keep, keeper) {
+                    (_, None) => {}
+                    (Keep::Remove, Some(ticket)) => {
+                        remove(self.view, ticket, Cause::Ineligible(reason), plan)
+                    }
+                    (Keep::Until(end), Some(ticket)) if self.view.now.server >= end => {
+                        remove(self.view, ticket, Cause::Ineligible(reason), plan);
+                    }
+                    (Keep::Until(end), Some(ticket)) => {
+                        plan.wake_at(self.view.now.mono_at(end));
+                        self.hold(ticket, plan);
+                    }
+                    (Keep::Forever, Some(ticket)) => self.hold(ticket, plan),
                 }
-                (Keep::Until(end), Some(ticket)) => {
-                    plan.wake_at(self.view.now.mono_at(end));
-                    self.hold(ticket, plan);
-                }
-                (Keep::Forever, Some(ticket)) => self.hold(ticket, plan),
-            },
+            }
             _ => match keeper {
                 Some(ticket) => self.hold(ticket, plan),
                 None if self.eligible() => self.create_ticket(plan),
@@ -228,13 +253,23 @@ impl Live<'_> {
         let sequence = next_sequence(self.view.tickets.iter().map(|ticket| ticket.sequence));
         let name = ticket_name(&self.order.key.name, &self.order.uid, &self.node.uid, sequence);
         let key = TicketKey::new(self.order.key.namespace.clone(), name);
-        plan.push(&key, Op::CreateTicket { order: self.order.clone(), node: self.node.clone(), sequence });
+        plan.push(
+            &key,
+            Op::CreateTicket {
+                order: self.order.clone(),
+                node: self.node.clone(),
+                sequence,
+            },
+        );
     }
 
     /// Not while paused, barred or backing off; looks again when the last two end.
     fn may_create(&self, plan: &mut Plan) -> bool {
         let (now, retry_at) = (self.view.now.mono, self.view.memory.backoff.retry_at());
-        let not_before = self.view.barred_until.map_or(retry_at, |barred| barred.max(retry_at));
+        let not_before = self
+            .view
+            .barred_until
+            .map_or(retry_at, |barred| barred.max(retry_at));
         if now < not_before {
             plan.wake_at(not_before);
         }
@@ -265,7 +300,10 @@ impl Live<'_> {
                 let message = "the Order's template changed";
                 self.set_pending(ticket, reason::ROLLING_OUT, message.into(), plan);
             }
-        } else if let Some(guardian) = guardians(self.view, ticket).iter().find(|guardian| !guardian.deleting) {
+        } else if let Some(guardian) = guardians(self.view, ticket)
+            .iter()
+            .find(|guardian| !guardian.deleting)
+        {
             delete_guardian(ticket, guardian, Cause::Replaced, plan);
         } else if guardians(self.view, ticket).is_empty() {
             self.sync(ticket, plan);
@@ -291,8 +329,15 @@ impl Live<'_> {
                 None => Standing::Done,
             };
         };
-        if let Some(extra) = all.iter().find(|other| other.uid != guardian.uid && !other.deleting) {
-            let cause = if extra.ticket_uid == ticket.uid { Cause::Duplicate } else { Cause::DeadOwner };
+        if let Some(extra) = all
+            .iter()
+            .find(|other| other.uid != guardian.uid && !other.deleting)
+        {
+            let cause = if extra.ticket_uid == ticket.uid {
+                Cause::Duplicate
+            } else {
+                Cause::DeadOwner
+            };
             return delete_guardian(ticket, extra, cause, plan);
         }
         if guardian.deleting {
@@ -300,13 +345,22 @@ impl Live<'_> {
         }
         if !guardian.labels_intact || guardian.order != self.order.uid {
             let (pod, uid) = (guardian.key.clone(), guardian.uid.clone());
-            plan.push(&ticket.key, Op::RelabelGuardian { pod, uid, order: self.order.uid.clone() });
+            plan.push(
+                &ticket.key,
+                Op::RelabelGuardian {
+                    pod,
+                    uid,
+                    order: self.order.uid.clone(),
+                },
+            );
             return Standing::Done;
         }
         match &guardian.state {
             GuardianState::Ended { .. } if ticket.phase == Phase::Reserved => self.demote(ticket, plan),
             GuardianState::Ended { .. } => delete_guardian(ticket, guardian, Cause::GuardianEnded, plan),
-            GuardianState::Bound(node) if *node == self.node.name => Standing::Bound(guardian.key.name.clone()),
+            GuardianState::Bound(node) if *node == self.node.name => {
+                Standing::Bound(guardian.key.name.clone())
+            }
             GuardianState::Bound(_) => delete_guardian(ticket, guardian, Cause::WrongNode, plan),
             GuardianState::Unbound { unschedulable } => Standing::Waiting(unschedulable.clone()),
         }
@@ -381,7 +435,10 @@ impl Live<'_> {
     fn say(&self, ticket: &TicketView, reason: &'static str, message: Arc<str>, plan: &mut Plan) {
         let gist = reason::gist(reason, &message);
         let said = ticket.reason.as_deref() == Some(reason)
-            && ticket.message.as_deref().is_some_and(|said| reason::gist(reason, said) == gist);
+            && ticket
+                .message
+                .as_deref()
+                .is_some_and(|said| reason::gist(reason, said) == gist);
         let since = match &self.view.memory.pending {
             Some((before, since)) if *before == gist => *since,
             _ => self.view.now.mono,
@@ -410,9 +467,16 @@ enum Standing {
 
 /// The Guardian of this Ticket that holds room best.
 fn best<'a>(guardians: &'a [GuardianView], ticket: &TicketUid) -> Option<&'a GuardianView> {
-    guardians.iter().filter(|guardian| guardian.ticket_uid == *ticket).min_by_key(|guardian| {
-        (guardian.deleting, !matches!(guardian.state, GuardianState::Bound(_)), guardian.key.name.len())
-    })
+    guardians
+        .iter()
+        .filter(|guardian| guardian.ticket_uid == *ticket)
+        .min_by_key(|guardian| {
+            (
+                guardian.deleting,
+                !matches!(guardian.state, GuardianState::Bound(_)),
+                guardian.key.name.len(),
+            )
+        })
 }
 
 fn delete_guardian(ticket: &TicketView, guardian: &GuardianView, cause: Cause, plan: &mut Plan) -> Standing {
@@ -422,7 +486,11 @@ fn delete_guardian(ticket: &TicketView, guardian: &GuardianView, cause: Cause, p
 }
 
 fn set_status(ticket: &TicketView, status: StatusChange, plan: &mut Plan) {
-    let op = Op::SetStatus { uid: ticket.uid.clone(), revision: ticket.revision, status };
+    let op = Op::SetStatus {
+        uid: ticket.uid.clone(),
+        revision: ticket.revision,
+        status,
+    };
     plan.push(&ticket.key, op);
 }
 

@@ -8,11 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::order::Order;
-use crate::api::{
-    OrderStatus,
-    order::{UnavailableReason},
-    shard::OrderCounts,
-};
+use crate::api::{OrderStatus, order::UnavailableReason, shard::OrderCounts};
 
 /// How many reasons a status names.
 const REASONS: usize = 5;
@@ -26,7 +22,11 @@ pub fn of<'a>(
 ) -> OrderStatus {
     let sum = |field: fn(&OrderCounts) -> u32| shards.clone().map(field).sum::<u32>();
     let mut status = OrderStatus {
-        observed_generation: shards.clone().map(|counts| counts.generation).min().unwrap_or_default(),
+        observed_generation: shards
+            .clone()
+            .map(|counts| counts.generation)
+            .min()
+            .unwrap_or_default(),
         replicas: sum(|counts| counts.desired),
         available_replicas: sum(|counts| counts.reserved),
         claimed_replicas: sum(|counts| counts.claimed),
@@ -39,9 +39,17 @@ pub fn of<'a>(
     let rolling = status.available_replicas > status.updated_replicas;
     let (progress, word, message) = if rolling {
         let left = status.available_replicas - status.updated_replicas;
-        ("True", "RollingOut", format!("{left} Tickets have an older template"))
+        (
+            "True",
+            "RollingOut",
+            format!("{left} Tickets have an older template"),
+        )
     } else {
-        ("False", "UpToDate", "every Reserved Ticket has the present template".to_owned())
+        (
+            "False",
+            "UpToDate",
+            "every Reserved Ticket has the present template".to_owned(),
+        )
     };
     let (ready, reason, said) = ready(order, &status);
     status.conditions = vec![
@@ -58,10 +66,16 @@ fn ready(order: &Order, status: &OrderStatus) -> (&'static str, &'static str, St
         return ("False", "InvalidSpec", problems.join("; "));
     }
     let (desired, missing) = (status.replicas, status.unavailable_replicas);
-    let counted = format!("{} of {desired} eligible nodes have their room", desired - missing.min(desired));
+    let counted = format!(
+        "{} of {desired} eligible nodes have their room",
+        desired - missing.min(desired)
+    );
     match (desired, missing) {
         (0, _) => {
-            let how = format!("`korder explain {} -n {}` says why", order.key.name, order.key.namespace);
+            let how = format!(
+                "`korder explain {} -n {}` says why",
+                order.key.name, order.key.namespace
+            );
             ("False", "NoEligibleNodes", format!("no node is eligible; {how}"))
         }
         (_, 0) => ("True", "AllReserved", counted),
@@ -79,7 +93,10 @@ fn condition(
     before: &OrderStatus,
     now: Timestamp,
 ) -> Condition {
-    let known = before.conditions.iter().find(|known| known.type_ == kind && known.status == status);
+    let known = before
+        .conditions
+        .iter()
+        .find(|known| known.type_ == kind && known.status == status);
     let since = known.map_or_else(
         || Time(Timestamp::from_second(now.as_second()).expect("seconds of a valid time")),
         |known| known.last_transition_time.clone(),
@@ -97,7 +114,10 @@ fn condition(
 fn reasons<'a>(shards: impl Iterator<Item = &'a OrderCounts>) -> Vec<UnavailableReason> {
     let mut sums = BTreeMap::<&str, UnavailableReason>::new();
     for reason in shards.flat_map(|counts| &counts.reasons) {
-        let sum = sums.entry(&reason.reason).or_insert_with(|| UnavailableReason { count: 0, ..reason.clone() });
+        let sum = sums.entry(&reason.reason).or_insert_with(|| UnavailableReason {
+            count: 0,
+            ..reason.clone()
+        });
         sum.count += reason.count;
         if reason.node < sum.node {
             sum.node.clone_from(&reason.node);

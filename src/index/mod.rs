@@ -60,7 +60,10 @@ impl Snapshot {
 
 /// Whether `node` is eligible for `order`; never for an invalid one.
 pub fn eligible(order: &Order, node: &Node, grace: Duration) -> bool {
-    order.spec.as_ref().is_ok_and(|spec| evaluate(&spec.placement, node, grace) == Verdict::Eligible)
+    order
+        .spec
+        .as_ref()
+        .is_ok_and(|spec| evaluate(&spec.placement, node, grace) == Verdict::Eligible)
 }
 
 /// The one writer of [`Snapshot`]s.
@@ -87,9 +90,15 @@ impl Index {
 
     /// The Orders as they are now, for readers to keep.
     pub fn publish(&mut self) -> Arc<Snapshot> {
-        let specs = self.next.orders.values().filter_map(|order| order.spec.as_ref().ok());
-        self.next.label_keys =
-            specs.flat_map(|spec| spec.placement.selector.label_keys()).map(Arc::from).collect();
+        let specs = self
+            .next
+            .orders
+            .values()
+            .filter_map(|order| order.spec.as_ref().ok());
+        self.next.label_keys = specs
+            .flat_map(|spec| spec.placement.selector.label_keys())
+            .map(Arc::from)
+            .collect();
         Arc::new(self.next.clone())
     }
 }

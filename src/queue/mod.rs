@@ -127,7 +127,10 @@ mod tests {
         assert!(queue.offer("b", Lane::Create, 2, at(1)));
         assert!(queue.offer("a", Lane::Create, 3, at(2)));
         assert_eq!(queue.start(at(5)), Some(("a", 3, Duration::from_secs(5))));
-        assert_eq!(queue.start(at(5)).map(|(key, item, _)| (key, item)), Some(("b", 2)));
+        assert_eq!(
+            queue.start(at(5)).map(|(key, item, _)| (key, item)),
+            Some(("b", 2))
+        );
         assert_eq!(queue.start(at(5)), None);
     }
 
@@ -157,7 +160,9 @@ mod tests {
         queue.offer("x", Lane::Create, 2, at(0));
         queue.offer("y", Lane::Create, 3, at(0));
         queue.offer("y", Lane::Delete, 4, at(0));
-        let order: Vec<_> = std::iter::from_fn(|| queue.start(at(0))).map(|(_, item, _)| item).collect();
+        let order: Vec<_> = std::iter::from_fn(|| queue.start(at(0)))
+            .map(|(_, item, _)| item)
+            .collect();
         assert_eq!(order, [4, 2, 1]);
     }
 

@@ -29,13 +29,20 @@ impl Clients {
     /// Clients for the cluster of `config`.
     pub fn new(mut config: Config, clock: &Clock) -> kube::Result<Self> {
         config.default_retry = false;
-        Ok(Self { read: client(config.clone(), clock, false)?, write: client(config, clock, true)? })
+        Ok(Self {
+            read: client(config.clone(), clock, false)?,
+            write: client(config, clock, true)?,
+        })
     }
 }
 
 fn client(config: Config, clock: &Clock, limited: bool) -> kube::Result<Client> {
     let clock = clock.clone();
-    let layer = tower::layer::layer_fn(move |inner| Dated { inner, clock: clock.clone(), limited });
+    let layer = tower::layer::layer_fn(move |inner| Dated {
+        inner,
+        clock: clock.clone(),
+        limited,
+    });
     Ok(ClientBuilder::try_from(config)?.with_layer(&layer).build())
 }
 
@@ -100,8 +107,14 @@ mod tests {
     #[test]
     fn the_limit_joins_what_is_asked_already() {
         let limited = |uri: &str| with_limit(&uri.parse().unwrap()).to_string();
-        assert_eq!(limited("https://h/api/v1/pods?"), "https://h/api/v1/pods?timeout=4s");
-        assert_eq!(limited("https://h/api/v1/pods?a=b"), "https://h/api/v1/pods?a=b&timeout=4s");
+        assert_eq!(
+            limited("https://h/api/v1/pods?"),
+            "https://h/api/v1/pods?timeout=4s"
+        );
+        assert_eq!(
+            limited("https://h/api/v1/pods?a=b"),
+            "https://h/api/v1/pods?a=b&timeout=4s"
+        );
         assert_eq!(limited("/api/v1/pods"), "/api/v1/pods?timeout=4s");
     }
 }

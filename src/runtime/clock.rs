@@ -44,7 +44,10 @@ impl Clock {
     /// Both times.
     pub fn now(&self) -> Now {
         let mono = self.mono();
-        Now { server: self.server.lock().at(mono), mono }
+        Now {
+            server: self.server.lock().at(mono),
+            mono,
+        }
     }
 
     /// The monotonic time.
@@ -74,7 +77,10 @@ impl Clock {
         let far = offset.abs() > WORTH_A_WARNING;
         if far && !self.warned.swap(true, std::sync::atomic::Ordering::Relaxed) {
             let seconds = offset.as_secs();
-            tracing::warn!(offset_seconds = seconds, "the local clock differs from the API server's, which counts");
+            tracing::warn!(
+                offset_seconds = seconds,
+                "the local clock differs from the API server's, which counts"
+            );
         }
     }
 }

@@ -11,20 +11,29 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// Serves until `stop`. `/readyz` answers 200 once `ready` is set.
-pub async fn serve(
+pub async fn serve_forever(
     listener: TcpListener,
     metrics: PrometheusHandle,
     ready: Arc<AtomicBool>,
     stop: CancellationToken,
-) -> std::io::Result<()> {
+) {
     let readiness = move || {
         let ready = ready.load(Ordering::Acquire);
-        let answer = if ready { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready") };
+        let answer = if ready {
+            (StatusCode::OK, "ok")
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, "not ready")
+        };
         std::future::ready(answer)
     };
     let router = Router::new()
         .route("/metrics", get(move || std::future::ready(metrics.render())))
         .route("/healthz", get(|| std::future::ready("ok")))
         .route("/readyz", get(readiness));
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+    let served = axum::serve(listener, router)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await;
+    if let Err(error) = served {
+        tracing::error!(%error, "cannot serve metrics and probes any more");
+    }
 }

@@ -24,32 +24,56 @@ const CHANGE_TO_RESERVED: &str = "korder_node_change_to_reserved_seconds";
 const EVENTS: &str = "korder_events_total";
 
 const SECONDS: &[f64] = &[
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0,
+    600.0,
 ];
 
 /// Installs the recorder and describes every metric.
 pub fn install() -> Result<PrometheusHandle, BuildError> {
-    let builder = PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".into()), SECONDS)?;
+    let builder =
+        PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".into()), SECONDS)?;
     let handle = builder.install_recorder()?;
     describe();
     Ok(handle)
 }
 
 fn describe() {
-    describe_counter!(WATCH_EVENTS, "Watch events received, by kind of object and type of event");
-    describe_counter!(NODE_EVENTS_STOPPED, "Node events that changed nothing an Order can see, by where they stopped");
+    describe_counter!(
+        WATCH_EVENTS,
+        "Watch events received, by kind of object and type of event"
+    );
+    describe_counter!(
+        NODE_EVENTS_STOPPED,
+        "Node events that changed nothing an Order can see, by where they stopped"
+    );
     describe_counter!(DECISIONS, "Times a pair of Order and Node was planned");
     describe_gauge!(NODES, "Nodes known");
     describe_gauge!(ORDERS, "Orders known");
     describe_gauge!(PAIRS, "Pairs of an Order and a Node that is eligible for it");
     describe_gauge!(TICKETS, "Tickets, by phase");
     describe_gauge!(QUEUE_DEPTH, "Operations that wait to be sent");
-    describe_histogram!(QUEUE_WAIT, Unit::Seconds, "Time an operation waited before it was sent");
+    describe_histogram!(
+        QUEUE_WAIT,
+        Unit::Seconds,
+        "Time an operation waited before it was sent"
+    );
     describe_gauge!(IN_FLIGHT, "Operations being sent");
     describe_counter!(WRITES, "Operations sent, by kind and outcome");
-    describe_histogram!(WRITE_SECONDS, Unit::Seconds, "Time from sending an operation to its outcome, by kind");
-    describe_histogram!(CHANGE_TO_WRITE, Unit::Seconds, "Time from seeing a Node or Order change to its first write");
-    describe_histogram!(CHANGE_TO_RESERVED, Unit::Seconds, "Time from seeing a Node or Order change to Reserved");
+    describe_histogram!(
+        WRITE_SECONDS,
+        Unit::Seconds,
+        "Time from sending an operation to its outcome, by kind"
+    );
+    describe_histogram!(
+        CHANGE_TO_WRITE,
+        Unit::Seconds,
+        "Time from seeing a Node or Order change to its first write"
+    );
+    describe_histogram!(
+        CHANGE_TO_RESERVED,
+        Unit::Seconds,
+        "Time from seeing a Node or Order change to Reserved"
+    );
     describe_counter!(EVENTS, "Events written on Orders, by reason");
 }
 

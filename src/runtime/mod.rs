@@ -2,6 +2,8 @@
 
 pub mod clients;
 pub mod clock;
+pub mod config;
 pub mod http;
 pub mod metrics;
+pub mod run;
 pub mod server_time;

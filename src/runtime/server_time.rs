@@ -18,17 +18,28 @@ pub struct ServerTime {
 impl ServerTime {
     /// Until an answer has been seen, the server's clock is taken to show `local` at zero.
     pub fn new(local: Timestamp) -> Self {
-        Self { zero: (local, local), heard: false }
+        Self {
+            zero: (local, local),
+            heard: false,
+        }
     }
 
     /// Takes in the `Date` of an answer that was asked for at `sent` and came at `received`.
     pub fn hear(&mut self, date: Timestamp, sent: Mono, received: Mono) {
         let back = |at: Timestamp, span: Mono| at.saturating_sub(signed(span)).unwrap_or(Timestamp::MIN);
         let early = back(date, received);
-        let late = back(date.saturating_add(SignedDuration::from_secs(1)).unwrap_or(Timestamp::MAX), sent);
+        let late = back(
+            date.saturating_add(SignedDuration::from_secs(1))
+                .unwrap_or(Timestamp::MAX),
+            sent,
+        );
         let (earliest, latest) = (self.zero.0.max(early), self.zero.1.min(late));
         // A contradiction means that a clock was set: only the newest answer counts.
-        self.zero = if self.heard && earliest <= latest { (earliest, latest) } else { (early, late) };
+        self.zero = if self.heard && earliest <= latest {
+            (earliest, latest)
+        } else {
+            (early, late)
+        };
         self.heard = true;
     }
 
@@ -71,7 +82,11 @@ mod tests {
             let date = (truth + i64::try_from(now).unwrap()).div_euclid(1000);
             time.hear(second(date), at(now), at(now + 10));
         }
-        assert!(error(&time, truth, at(40_000)) < 100, "{}", error(&time, truth, at(40_000)));
+        assert!(
+            error(&time, truth, at(40_000)) < 100,
+            "{}",
+            error(&time, truth, at(40_000))
+        );
     }
 
     #[test]

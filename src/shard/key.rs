@@ -6,8 +6,8 @@
 use std::{fmt, str::FromStr};
 
 use crate::domain::{
-    ids::{NodeUid, OrderUid},
     hash::fnv1a64,
+    ids::{NodeUid, OrderUid},
 };
 
 /// Number of a shard, less than the [`ShardCount`].

@@ -9,12 +9,12 @@ use crate::{
     api::ticket::Phase,
     domain::{
         flap::Flaps,
+        hash::fnv1a64,
         ids::{NodeName, PairKey, PodUid, TicketKey, TicketUid},
         observed::{GuardianState, GuardianView, TicketView},
         op::{Expect, Op},
         plan::{Memory, Overdue, Trouble},
         reason,
-        hash::fnv1a64,
         time::Mono,
     },
 };
@@ -89,7 +89,9 @@ impl Pair {
     /// Forgets a Ticket, if it still is the one of this uid; returns whether it did.
     pub(super) fn lose_ticket(&mut self, key: &TicketKey, uid: Option<&TicketUid>) -> bool {
         let gone = |known: &TicketView| known.key == *key && uid.is_none_or(|uid| known.uid == *uid);
-        let Some(index) = self.tickets.iter().position(gone) else { return false };
+        let Some(index) = self.tickets.iter().position(gone) else {
+            return false;
+        };
         let lost = self.tickets.remove(index);
         self.settle(&Settled::TicketGone(&lost.uid));
         self.memory.lost_guardian = None;
@@ -112,11 +114,17 @@ impl Pair {
         let shown = match &expect {
             Expect::TicketGone(uid) => self.tickets.iter().all(|known| known.uid != *uid),
             Expect::GuardianGone(_, uid) => guardians.iter().all(|known| known.uid != *uid),
-            Expect::Ticket(..) => self.tickets.iter().any(|known| meets(&Settled::Ticket(known), &expect)),
-            Expect::Guardian(..) => guardians.iter().any(|known| meets(&Settled::Guardian(known), &expect)),
+            Expect::Ticket(..) => self
+                .tickets
+                .iter()
+                .any(|known| meets(&Settled::Ticket(known), &expect)),
+            Expect::Guardian(..) => guardians
+                .iter()
+                .any(|known| meets(&Settled::Guardian(known), &expect)),
         };
         if !shown {
-            self.expects.push((ticket.clone(), expect, now.after(SHOWN_WITHIN)));
+            self.expects
+                .push((ticket.clone(), expect, now.after(SHOWN_WITHIN)));
         }
     }
 
@@ -169,8 +177,13 @@ impl Pair {
 
     /// Whether the end of this Guardian is korder's own doing.
     pub(super) fn doomed(&self, uid: &PodUid) -> bool {
-        self.busy.iter().any(|(_, op)| matches!(op, Op::DeleteGuardian { uid: doomed, .. } if doomed == uid))
-            || self.expects.iter().any(|(_, expect, _)| matches!(expect, Expect::GuardianGone(_, doomed) if doomed == uid))
+        self.busy
+            .iter()
+            .any(|(_, op)| matches!(op, Op::DeleteGuardian { uid: doomed, .. } if doomed == uid))
+            || self
+                .expects
+                .iter()
+                .any(|(_, expect, _)| matches!(expect, Expect::GuardianGone(_, doomed) if doomed == uid))
     }
 
     /// Remembers since when a Pending Ticket has had its reason.
@@ -193,11 +206,11 @@ impl Pair {
         hash: Option<&str>,
         guardians: &BTreeMap<TicketKey, Vec<GuardianView>>,
     ) -> PairSummary {
-        let held = |ticket: &TicketView| {
-            matches!(ticket.phase, Phase::Reserved | Phase::Claiming | Phase::Claimed)
+        let held =
+            |ticket: &TicketView| matches!(ticket.phase, Phase::Reserved | Phase::Claiming | Phase::Claimed);
+        let stale = |ticket: &TicketView| {
+            hash.is_some_and(|hash| ticket.open() && ticket.template_hash.as_ref() != hash)
         };
-        let stale =
-            |ticket: &TicketView| hash.is_some_and(|hash| ticket.open() && ticket.template_hash.as_ref() != hash);
         let unavailable = desired && !self.tickets.iter().any(held);
         let reserved = |ticket: &&TicketView| ticket.phase == Phase::Reserved;
         let rolling = |ticket: &TicketView| ticket.phase == Phase::Pending && ticket.activated.is_some();
@@ -215,7 +228,12 @@ impl Pair {
         let unschedulable = |ticket: &TicketView| {
             guardians.get(&ticket.key).is_some_and(|siblings| {
                 siblings.iter().any(|guardian| {
-                    matches!(guardian.state, GuardianState::Unbound { unschedulable: Some(_) })
+                    matches!(
+                        guardian.state,
+                        GuardianState::Unbound {
+                            unschedulable: Some(_)
+                        }
+                    )
                 })
             })
         };
@@ -229,12 +247,16 @@ impl Pair {
 
 fn meets(seen: &Settled<'_>, expect: &Expect) -> bool {
     match (seen, expect) {
-        (Settled::Ticket(view), Expect::Ticket(uid, revision)) => view.uid == *uid && view.revision >= *revision,
+        (Settled::Ticket(view), Expect::Ticket(uid, revision)) => {
+            view.uid == *uid && view.revision >= *revision
+        }
         (Settled::TicketGone(gone), Expect::Ticket(uid, _) | Expect::TicketGone(uid)) => *gone == uid,
         (Settled::Guardian(view), Expect::Guardian(pod, uid, revision)) => {
             view.key == *pod && view.uid == *uid && view.revision >= *revision
         }
-        (Settled::GuardianGone(gone), Expect::Guardian(_, uid, _) | Expect::GuardianGone(_, uid)) => *gone == uid,
+        (Settled::GuardianGone(gone), Expect::Guardian(_, uid, _) | Expect::GuardianGone(_, uid)) => {
+            *gone == uid
+        }
         _ => false,
     }
 }

@@ -64,7 +64,10 @@ impl Counts {
         }
         if let Some(reason) = &pair.unavailable {
             self.unavailable += 1;
-            self.reasons.entry(reason.clone()).or_default().insert(node.clone());
+            self.reasons
+                .entry(reason.clone())
+                .or_default()
+                .insert(node.clone());
         }
     }
 

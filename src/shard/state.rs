@@ -155,7 +155,14 @@ impl Shard {
             }
             Some(entry) => (entry.node, entry.fingerprint) = (node, fingerprint),
             None => {
-                self.nodes.insert(uid.clone(), NodeEntry { node, fingerprint, matches: Vec::new() });
+                self.nodes.insert(
+                    uid.clone(),
+                    NodeEntry {
+                        node,
+                        fingerprint,
+                        matches: Vec::new(),
+                    },
+                );
             }
         }
         self.rematch(&uid, seen);
@@ -163,12 +170,20 @@ impl Shard {
 
     /// A Node is gone.
     pub fn delete_node(&mut self, uid: &NodeUid) {
-        let Some(entry) = self.nodes.swap_remove(uid) else { return };
+        let Some(entry) = self.nodes.swap_remove(uid) else {
+            return;
+        };
         for order in self.on_node.get(uid).cloned().unwrap_or_default() {
-            self.mark(PairKey { order, node: uid.clone() }, |pair| {
-                pair.node_gone = true;
-                pair.node_name = entry.node.name.clone();
-            });
+            self.mark(
+                PairKey {
+                    order,
+                    node: uid.clone(),
+                },
+                |pair| {
+                    pair.node_gone = true;
+                    pair.node_name = entry.node.name.clone();
+                },
+            );
         }
     }
 
@@ -197,7 +212,9 @@ impl Shard {
 
     /// All Tickets of an Order are being removed at once (true), or have been (false).
     pub fn purge(&mut self, uid: &OrderUid, running: bool) {
-        let Some(entry) = self.orders.get_mut(uid) else { return };
+        let Some(entry) = self.orders.get_mut(uid) else {
+            return;
+        };
         entry.purging = running;
         entry.gone |= !running;
         self.mark_order(uid);
@@ -213,7 +230,10 @@ impl Shard {
 
     /// A Ticket was added or changed.
     pub fn apply_ticket(&mut self, view: TicketView) {
-        let key = PairKey { order: view.order.clone(), node: view.node.clone() };
+        let key = PairKey {
+            order: view.order.clone(),
+            node: view.node.clone(),
+        };
         self.by_ticket.insert(view.key.clone(), key.clone());
         self.orphans.remove(&view.key);
         self.mark(key, |pair| pair.see_ticket(view));
@@ -221,8 +241,13 @@ impl Shard {
 
     /// A Ticket is gone.
     pub fn delete_ticket(&mut self, ticket: &TicketKey, uid: Option<&TicketUid>, now: Mono) {
-        let Some(key) = self.by_ticket.get(ticket).cloned() else { return };
-        let gone = self.pairs.get_mut(&key).is_some_and(|pair| pair.lose_ticket(ticket, uid));
+        let Some(key) = self.by_ticket.get(ticket).cloned() else {
+            return;
+        };
+        let gone = self
+            .pairs
+            .get_mut(&key)
+            .is_some_and(|pair| pair.lose_ticket(ticket, uid));
         if gone {
             self.by_ticket.swap_remove(ticket);
             if self.guardians.contains_key(ticket) {
@@ -237,7 +262,9 @@ impl Shard {
         let siblings = self.guardians.entry(view.ticket.clone()).or_default();
         let before = siblings.iter().position(|known| known.key == view.key);
         let ended_before = match before {
-            Some(index) if siblings[index].uid == view.uid && siblings[index].revision > view.revision => return,
+            Some(index) if siblings[index].uid == view.uid && siblings[index].revision > view.revision => {
+                return;
+            }
             Some(index) => {
                 let known = std::mem::replace(&mut siblings[index], view.clone());
                 known.uid == view.uid && matches!(known.state, GuardianState::Ended { .. })
@@ -273,7 +300,9 @@ impl Shard {
 
     /// The watch says that a Guardian is gone.
     pub fn delete_guardian(&mut self, ticket: &TicketKey, pod: &PodKey, uid: &PodUid) {
-        let Some(siblings) = self.guardians.get_mut(ticket) else { return };
+        let Some(siblings) = self.guardians.get_mut(ticket) else {
+            return;
+        };
         siblings.retain(|known| known.uid != *uid);
         if siblings.is_empty() {
             self.guardians.remove(ticket);
@@ -294,7 +323,9 @@ impl Shard {
         let Some(key) = &work.pair else {
             return self.orphan_outcome(&work.ticket, now);
         };
-        let Some(pair) = self.pairs.get_mut(key) else { return };
+        let Some(pair) = self.pairs.get_mut(key) else {
+            return;
+        };
         pair.busy.retain(|(ticket, _)| *ticket != work.ticket);
         if pair.memory.overdue.is_some() && matches!(work.op, Op::ConfirmTicket | Op::ConfirmGuardian(_)) {
             pair.memory.overdue = None;
@@ -305,7 +336,8 @@ impl Shard {
             Outcome::Observed(observation) => self.observe(key, work, observation, now),
             Outcome::Refused { reason, message } => self.fail(key, reason, message, now),
             Outcome::NamespaceTerminating => {
-                self.barred.insert(work.ticket.namespace.clone(), now.after(BARRED_FOR));
+                self.barred
+                    .insert(work.ticket.namespace.clone(), now.after(BARRED_FOR));
             }
             Outcome::Retry { after, .. } => pair.hold_off(key, after, now),
         }
@@ -331,7 +363,11 @@ impl Shard {
 
     /// When to decide again even if nothing is seen.
     pub fn next_wake(&self) -> Option<Mono> {
-        let orphan = self.orphans.values().min().map(|since| since.after(ORPHANED_AFTER));
+        let orphan = self
+            .orphans
+            .values()
+            .min()
+            .map(|since| since.after(ORPHANED_AFTER));
         let timer = self.timers.first().map(|(at, _)| *at);
         timer.into_iter().chain(orphan).min()
     }
@@ -341,7 +377,9 @@ impl Shard {
         let mut reports = Vec::new();
         for uid in std::mem::take(&mut self.touched) {
             let live = self.snapshot.order(&uid).map(|order| order.generation);
-            let Some(entry) = self.orders.get_mut(&uid) else { continue };
+            let Some(entry) = self.orders.get_mut(&uid) else {
+                continue;
+            };
             let keep = live.is_some() || !entry.pairs.is_empty();
             let counts = keep.then(|| entry.counts.summary(&uid, live.unwrap_or_default()));
             if !keep {
@@ -351,7 +389,11 @@ impl Shard {
             } else {
                 entry.reported = counts.clone();
             }
-            reports.push(Report { shard: self.id, order: uid, counts });
+            reports.push(Report {
+                shard: self.id,
+                order: uid,
+                counts,
+            });
         }
         reports
     }
@@ -373,16 +415,24 @@ impl Shard {
         let before = std::mem::replace(&mut entry.matches, matches.clone());
         let name = entry.node.name.clone();
         let known = self.on_node.get(uid).cloned().unwrap_or_default();
-        let gained = matches.iter().filter(|order| before.binary_search(order).is_err());
-        let unsettled = known.iter().filter(|order| {
-            before.binary_search(order).is_err() || matches.binary_search(order).is_err()
-        });
+        let gained = matches
+            .iter()
+            .filter(|order| before.binary_search(order).is_err());
+        let unsettled = known
+            .iter()
+            .filter(|order| before.binary_search(order).is_err() || matches.binary_search(order).is_err());
         let affected: BTreeSet<OrderUid> = gained.chain(unsettled).cloned().collect();
         for order in affected {
-            self.mark(PairKey { order, node: uid.clone() }, |pair| {
-                pair.node_name = name.clone();
-                pair.changed = Some(seen);
-            });
+            self.mark(
+                PairKey {
+                    order,
+                    node: uid.clone(),
+                },
+                |pair| {
+                    pair.node_name = name.clone();
+                    pair.changed = Some(seen);
+                },
+            );
         }
     }
 
@@ -402,17 +452,26 @@ impl Shard {
             }
         }
         for (node, name) in gained {
-            self.mark(PairKey { order: uid.clone(), node }, |pair| {
-                pair.node_name = name;
-                pair.changed = Some(now);
-            });
+            self.mark(
+                PairKey {
+                    order: uid.clone(),
+                    node,
+                },
+                |pair| {
+                    pair.node_name = name;
+                    pair.changed = Some(now);
+                },
+            );
         }
         self.mark_order(uid);
     }
 
     fn mark_order(&mut self, uid: &OrderUid) {
         if let Some(entry) = self.orders.get(uid) {
-            let pairs = entry.pairs.iter().map(|node| PairKey { order: uid.clone(), node: node.clone() });
+            let pairs = entry.pairs.iter().map(|node| PairKey {
+                order: uid.clone(),
+                node: node.clone(),
+            });
             self.marked.extend(pairs);
             self.touched.insert(uid.clone());
         }
@@ -421,8 +480,15 @@ impl Shard {
     /// Changes a pair (made if it is new) and marks it for `decide`.
     fn mark(&mut self, key: PairKey, change: impl FnOnce(&mut Pair)) {
         if !self.pairs.contains_key(&key) {
-            self.orders.entry(key.order.clone()).or_default().pairs.insert(key.node.clone());
-            self.on_node.entry(key.node.clone()).or_default().push(key.order.clone());
+            self.orders
+                .entry(key.order.clone())
+                .or_default()
+                .pairs
+                .insert(key.node.clone());
+            self.on_node
+                .entry(key.node.clone())
+                .or_default()
+                .push(key.order.clone());
         }
         change(self.pairs.entry(key.clone()).or_default());
         self.marked.insert(key);
@@ -434,7 +500,10 @@ impl Shard {
             && entry.replacing.is_none()
             && let Some(node) = entry.stale.first()
         {
-            self.marked.insert(PairKey { order: uid.clone(), node: node.clone() });
+            self.marked.insert(PairKey {
+                order: uid.clone(),
+                node: node.clone(),
+            });
         }
     }
 
@@ -449,10 +518,14 @@ impl Shard {
             Op::DeleteTicket { cause, .. } => Some((NoticeKind::Removed, cause.as_str())),
             Op::SetStatus { status, .. } if status.phase == Phase::Reserved => {
                 pair.changed = None;
-                self.stats.reserved_after.extend(changed.map(|changed| now.since(changed)));
+                self.stats
+                    .reserved_after
+                    .extend(changed.map(|changed| now.since(changed)));
                 None
             }
-            Op::SetStatus { status, .. } if status.reason.as_deref() == Some(reason::INSUFFICIENT_RESOURCES) => {
+            Op::SetStatus { status, .. }
+                if status.reason.as_deref() == Some(reason::INSUFFICIENT_RESOURCES) =>
+            {
                 Some((NoticeKind::Failing, reason::INSUFFICIENT_RESOURCES))
             }
             _ => None,
@@ -463,7 +536,13 @@ impl Shard {
                 _ => Arc::default(),
             };
             let (order, reason) = (key.order.clone(), reason.into());
-            self.notices.push(Notice { order, kind, node, reason, message });
+            self.notices.push(Notice {
+                order,
+                kind,
+                node,
+                reason,
+                message,
+            });
         }
     }
 
@@ -502,7 +581,10 @@ impl Shard {
     }
 
     fn fail(&mut self, key: &PairKey, reason: &'static str, message: Arc<str>, now: Mono) {
-        let pair = self.pairs.get_mut(key).expect("a pair that has something to fail");
+        let pair = self
+            .pairs
+            .get_mut(key)
+            .expect("a pair that has something to fail");
         pair.fail(key, reason, message.clone(), now);
         self.notices.push(Notice {
             order: key.order.clone(),
@@ -514,7 +596,9 @@ impl Shard {
     }
 
     fn decide_pair(&mut self, key: PairKey, now: Now, sink: &mut impl Sink) {
-        let Some(mut pair) = self.pairs.swap_remove(&key) else { return };
+        let Some(mut pair) = self.pairs.swap_remove(&key) else {
+            return;
+        };
         self.stats.decisions += 1;
         let (order, node) = (self.order_fate(&key), self.node_fate(&key, &pair));
         let (raw, mut wake) = (self.raw_verdict(&order, &node), None::<Mono>);
@@ -566,7 +650,9 @@ impl Shard {
     }
 
     fn raw_verdict(&self, order: &Fate<Order>, node: &Fate<Node>) -> Option<Verdict> {
-        let (Fate::Live(order), Fate::Live(node)) = (order, node) else { return None };
+        let (Fate::Live(order), Fate::Live(node)) = (order, node) else {
+            return None;
+        };
         let spec = order.spec.as_ref().ok()?;
         Some(evaluate(&spec.placement, node, self.grace))
     }
@@ -580,19 +666,29 @@ impl Shard {
 
     /// Puts the plan in the place of what is pending for the pair.
     fn offer(&mut self, key: &PairKey, pair: &mut Pair, ops: Vec<(TicketKey, Op)>, sink: &mut impl Sink) {
-        pair.busy.retain(|(ticket, _)| {
-            ops.iter().any(|(planned, _)| planned == ticket) || !sink.cancel(ticket)
-        });
+        pair.busy
+            .retain(|(ticket, _)| ops.iter().any(|(planned, _)| planned == ticket) || !sink.cancel(ticket));
         for (ticket, op) in ops {
-            if pair.busy.iter().any(|(busy, pending)| *busy == ticket && pending.same_effect(&op)) {
+            if pair
+                .busy
+                .iter()
+                .any(|(busy, pending)| *busy == ticket && pending.same_effect(&op))
+            {
                 continue;
             }
-            if matches!(&op, Op::SetStatus { status, .. } if status.reason.as_deref() == Some(reason::ROLLING_OUT)) {
+            if matches!(&op, Op::SetStatus { status, .. } if status.reason.as_deref() == Some(reason::ROLLING_OUT))
+            {
                 self.orders[&key.order].replacing = Some(key.node.clone());
             }
             pair.busy.retain(|(busy, _)| *busy != ticket);
             pair.busy.push((ticket.clone(), op.clone()));
-            sink.offer(Work { shard: self.id, pair: Some(key.clone()), ticket, op, changed: pair.changed });
+            sink.offer(Work {
+                shard: self.id,
+                pair: Some(key.clone()),
+                ticket,
+                op,
+                changed: pair.changed,
+            });
         }
     }
 
@@ -674,8 +770,18 @@ impl Shard {
             };
             if !guardian.deleting && !sink.in_flight(&ticket) {
                 let (pod, uid) = (guardian.key.clone(), guardian.uid.clone());
-                let op = Op::DeleteOrphan { pod, uid, ticket: guardian.ticket_uid.clone() };
-                sink.offer(Work { shard: self.id, pair: None, ticket, op, changed: None });
+                let op = Op::DeleteOrphan {
+                    pod,
+                    uid,
+                    ticket: guardian.ticket_uid.clone(),
+                };
+                sink.offer(Work {
+                    shard: self.id,
+                    pair: None,
+                    ticket,
+                    op,
+                    changed: None,
+                });
             }
         }
     }

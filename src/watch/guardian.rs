@@ -76,7 +76,9 @@ impl SlimPod {
     pub fn view(self) -> Option<(Option<ShardId>, GuardianView)> {
         let owner = meta::controller(&self.metadata, "Ticket")?;
         let label = |key: &str| meta::label(&self.metadata, key);
-        let shard = label(LABEL_SHARD).and_then(|shard| shard.parse().ok()).map(ShardId);
+        let shard = label(LABEL_SHARD)
+            .and_then(|shard| shard.parse().ok())
+            .map(ShardId);
         let order = OrderUid::from(label(LABEL_ORDER_UID).unwrap_or_default());
         let labels_intact = label(LABEL_GUARDIAN) == Some("true")
             && label(LABEL_TICKET) == Some(&owner.name)
@@ -101,10 +103,14 @@ fn state(spec: SlimSpec, status: SlimStatus) -> GuardianState {
     if let Some(phase @ ("Failed" | "Succeeded")) = status.phase.as_deref() {
         let said = [status.reason.as_deref(), status.message.as_deref()];
         let said: Vec<&str> = said.into_iter().flatten().collect();
-        return GuardianState::Ended { message: format!("the Guardian {phase}: {}", said.join(": ")).into() };
+        return GuardianState::Ended {
+            message: format!("the Guardian {phase}: {}", said.join(": ")).into(),
+        };
     }
     match spec.node_name.filter(|node| !node.is_empty()) {
         Some(node) => GuardianState::Bound(node.into()),
-        None => GuardianState::Unbound { unschedulable: status.conditions.map(Into::into) },
+        None => GuardianState::Unbound {
+            unschedulable: status.conditions.map(Into::into),
+        },
     }
 }

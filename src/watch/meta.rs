@@ -50,13 +50,19 @@ pub fn annotated<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMet
         common: Common,
     }
     let Annotated { annotations, common } = Annotated::deserialize(deserializer)?;
-    Ok(ObjectMeta { annotations, ..common.into() })
+    Ok(ObjectMeta {
+        annotations,
+        ..common.into()
+    })
 }
 
 /// The owner that controls the object, if its kind is `kind`.
 pub fn controller<'a>(meta: &'a ObjectMeta, kind: &str) -> Option<&'a OwnerReference> {
     let owners = meta.owner_references.as_deref().unwrap_or_default();
-    owners.iter().find(|owner| owner.controller == Some(true)).filter(|owner| owner.kind == kind)
+    owners
+        .iter()
+        .find(|owner| owner.controller == Some(true))
+        .filter(|owner| owner.kind == kind)
 }
 
 /// The value of a label.

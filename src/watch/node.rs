@@ -71,7 +71,10 @@ fn ready<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SlimReady>
         last_transition_time: Option<Time>,
     }
     let conditions: Option<Vec<Condition<'de>>> = Deserialize::deserialize(deserializer)?;
-    let ready = conditions.into_iter().flatten().find(|condition| condition.kind == "Ready");
+    let ready = conditions
+        .into_iter()
+        .flatten()
+        .find(|condition| condition.kind == "Ready");
     Ok(ready.map(|condition| SlimReady {
         status: match condition.status.as_ref() {
             "True" => ReadyStatus::True,
@@ -88,16 +91,28 @@ impl SlimNode {
     pub fn record(self, before: Option<&Node>, now: Timestamp) -> Option<Node> {
         let ready = self.status.conditions;
         let status = ready.as_ref().map_or(ReadyStatus::False, |ready| ready.status);
-        let seen = before.map(|node| node.ready).filter(|ready| ready.status == status);
+        let seen = before
+            .map(|node| node.ready)
+            .filter(|ready| ready.status == status);
         let since = ready
             .and_then(|ready| ready.since)
             .unwrap_or_else(|| seen.map_or(now, |ready| ready.since));
         Some(Node {
             uid: self.metadata.uid?.into(),
             name: self.metadata.name?.into(),
-            labels: self.metadata.labels.unwrap_or_default().into_iter().collect::<Labels>(),
+            labels: self
+                .metadata
+                .labels
+                .unwrap_or_default()
+                .into_iter()
+                .collect::<Labels>(),
             unschedulable: self.spec.unschedulable,
-            taints: self.spec.taints.into_iter().filter_map(|taint| taint.record(before, now)).collect(),
+            taints: self
+                .spec
+                .taints
+                .into_iter()
+                .filter_map(|taint| taint.record(before, now))
+                .collect(),
             ready: Ready { status, since },
             deleting: self.metadata.deletion_timestamp.is_some(),
         })
@@ -115,9 +130,19 @@ impl SlimTaint {
         let same = |taint: &&Taint| {
             taint.key.as_ref() == self.key && taint.value.as_ref() == self.value && taint.effect == effect
         };
-        let seen = before.and_then(|node| node.taints.iter().find(same)).map(|taint| taint.since);
-        let since = self.time_added.as_ref().map_or_else(|| seen.unwrap_or(now), |time| time.0);
-        Some(Taint { key: self.key.into(), value: self.value.into(), effect, since })
+        let seen = before
+            .and_then(|node| node.taints.iter().find(same))
+            .map(|taint| taint.since);
+        let since = self
+            .time_added
+            .as_ref()
+            .map_or_else(|| seen.unwrap_or(now), |time| time.0);
+        Some(Taint {
+            key: self.key.into(),
+            value: self.value.into(),
+            effect,
+            since,
+        })
     }
 }
 
@@ -149,7 +174,13 @@ mod tests {
         let node = decode(NODE).record(None, at(9)).unwrap();
         assert_eq!((node.uid.as_str(), node.name.as_str()), ("u1", "n1"));
         assert_eq!(node.labels.get("a"), Some("1"));
-        assert_eq!(node.ready, Ready { status: ReadyStatus::Unknown, since: at(7) });
+        assert_eq!(
+            node.ready,
+            Ready {
+                status: ReadyStatus::Unknown,
+                since: at(7)
+            }
+        );
         assert_eq!(node.taints[0].since, at(9), "no timeAdded: first seen");
     }
 
@@ -164,7 +195,16 @@ mod tests {
     fn node_without_the_condition_is_not_ready_since_it_was_first_seen() {
         let bare = r#"{ "metadata": { "name": "n1", "uid": "u1" } }"#;
         let first = decode(bare).record(None, at(3)).unwrap();
-        assert_eq!(first.ready, Ready { status: ReadyStatus::False, since: at(3) });
-        assert_eq!(decode(bare).record(Some(&first), at(30)).unwrap().ready.since, at(3));
+        assert_eq!(
+            first.ready,
+            Ready {
+                status: ReadyStatus::False,
+                since: at(3)
+            }
+        );
+        assert_eq!(
+            decode(bare).record(Some(&first), at(30)).unwrap().ready.since,
+            at(3)
+        );
     }
 }

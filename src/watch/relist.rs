@@ -27,7 +27,10 @@ pub struct Relist<U, R> {
 
 impl<U, R> Default for Relist<U, R> {
     fn default() -> Self {
-        Self { known: HashMap::default(), before: None }
+        Self {
+            known: HashMap::default(),
+            before: None,
+        }
     }
 }
 
@@ -49,14 +52,18 @@ impl<U: Eq + Hash + Ord, R: Clone + PartialEq + Ord> Relist<U, R> {
                 }
             }
             Event::InitApply(object) | Event::Apply(object) => {
-                let Some((uid, route, value)) = read(object) else { return };
+                let Some((uid, route, value)) = read(object) else {
+                    return;
+                };
                 let before = self.before.as_mut().and_then(|before| before.remove(&uid));
                 let before = self.known.insert(uid, route.clone()).or(before);
                 out.extend(before.filter(|before| *before != route).map(Change::Delete));
                 out.push(Change::Apply(value));
             }
             Event::Delete(object) => {
-                let Some((uid, route, _)) = read(object) else { return };
+                let Some((uid, route, _)) = read(object) else {
+                    return;
+                };
                 let known = self.known.remove(&uid);
                 out.push(Change::Delete(known.unwrap_or(route)));
             }
@@ -96,7 +103,10 @@ mod tests {
             Event::InitDone,
         ]);
         let (a, b) = (Change::Apply(("a", 1)), Change::Apply(("b", 2)));
-        assert_eq!(changes, [a, b.clone(), Change::Synced, b, Change::Delete(1), Change::Synced]);
+        assert_eq!(
+            changes,
+            [a, b.clone(), Change::Synced, b, Change::Delete(1), Change::Synced]
+        );
     }
 
     #[test]
@@ -110,14 +120,25 @@ mod tests {
             Event::Init,
             Event::InitDone,
         ]);
-        assert_eq!(changes[3..], [Change::Delete(1), Change::Delete(2), Change::Synced]);
+        assert_eq!(
+            changes[3..],
+            [Change::Delete(1), Change::Delete(2), Change::Synced]
+        );
     }
 
     #[test]
     fn object_that_changes_its_route_is_deleted_from_the_old_one_first() {
-        let changes = run([Event::Apply(("a", 1)), Event::Apply(("a", 7)), Event::Delete(("a", 9))]);
-        let expected =
-            [Change::Apply(("a", 1)), Change::Delete(1), Change::Apply(("a", 7)), Change::Delete(7)];
+        let changes = run([
+            Event::Apply(("a", 1)),
+            Event::Apply(("a", 7)),
+            Event::Delete(("a", 9)),
+        ]);
+        let expected = [
+            Change::Apply(("a", 1)),
+            Change::Delete(1),
+            Change::Apply(("a", 7)),
+            Change::Delete(7),
+        ];
         assert_eq!(changes, expected);
     }
 }

@@ -64,7 +64,8 @@ fn word<K>(event: &Event<K>) -> &'static str {
 /// A watch that ends or expires is normal; one that is refused needs a person.
 fn complain(kind: &'static str, error: &Error) {
     match error {
-        Error::InitialListFailed(kube::Error::Api(status)) | Error::WatchStartFailed(kube::Error::Api(status))
+        Error::InitialListFailed(kube::Error::Api(status))
+        | Error::WatchStartFailed(kube::Error::Api(status))
             if matches!(status.code, 401 | 403 | 404) =>
         {
             tracing::warn!(kind, %error, "the API server refuses the watch");

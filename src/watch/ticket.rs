@@ -9,8 +9,8 @@ use serde::Deserialize;
 use super::meta;
 use crate::{
     api::{
-        KEY_PREFIX, LABEL_NODE_UID, LABEL_ORDER, LABEL_ORDER_UID, LABEL_SHARD, Ticket,
-        order::Lifecycle, ticket::TicketStatus,
+        KEY_PREFIX, LABEL_NODE_UID, LABEL_ORDER, LABEL_ORDER_UID, LABEL_SHARD, Ticket, order::Lifecycle,
+        ticket::TicketStatus,
     },
     domain::{
         ids::TicketKey,

@@ -21,8 +21,8 @@ use serde_json::{Value, json};
 use super::writer::Guardians;
 use crate::{
     api::{
-        self, LABEL_GUARDIAN, LABEL_NODE_UID, LABEL_ORDER, LABEL_ORDER_UID, LABEL_SHARD, LABEL_TICKET, Ticket,
-        TicketSpec, order::Resources,
+        self, LABEL_GUARDIAN, LABEL_NODE_UID, LABEL_ORDER, LABEL_ORDER_UID, LABEL_SHARD, LABEL_TICKET,
+        Ticket, TicketSpec, order::Resources,
     },
     domain::{
         ids::{NodeUid, OrderUid, PodUid, TicketKey, TicketUid},
@@ -138,7 +138,10 @@ pub(super) fn guardian(
             namespace: Some(key.namespace.to_string()),
             labels: Some(guardian_labels(ticket, order, shard)),
             annotations: Some(
-                annotations.map(|key| (format!("{autoscaler}{key}"), "true".to_owned())).into_iter().collect(),
+                annotations
+                    .map(|key| (format!("{autoscaler}{key}"), "true".to_owned()))
+                    .into_iter()
+                    .collect(),
             ),
             owner_references: Some(vec![owner::<Ticket>(&ticket.name, uid.as_str())]),
             ..ObjectMeta::default()
@@ -173,7 +176,9 @@ pub(super) fn guardian(
 
 fn container(resources: &Resources, settings: &Guardians) -> Container {
     let quantities = |list: &BTreeMap<String, api::Quantity>| {
-        list.iter().map(|(name, quantity)| (name.clone(), Quantity(quantity.0.clone()))).collect()
+        list.iter()
+            .map(|(name, quantity)| (name.clone(), Quantity(quantity.0.clone())))
+            .collect()
     };
     Container {
         name: "guardian".to_owned(),
@@ -185,7 +190,10 @@ fn container(resources: &Resources, settings: &Guardians) -> Container {
         }),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),
-            capabilities: Some(Capabilities { add: None, drop: Some(vec!["ALL".to_owned()]) }),
+            capabilities: Some(Capabilities {
+                add: None,
+                drop: Some(vec!["ALL".to_owned()]),
+            }),
             read_only_root_filesystem: Some(true),
             ..SecurityContext::default()
         }),
@@ -200,7 +208,10 @@ fn pinned(node: &Node) -> Affinity {
         operator: "In".to_owned(),
         values: Some(vec![node.name.to_string()]),
     };
-    let term = NodeSelectorTerm { match_fields: Some(vec![this_node]), match_expressions: None };
+    let term = NodeSelectorTerm {
+        match_fields: Some(vec![this_node]),
+        match_expressions: None,
+    };
     Affinity {
         node_affinity: Some(NodeAffinity {
             required_during_scheduling_ignored_during_execution: Some(NodeSelector {

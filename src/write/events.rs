@@ -83,7 +83,11 @@ impl Writer {
 }
 
 fn clip(note: &str) -> String {
-    match note.char_indices().map(|(index, _)| index).find(|&index| index >= NOTE_BYTES - 4) {
+    match note
+        .char_indices()
+        .map(|(index, _)| index)
+        .find(|&index| index >= NOTE_BYTES - 4)
+    {
         Some(cut) if note.len() > NOTE_BYTES => format!("{}…", &note[..cut]),
         _ => note.to_owned(),
     }

@@ -27,11 +27,20 @@ impl Writer {
     pub async fn purge(&self, order: &OrderUid, namespace: &Namespace, shards: &[ShardId]) -> bool {
         let selector = format!("{LABEL_ORDER_UID}={order},{}", shard_selector(shards));
         let immediately = DeleteParams::default().grace_period(0);
-        self.purge_kind::<SlimPod>("Pod", namespace, &selector, &immediately).await
-            && self.purge_kind::<SlimTicket>("Ticket", namespace, &selector, &DeleteParams::default()).await
+        self.purge_kind::<SlimPod>("Pod", namespace, &selector, &immediately)
+            .await
+            && self
+                .purge_kind::<SlimTicket>("Ticket", namespace, &selector, &DeleteParams::default())
+                .await
     }
 
-    async fn purge_kind<K>(&self, kind: &str, namespace: &Namespace, selector: &str, params: &DeleteParams) -> bool
+    async fn purge_kind<K>(
+        &self,
+        kind: &str,
+        namespace: &Namespace,
+        selector: &str,
+        params: &DeleteParams,
+    ) -> bool
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
             + Clone

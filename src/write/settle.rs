@@ -31,7 +31,10 @@ impl Writer {
             Ok(found) => found,
             Err(failure) => return failure.outcome(reason::TICKET_REFUSED),
         };
-        let (uid, owner) = (found.uid().unwrap_or_default(), meta::controller(&found.metadata, "Order").cloned());
+        let (uid, owner) = (
+            found.uid().unwrap_or_default(),
+            meta::controller(&found.metadata, "Order").cloned(),
+        );
         match found.view(self.shards) {
             Some((_, view)) if ours(&view, order, node, sequence) => seen_ticket(view),
             _ => match owner {
@@ -50,11 +53,15 @@ impl Writer {
             Ok(found) => found,
             Err(failure) => return failure.outcome(reason::GUARDIAN_REFUSED),
         };
-        let (uid, owner) = (found.uid().unwrap_or_default(), meta::controller(&found.metadata, "Ticket").cloned());
+        let (uid, owner) = (
+            found.uid().unwrap_or_default(),
+            meta::controller(&found.metadata, "Ticket").cloned(),
+        );
         match owner {
             Some(owner) if owner.uid == ticket.as_str() => seen_guardian(found, work),
             Some(owner) if self.dead::<Ticket>(key, &owner.name, &owner.uid).await => {
-                self.remove_dead::<k8s_openapi::api::core::v1::Pod>(key, &uid).await
+                self.remove_dead::<k8s_openapi::api::core::v1::Pod>(key, &uid)
+                    .await
             }
             _ => taken("Pod", key),
         }
@@ -109,7 +116,10 @@ impl Writer {
         match ask(api.delete(&key.name, &super::writer::delete_params(uid).grace_period(0))).await {
             Ok(_) | Err(Failure::NotFound | Failure::Conflict) => {
                 let message = "an object left by a dead owner had the name and was deleted";
-                Outcome::Retry { after: None, message: message.into() }
+                Outcome::Retry {
+                    after: None,
+                    message: message.into(),
+                }
             }
             Err(failure) => failure.outcome(reason::NAME_TAKEN),
         }
@@ -122,7 +132,10 @@ fn ours(view: &TicketView, order: &OrderUid, node: &NodeUid, sequence: i64) -> b
 
 fn seen_ticket(view: TicketView) -> Outcome {
     if view.deleting {
-        return Outcome::Retry { after: None, message: "the Ticket of this name is being deleted".into() };
+        return Outcome::Retry {
+            after: None,
+            message: "the Ticket of this name is being deleted".into(),
+        };
     }
     Outcome::Observed(Observation::Ticket(Box::new(view)))
 }
@@ -130,7 +143,10 @@ fn seen_ticket(view: TicketView) -> Outcome {
 fn seen_guardian(found: SlimPod, work: &Work) -> Outcome {
     match guardian_of(found, work) {
         Some(view) if !view.deleting => Outcome::Observed(Observation::Guardian(Box::new(view))),
-        _ => Outcome::Retry { after: None, message: "the Guardian of this name is being deleted".into() },
+        _ => Outcome::Retry {
+            after: None,
+            message: "the Guardian of this name is being deleted".into(),
+        },
     }
 }
 
@@ -143,5 +159,8 @@ fn guardian_of(found: SlimPod, work: &Work) -> Option<GuardianView> {
 
 fn taken(kind: &str, key: &ObjectKey) -> Outcome {
     let message = format!("a {kind} named {key} exists and is not korder's: delete or rename it");
-    Outcome::Refused { reason: reason::NAME_TAKEN, message: message.into() }
+    Outcome::Refused {
+        reason: reason::NAME_TAKEN,
+        message: message.into(),
+    }
 }

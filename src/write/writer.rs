@@ -71,17 +71,27 @@ pub(super) enum Failure {
 impl Writer {
     /// A writer that sends with `client`, whose own retries are off.
     pub fn new(client: Client, shards: ShardCount, guardians: Guardians) -> Self {
-        Self { client, shards, guardians: Arc::new(guardians) }
+        Self {
+            client,
+            shards,
+            guardians: Arc::new(guardians),
+        }
     }
 
     /// Carries out one operation.
     pub async fn perform(&self, work: &Work) -> Outcome {
         match &work.op {
-            Op::CreateTicket { order, node, sequence } => {
-                self.create_ticket(order, node, *sequence, work.shard).await
-            }
+            Op::CreateTicket {
+                order,
+                node,
+                sequence,
+            } => self.create_ticket(order, node, *sequence, work.shard).await,
             Op::SyncTicket { order, ticket, .. } => self.sync_ticket(order, ticket, work.shard).await,
-            Op::SetStatus { uid, revision, status } => {
+            Op::SetStatus {
+                uid,
+                revision,
+                status,
+            } => {
                 let patch = body::status_patch(uid, *revision, status);
                 let params = PatchParams::default();
                 let tickets = self.tickets(&work.ticket);
@@ -166,8 +176,15 @@ impl Writer {
         node: &Node,
     ) -> Outcome {
         let (template, key) = (template(order), guardian_key(&work.ticket));
-        let pod =
-            body::guardian(&work.ticket, uid, &order.uid, template, node, work.shard, &self.guardians);
+        let pod = body::guardian(
+            &work.ticket,
+            uid,
+            &order.uid,
+            template,
+            node,
+            work.shard,
+            &self.guardians,
+        );
         match ask(self.pods(&key).create(&PostParams::default(), &pod)).await {
             Ok(pod) => Outcome::Landed(expect_guardian(&key, &pod)),
             Err(Failure::AlreadyExists | Failure::Unknown(_)) => self.settle_guardian(work, uid, &key).await,
@@ -175,13 +192,7 @@ impl Writer {
         }
     }
 
-    async fn relabel_guardian(
-        &self,
-        work: &Work,
-        pod: &PodKey,
-        uid: &PodUid,
-        order: &OrderUid,
-    ) -> Outcome {
+    async fn relabel_guardian(&self, work: &Work, pod: &PodKey, uid: &PodUid, order: &OrderUid) -> Outcome {
         let patch = Patch::Merge(body::relabel_patch(uid, &work.ticket, order, work.shard));
         match ask(self.pods(pod).patch(&pod.name, &PatchParams::default(), &patch)).await {
             Ok(patched) => Outcome::Landed(expect_guardian(pod, &patched)),
@@ -274,8 +285,12 @@ impl Failure {
         };
         let message: Arc<str> = status.message.as_str().into();
         let details = status.details.as_ref();
-        let causes = details.map(|details| details.causes.as_slice()).unwrap_or_default();
-        let after = details.map(|details| details.retry_after_seconds).filter(|&seconds| seconds > 0);
+        let causes = details
+            .map(|details| details.causes.as_slice())
+            .unwrap_or_default();
+        let after = details
+            .map(|details| details.retry_after_seconds)
+            .filter(|&seconds| seconds > 0);
         let after = after.map(|seconds| Duration::from_secs(seconds.into()));
         match (status.code, status.reason.as_str()) {
             (404, _) => Self::NotFound,
@@ -297,24 +312,37 @@ impl Failure {
             Self::AlreadyExists | Self::Conflict => retry("conflict".into()),
             Self::Later(after, message) => Outcome::Retry { after, message },
             Self::NamespaceTerminating => Outcome::NamespaceTerminating,
-            Self::Refused(message) => Outcome::Refused { reason: refusal, message },
+            Self::Refused(message) => Outcome::Refused {
+                reason: refusal,
+                message,
+            },
             Self::Unknown(message) => retry(message),
         }
     }
 }
 
 fn template(order: &order::Order) -> &Template {
-    &order.spec.as_ref().expect("only valid Orders get Tickets").template
+    &order
+        .spec
+        .as_ref()
+        .expect("only valid Orders get Tickets")
+        .template
 }
 
 pub(super) fn delete_params(uid: &str) -> DeleteParams {
-    let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+    let preconditions = Preconditions {
+        uid: Some(uid.to_owned()),
+        resource_version: None,
+    };
     DeleteParams::default().preconditions(preconditions)
 }
 
 fn expect_ticket(ticket: &Ticket) -> Expect {
     let uid = ticket.uid().unwrap_or_default();
-    Expect::Ticket(uid.into(), Revision::parse(ticket.metadata.resource_version.as_deref()))
+    Expect::Ticket(
+        uid.into(),
+        Revision::parse(ticket.metadata.resource_version.as_deref()),
+    )
 }
 
 fn expect_guardian(key: &PodKey, pod: &Pod) -> Expect {
