@@ -100,7 +100,8 @@ impl Stack {
         );
         let args = args::of(component, &self.config, &self.ports, &self.files);
         let program = self.programs.join(component.program());
-        let process = Arc::new(Process::start(&program, &args, &[], &self.files.log(component))?);
+        let env = args::env(component);
+        let process = Arc::new(Process::start(&program, &args, &env, &self.files.log(component))?);
         self.running.lock().insert(component, process);
         self.ready(component).await
     }
