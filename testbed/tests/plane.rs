@@ -13,9 +13,9 @@ use kube::{
 };
 use serde_json::json;
 use testbed::real::{
-    Component, EXIT, NodeSpec, Plane, PlaneConfig, Ready, STOP_DELAY, Signal, WriteCounts, add_taint, cordon,
-    create_nodes, delete_node, hand_back, kubeconfig, relabel, remove_taint, set_ready, uncordon, wait,
-    wait_nodes_ready,
+    Component, EXIT, KorderConfig, KorderProcess, NodeSpec, Plane, PlaneConfig, Ready, STOP_DELAY, Signal,
+    WriteCounts, add_taint, cordon, create_nodes, delete_node, hand_back, kubeconfig, relabel, remove_taint,
+    set_ready, uncordon, wait, wait_nodes_ready,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -367,9 +367,79 @@ async fn two_planes_run_beside_each_other() -> Result<()> {
             .contains("Server Version: v1.37.2")
     );
     let dir = first.dir().to_owned();
-    drop(first);
-    ensure!(!dir.exists());
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+        let _first = first;
+        panic!("on purpose: ends the first plane");
+    }));
+    ensure!(panicked.is_err() && !dir.exists());
+    ensure!(processes_of(dir.to_str().context("not UTF-8")?).is_empty());
     second.kubectl(&["get", "namespaces"]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn korder_process_is_signalled_restarted_and_reports_an_early_end() -> Result<()> {
+    let dir = std::env::temp_dir().join(format!("korder-process-{}", std::process::id()));
+    std::fs::create_dir_all(&dir)?;
+    let script = dir.join("korder");
+    let body = "#!/bin/sh
+echo started \"$@\" as $POD_NAME with $KUBECONFIG $MORE
+[ \"$MORE\" = fail ] && { echo bad flag; exit 1; }
+trap 'exit 7' TERM
+while :; do sleep 0.02; done
+";
+    std::fs::write(&script, body)?;
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    let config = KorderConfig {
+        binary: script,
+        kubeconfig: dir.join("kubeconfig"),
+        name: "replica-0".to_owned(),
+        log_dir: dir.clone(),
+        args: vec!["--shards".to_owned(), "8".to_owned()],
+        env: vec![("MORE".to_owned(), "more".to_owned())],
+    };
+    let mut korder = KorderProcess::start(config.clone())?;
+    let line = format!(
+        "started run --listen 127.0.0.1:{} --shards 8 as replica-0 with ",
+        korder.port()
+    );
+    wait::until(MINUTE, "the first start", async || {
+        korder.log_tail(9).contains(&line)
+    })
+    .await?;
+    let (pid, port) = (korder.pid(), korder.port());
+    korder.sigstop()?;
+    ensure!(korder.usage()?.rss_bytes > 0 && korder.exited().is_none());
+    ensure!(
+        korder.terminate(Duration::from_millis(200)).await.is_err(),
+        "a frozen process cannot end"
+    );
+    korder.sigcont()?;
+    ensure!(korder.wait_exit(MINUTE).await?.code() == Some(7));
+
+    korder.restart()?;
+    ensure!(korder.pid() != pid && korder.port() == port);
+    wait::until(MINUTE, "the second start", async || {
+        korder.log_tail(9).matches(&line).count() == 2
+    })
+    .await?;
+    korder.kill9();
+    ensure!(korder.wait_exit(MINUTE).await?.code().is_none() && korder.sigstop().is_err());
+
+    let failing = KorderConfig {
+        env: vec![("MORE".to_owned(), "fail".to_owned())],
+        ..config
+    };
+    let error = KorderProcess::start(failing)?
+        .wait_ready(MINUTE)
+        .await
+        .unwrap_err()
+        .to_string();
+    ensure!(
+        error.contains("exit status: 1") && error.contains("bad flag"),
+        "{error}"
+    );
+    std::fs::remove_dir_all(&dir)?;
     Ok(())
 }
 

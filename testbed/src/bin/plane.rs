@@ -1,5 +1,5 @@
-//! Starts a control plane for manual work, with as many nodes as the argument says, prints its kubeconfig, and
-//! runs it until Ctrl-C.
+//! Starts a control plane for manual work, prints its kubeconfig, and runs it until Ctrl-C. Arguments: how many
+//! nodes it is to have (0), and every how many seconds each node's status is patched (never).
 
 use std::time::{Duration, Instant};
 
@@ -9,21 +9,25 @@ use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let nodes = std::env::args().nth(1).map_or(Ok(0), |nodes| nodes.parse());
-    let nodes = nodes.context("usage: plane [NUMBER OF NODES]")?;
+    let numbers = std::env::args()
+        .skip(1)
+        .map(|number| number.parse())
+        .collect::<Result<Vec<usize>, _>>();
+    let numbers = numbers.context("usage: plane [NODES [HEARTBEAT SECONDS]]")?;
+    let nodes = numbers.first().copied().unwrap_or_default();
+    let heartbeat = numbers.get(1).map(|seconds| Duration::from_secs(*seconds as u64));
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         biased; // a signal ends it, also while it starts
         result = tokio::signal::ctrl_c() => Ok(result?),
         _ = terminate.recv() => Ok(()),
-        result = run(nodes) => result,
+        result = run(nodes, heartbeat) => result,
     }
 }
 
 /// Runs a plane until the future is dropped, and the plane with it.
-async fn run(nodes: usize) -> Result<()> {
+async fn run(nodes: usize, heartbeat: Option<Duration>) -> Result<()> {
     let started = Instant::now();
-    let heartbeat = Some(Duration::from_secs(10));
     let config = PlaneConfig {
         heartbeat,
         status_padding: 15_000,

@@ -27,8 +27,9 @@ use super::{
 
 /// How long a component may take to answer; 10 s is usual on a busy machine with two cores.
 const READY: Duration = Duration::from_secs(90);
-/// How long a component may take to end on SIGTERM before it is killed.
-const GRACE: Duration = Duration::from_secs(10);
+/// How long a component may take to end on SIGTERM before it is killed. kube-apiserver would wait a minute for
+/// its clients to end their watches; the others end within a second.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// The programs of one plane. Fields are dropped in this order: the programs end before their directory goes
 /// and before their ports are given back.
