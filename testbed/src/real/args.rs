@@ -86,6 +86,17 @@ pub(crate) fn of(component: Component, config: &PlaneConfig, ports: &Ports, file
     args
 }
 
+/// The environment of a component. The ones that carry the load collect garbage less often than Go's default: here
+/// memory is plenty and cores are few. kube-controller-manager, which korder is compared with, is left as it is.
+pub(crate) fn env(component: Component) -> Vec<(String, String)> {
+    match component {
+        Component::Etcd | Component::ApiServer | Component::Kwok => {
+            vec![("GOGC".to_owned(), "400".to_owned())]
+        }
+        Component::ControllerManager | Component::Scheduler => Vec::new(),
+    }
+}
+
 fn etcd(ports: &Ports, files: &Files) -> Vec<String> {
     let client = format!("http://127.0.0.1:{}", ports.etcd);
     let peer = format!("http://127.0.0.1:{}", ports.etcd_peer);

@@ -289,7 +289,7 @@ struct ResponseStatus {
 impl Event {
     /// The entry, unless a watch has only begun. A request that panicked in the server counts as answered.
     fn completed(self) -> Option<AuditEntry> {
-        (self.stage != "ResponseStarted").then(|| AuditEntry {
+        (self.stage != "ResponseStarted").then_some(AuditEntry {
             user: self.user.username,
             verb: self.verb,
             group: self.object_ref.api_group,

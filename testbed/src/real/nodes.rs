@@ -11,14 +11,15 @@ use anyhow::{Context, Result, bail};
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::core::v1::{Node, NodeSpec as Spec, NodeStatus, Taint},
+    api::core::v1::{Node, NodeCondition, NodeSpec as Spec, NodeStatus, Taint},
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
 };
 use kube::{
     Api, Client, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
+    api::{ApiResource, DeleteParams, Object, Patch, PatchParams, PostParams},
     runtime::watcher::{self, Event, watcher},
 };
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::kwok::HOLD;
@@ -38,7 +39,8 @@ pub struct NodeSpec {
 }
 
 impl NodeSpec {
-    /// A node with the labels that every kubelet sets: os, arch, hostname (at most 63 characters of the name).
+    /// A node with the labels that every kubelet sets: os, arch, hostname (at most 63 characters of the name). The
+    /// old names of os and arch are among them, or the node-lifecycle controller would add them, a write each.
     #[must_use]
     pub fn new(name: impl Into<String>) -> Self {
         let name = name.into();
@@ -56,6 +58,8 @@ impl NodeSpec {
             ],
         };
         spec.label("kubernetes.io/os", "linux")
+            .label("beta.kubernetes.io/os", "linux")
+            .label("beta.kubernetes.io/arch", "amd64")
             .label("kubernetes.io/arch", "amd64")
             .label("kubernetes.io/hostname", hostname.trim_end_matches(['-', '.']))
     }
@@ -182,7 +186,8 @@ pub async fn wait_nodes_ready(
         label_selector: (!selector.is_empty()).then(|| selector.to_owned()),
         ..watcher::Config::default()
     };
-    let mut events = watcher(Api::<Node>::all(client.clone()), config).boxed();
+    let nodes: Api<SlimNode> = Api::all_with(client.clone(), &ApiResource::erase::<Node>(&()));
+    let mut events = watcher(nodes, config).boxed();
     let mut usable: HashMap<String, bool> = HashMap::new();
     let mut error = None;
     let watching = async {
@@ -220,21 +225,27 @@ pub async fn wait_nodes_ready(
     )
 }
 
-fn is_usable(node: &Node) -> bool {
-    let conditions = node
-        .status
-        .as_ref()
-        .and_then(|status| status.conditions.as_deref())
-        .unwrap_or_default();
-    let taints = node
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.taints.as_deref())
-        .unwrap_or_default();
-    conditions
-        .iter()
-        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
-        && taints
+/// The part of a Node that tells whether it is usable: whole ones are dear to decode by the thousand.
+type SlimNode = Object<SlimSpec, SlimStatus>;
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct SlimSpec {
+    #[serde(default)]
+    taints: Vec<Taint>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct SlimStatus {
+    #[serde(default)]
+    conditions: Vec<NodeCondition>,
+}
+
+fn is_usable(node: &SlimNode) -> bool {
+    let mut conditions = node.status.iter().flat_map(|status| &status.conditions);
+    conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
+        && node
+            .spec
+            .taints
             .iter()
             .all(|taint| taint.key != "node.kubernetes.io/not-ready")
 }

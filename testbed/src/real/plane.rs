@@ -212,7 +212,7 @@ impl Plane {
         Ok(String::from_utf8(output.stdout)?)
     }
 
-    /// Ends a component cleanly (SIGTERM, after 10 s SIGKILL).
+    /// Ends a component cleanly (SIGTERM, after 3 s SIGKILL).
     ///
     /// # Errors
     /// When it is not running.

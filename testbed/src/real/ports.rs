@@ -5,7 +5,7 @@
 use std::{
     fs::{self, File},
     net::TcpListener,
-    path::PathBuf,
+    path::Path,
     process,
 };
 
@@ -42,7 +42,7 @@ impl Port {
     }
 }
 
-fn try_reserve(dir: &PathBuf, number: u16) -> Option<Port> {
+fn try_reserve(dir: &Path, number: u16) -> Option<Port> {
     let lock = File::options()
         .create(true)
         .append(true)

@@ -27,8 +27,9 @@ use super::{
 
 /// How long a component may take to answer; 10 s is usual on a busy machine with two cores.
 const READY: Duration = Duration::from_secs(90);
-/// How long a component may take to end on SIGTERM before it is killed.
-const GRACE: Duration = Duration::from_secs(10);
+/// How long a component may take to end on SIGTERM before it is killed. kube-apiserver would wait a minute for
+/// its clients to end their watches; the others end within a second.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// The programs of one plane. Fields are dropped in this order: the programs end before their directory goes
 /// and before their ports are given back.
@@ -100,7 +101,8 @@ impl Stack {
         );
         let args = args::of(component, &self.config, &self.ports, &self.files);
         let program = self.programs.join(component.program());
-        let process = Arc::new(Process::start(&program, &args, &[], &self.files.log(component))?);
+        let env = args::env(component);
+        let process = Arc::new(Process::start(&program, &args, &env, &self.files.log(component))?);
         self.running.lock().insert(component, process);
         self.ready(component).await
     }
