@@ -7,6 +7,8 @@ pub mod key;
 mod pair;
 pub mod report;
 pub mod state;
+#[cfg(test)]
+mod tests;
 
 pub use key::{ShardCount, ShardId};
 pub use report::{Counts, Notice, Report};

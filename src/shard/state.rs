@@ -601,10 +601,10 @@ impl Shard {
         };
         self.stats.decisions += 1;
         let (order, node) = (self.order_fate(&key), self.node_fate(&key, &pair));
-        let (raw, mut wake) = (self.raw_verdict(&order, &node), None::<Mono>);
+        let raw = self.raw_verdict(&order, &node);
         let desired = raw == Some(Verdict::Eligible);
-        let held_until = pair.flaps.note(desired, now.mono);
-        wake = wake.or(held_until);
+        let held_until = raw.and_then(|_| pair.flaps.note(desired, now.mono));
+        let mut wake = held_until;
         if let Some(until) = pair.waits_until(now.mono) {
             wake = Some(until);
         } else if !pair.busy.iter().any(|(ticket, _)| sink.in_flight(ticket)) {
@@ -627,7 +627,8 @@ impl Shard {
             self.offer(&key, &mut pair, plan.ops, sink);
         }
         self.account(&key, &mut pair, &order, desired);
-        self.settle_pair(key, pair, desired, wake, now.mono);
+        let restless = raw.and_then(|_| pair.flaps.restless_until(now.mono));
+        self.settle_pair(key, pair, desired, wake, restless);
     }
 
     fn order_fate(&self, key: &PairKey) -> Fate<Order> {
@@ -727,11 +728,17 @@ impl Shard {
     }
 
     /// Puts the pair back with its next timer, or forgets it if there is nothing to remember.
-    fn settle_pair(&mut self, key: PairKey, mut pair: Pair, desired: bool, wake: Option<Mono>, now: Mono) {
+    fn settle_pair(
+        &mut self,
+        key: PairKey,
+        mut pair: Pair,
+        desired: bool,
+        wake: Option<Mono>,
+        restless: Option<Mono>,
+    ) {
         if let Some(before) = pair.wake.take() {
             self.timers.remove(&(before, key.clone()));
         }
-        let restless = pair.flaps.restless_until(now);
         if pair.idle() && !desired && restless.is_none() {
             let entry = self.orders.get_mut(&key.order).expect("made with its first pair");
             entry.counts.remove(&pair.counted_as, &pair.counted);

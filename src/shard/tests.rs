@@ -1,0 +1,836 @@
+//! The rules of a pair's life, played against a pocket API server that keeps views only.
+//!
+//! Each test applies what a watch would show, lets the shard decide, and asserts on the operations.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use super::{
+    Shard, ShardId,
+    state::{Sink, Work},
+};
+use crate::{
+    api::ticket::Phase,
+    domain::{
+        ids::{NodeUid, OrderUid, TicketKey},
+        node::{Node, ReadyStatus},
+        observed::{GuardianState, GuardianView, Revision, TicketView},
+        op::{Expect, Observation, Op, Outcome},
+        order::Order,
+        plan::guardian_key,
+        testing::{at, node, order},
+        ticket::ticket_name,
+        time::{Mono, Now},
+    },
+    index::Index,
+};
+
+const GRACE: Duration = Duration::from_secs(60);
+
+/// The queue: what is pending, and what has started.
+#[derive(Default)]
+struct Desk {
+    pending: BTreeMap<TicketKey, Work>,
+    started: BTreeSet<TicketKey>,
+}
+
+impl Sink for Desk {
+    fn offer(&mut self, work: Work) {
+        assert!(!self.started.contains(&work.ticket), "one operation per Ticket");
+        self.pending.insert(work.ticket.clone(), work);
+    }
+
+    fn cancel(&mut self, ticket: &TicketKey) -> bool {
+        self.pending.remove(ticket).is_some()
+    }
+
+    fn in_flight(&self, ticket: &TicketKey) -> bool {
+        self.started.contains(ticket)
+    }
+}
+
+/// A shard, its queue, and what the API server would have.
+struct Rig {
+    shard: Shard,
+    index: Index,
+    desk: Desk,
+    seconds: u64,
+    revision: u64,
+    tickets: BTreeMap<TicketKey, TicketView>,
+    guardians: BTreeMap<TicketKey, GuardianView>,
+    refuse_guardians: bool,
+    log: Vec<String>,
+}
+
+impl Rig {
+    fn new() -> Self {
+        Self {
+            shard: Shard::new(ShardId(0), GRACE),
+            index: Index::default(),
+            desk: Desk::default(),
+            seconds: 1000,
+            revision: 1,
+            tickets: BTreeMap::new(),
+            guardians: BTreeMap::new(),
+            refuse_guardians: false,
+            log: Vec::new(),
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            server: at(i64::try_from(self.seconds).unwrap()),
+            mono: Mono(Duration::from_secs(self.seconds)),
+        }
+    }
+
+    fn node(&mut self, node: Node) -> &mut Self {
+        let mono = self.now().mono;
+        self.shard.apply_node(Arc::new(node), mono);
+        self
+    }
+
+    fn order(&mut self, order: Order) -> &mut Self {
+        let uid = order.uid.clone();
+        self.index.apply(Arc::new(order));
+        let (snapshot, mono) = (self.index.publish(), self.now().mono);
+        self.shard.apply_orders(snapshot, &[uid], mono);
+        self
+    }
+
+    fn order_gone(&mut self, name: &str) {
+        let uid = OrderUid::from(format!("{name}-uid"));
+        self.index.delete(&uid);
+        let (snapshot, mono) = (self.index.publish(), self.now().mono);
+        self.shard.apply_orders(snapshot, &[uid], mono);
+    }
+
+    /// What the shard wants now, as words.
+    fn decide(&mut self) -> Vec<String> {
+        self.shard.decide(self.now(), &mut self.desk);
+        self.desk.pending.values().map(describe).collect()
+    }
+
+    /// Lets everything pending land and be shown, again and again, until nothing is wanted; Guardians
+    /// are bound by the scheduler as they come. Returns what was done.
+    fn settle(&mut self) -> Vec<String> {
+        for _ in 0..100 {
+            if self.decide().is_empty() {
+                return std::mem::take(&mut self.log);
+            }
+            for work in std::mem::take(&mut self.desk.pending).into_values() {
+                self.perform(&work);
+            }
+            let unbound: Vec<_> = self.guardians.values().filter(|g| unbound(g)).cloned().collect();
+            for guardian in unbound {
+                self.bind(&guardian.ticket);
+            }
+        }
+        panic!("does not settle: {:?}", self.log);
+    }
+
+    fn wait(&mut self, seconds: u64) -> &mut Self {
+        self.seconds += seconds;
+        self
+    }
+
+    fn next(&mut self) -> Revision {
+        self.revision += 1;
+        Revision(self.revision)
+    }
+
+    fn perform(&mut self, work: &Work) {
+        self.log.push(describe(work));
+        let revision = self.next();
+        let mono = self.now().mono;
+        let outcome = match &work.op {
+            Op::CreateTicket {
+                order,
+                node,
+                sequence,
+            } => match self.tickets.get(&work.ticket) {
+                Some(known) => Outcome::Observed(Observation::Ticket(Box::new(known.clone()))),
+                None => {
+                    let view = new_ticket(work, order, node, *sequence, revision);
+                    let expect = Expect::Ticket(view.uid.clone(), revision);
+                    self.show(view);
+                    Outcome::Landed(expect)
+                }
+            },
+            Op::SyncTicket { order, .. } => {
+                let template = order.spec.as_ref().unwrap().template.clone();
+                let mut view = self.tickets[&work.ticket].clone();
+                view.template_hash = template.hash.as_str().into();
+                view.duration = template.duration.as_deref().map(Into::into);
+                view.labels_intact = true;
+                view.labels.clone_from(&template.labels);
+                view.revision = revision;
+                let expect = Expect::Ticket(view.uid.clone(), revision);
+                self.show(view);
+                Outcome::Landed(expect)
+            }
+            Op::SetStatus {
+                revision: on, status, ..
+            } => {
+                let mut view = self.tickets[&work.ticket].clone();
+                assert_eq!(view.revision, *on, "decided on the newest revision");
+                (view.phase, view.reason, view.message) =
+                    (status.phase, status.reason.clone(), status.message.clone());
+                view.pod_name.clone_from(&status.pod_name);
+                view.activated = view.activated.or(status.activation);
+                view.revision = revision;
+                let expect = Expect::Ticket(view.uid.clone(), revision);
+                self.show(view);
+                Outcome::Landed(expect)
+            }
+            Op::DeleteTicket { uid, .. } => {
+                self.hide_ticket(&work.ticket);
+                Outcome::Landed(Expect::TicketGone(uid.clone()))
+            }
+            Op::CreateGuardian { .. } if self.refuse_guardians => Outcome::Refused {
+                reason: "GuardianRefused",
+                message: "no PriorityClass".into(),
+            },
+            Op::CreateGuardian { uid, order, .. } => {
+                let view = GuardianView {
+                    key: guardian_key(&work.ticket),
+                    uid: format!("pod-{}", revision.0).into(),
+                    revision,
+                    ticket: work.ticket.clone(),
+                    ticket_uid: uid.clone(),
+                    order: order.uid.clone(),
+                    state: GuardianState::Unbound { unschedulable: None },
+                    deleting: false,
+                    labels_intact: true,
+                };
+                let expect = Expect::Guardian(view.key.clone(), view.uid.clone(), revision);
+                self.show_guardian(view);
+                Outcome::Landed(expect)
+            }
+            Op::DeleteGuardian { pod, uid, .. } | Op::DeleteOrphan { pod, uid, .. } => {
+                self.hide_guardian(&work.ticket);
+                Outcome::Landed(Expect::GuardianGone(pod.clone(), uid.clone()))
+            }
+            Op::RelabelGuardian { .. } => {
+                let mut view = self.guardians[&work.ticket].clone();
+                (view.labels_intact, view.revision) = (true, revision);
+                let expect = Expect::Guardian(view.key.clone(), view.uid.clone(), revision);
+                self.show_guardian(view);
+                Outcome::Landed(expect)
+            }
+            Op::ConfirmTicket => Outcome::Observed(match self.tickets.get(&work.ticket) {
+                Some(view) => Observation::Ticket(Box::new(view.clone())),
+                None => Observation::TicketGone(work.ticket.clone()),
+            }),
+            Op::ConfirmGuardian(pod) => Outcome::Observed(match self.guardians.get(&work.ticket) {
+                Some(view) => Observation::Guardian(Box::new(view.clone())),
+                None => Observation::GuardianGone(pod.clone()),
+            }),
+            Op::ConfirmOrder { .. } => Outcome::Observed(Observation::OrderGone(true)),
+            Op::ConfirmNode(_) => Outcome::Observed(Observation::NodeGone(true)),
+        };
+        self.shard.apply_outcome(work, outcome, mono);
+    }
+
+    fn show(&mut self, view: TicketView) {
+        self.tickets.insert(view.key.clone(), view.clone());
+        self.shard.apply_ticket(view);
+    }
+
+    fn show_guardian(&mut self, view: GuardianView) {
+        let mono = self.now().mono;
+        self.guardians.insert(view.ticket.clone(), view.clone());
+        self.shard.apply_guardian(view, mono);
+    }
+
+    fn hide_ticket(&mut self, key: &TicketKey) {
+        let mono = self.now().mono;
+        let view = self.tickets.remove(key).unwrap();
+        self.shard.delete_ticket(key, Some(&view.uid), mono);
+    }
+
+    fn hide_guardian(&mut self, ticket: &TicketKey) {
+        let view = self.guardians.remove(ticket).unwrap();
+        self.shard.delete_guardian(ticket, &view.key, &view.uid);
+    }
+
+    fn bind(&mut self, ticket: &TicketKey) {
+        let state = GuardianState::Bound(self.tickets[ticket].node_name.clone());
+        self.guardian(ticket, |view| view.state = state);
+    }
+
+    fn guardian(&mut self, ticket: &TicketKey, change: impl FnOnce(&mut GuardianView)) {
+        let mut view = self.guardians[ticket].clone();
+        change(&mut view);
+        view.revision = self.next();
+        self.show_guardian(view);
+    }
+
+    /// The Ticket of `everywhere` on `node` with this sequence.
+    fn ticket(&self, node: &str, sequence: i64) -> TicketKey {
+        let uid = NodeUid::from(format!("{node}-uid"));
+        TicketKey::new(
+            "default",
+            ticket_name("everywhere", &"everywhere-uid".into(), &uid, sequence),
+        )
+    }
+
+    /// `node phase` of every Ticket.
+    fn state(&self) -> Vec<String> {
+        let mut state: Vec<String> = self
+            .tickets
+            .values()
+            .map(|view| format!("{} {:?}", view.node_name, view.phase))
+            .collect();
+        state.sort();
+        state
+    }
+}
+
+fn unbound(guardian: &GuardianView) -> bool {
+    matches!(guardian.state, GuardianState::Unbound { unschedulable: None })
+}
+
+fn new_ticket(work: &Work, order: &Order, node: &Node, sequence: i64, revision: Revision) -> TicketView {
+    let template = order.spec.as_ref().unwrap().template.clone();
+    TicketView {
+        key: work.ticket.clone(),
+        uid: format!("ticket-{}", revision.0).into(),
+        revision,
+        order: order.uid.clone(),
+        order_name: order.key.name.clone(),
+        node: node.uid.clone(),
+        node_name: node.name.clone(),
+        sequence,
+        template_hash: template.hash.as_str().into(),
+        duration: template.duration.as_deref().map(Into::into),
+        lifecycle: template.lifecycle.clone(),
+        phase: Phase::Pending,
+        reason: None,
+        message: None,
+        pod_name: None,
+        activated: None,
+        deleting: false,
+        labels_intact: true,
+        labels: template.labels.clone(),
+        annotations: template.annotations.clone(),
+    }
+}
+
+/// `create_ticket`, `ticket_status Reserved`, `delete_ticket Unschedulable`, …
+fn describe(work: &Work) -> String {
+    let detail = match &work.op {
+        Op::SetStatus { status, .. } => match &status.reason {
+            Some(reason) => format!(" {:?} {reason}", status.phase),
+            None => format!(" {:?}", status.phase),
+        },
+        Op::DeleteTicket { cause, .. } | Op::DeleteGuardian { cause, .. } => format!(" {cause}"),
+        _ => String::new(),
+    };
+    format!("{}{detail}", work.op.kind())
+}
+
+fn everywhere(extra: Value) -> Order {
+    order("everywhere", extra)
+}
+
+fn generation(mut order: Order, generation: i64) -> Order {
+    order.generation = generation;
+    order
+}
+
+/// One node, one Order, Reserved.
+fn reserved() -> Rig {
+    let mut rig = Rig::new();
+    rig.node(node("n1")).order(everywhere(json!({})));
+    rig.settle();
+    assert_eq!(rig.state(), ["n1 Reserved"]);
+    rig
+}
+
+#[test]
+fn eligible_node_gets_ticket_then_guardian_then_reserved() {
+    let mut rig = Rig::new();
+    rig.node(node("n1")).order(everywhere(json!({})));
+    assert_eq!(
+        rig.settle(),
+        ["create_ticket", "create_guardian", "ticket_status Reserved"]
+    );
+}
+
+#[test]
+fn heartbeat_and_unmentioned_label_stop_at_the_fingerprint() {
+    let mut rig = reserved();
+    rig.shard.take_stats();
+    rig.node(node("n1")).node(node("n1").label("unmentioned", "x"));
+    assert_eq!(rig.decide(), [""; 0]);
+    let stats = rig.shard.take_stats();
+    assert_eq!((stats.stopped, stats.decisions), (2, 0));
+}
+
+#[test]
+fn taint_added_removes_guardian_then_ticket_without_toleration() {
+    let mut rig = reserved();
+    rig.node(node("n1").taint("k=v:NoSchedule"));
+    assert_eq!(
+        rig.settle(),
+        [
+            "delete_guardian UntoleratedTaint",
+            "delete_ticket UntoleratedTaint"
+        ]
+    );
+    assert!(rig.guardians.is_empty());
+}
+
+#[test]
+fn cordon_removes_and_uncordon_makes_again_under_the_same_name() {
+    let mut rig = reserved();
+    let name = rig.ticket("n1", 0);
+    rig.node(node("n1").cordoned()).settle();
+    assert_eq!(rig.state(), [""; 0]);
+    rig.node(node("n1")).settle();
+    assert!(rig.tickets.contains_key(&name));
+}
+
+#[test]
+fn not_ready_within_grace_writes_nothing_and_back_again_neither() {
+    let mut rig = reserved();
+    rig.node(node("n1").ready(ReadyStatus::Unknown, 1000));
+    assert_eq!(rig.decide(), [""; 0]);
+    assert_eq!(rig.shard.next_wake(), Some(Mono(Duration::from_secs(1060))));
+    rig.wait(30).node(node("n1").ready(ReadyStatus::True, 1030));
+    assert_eq!(rig.decide(), [""; 0]);
+    assert_eq!(rig.wait(1000).settle(), [""; 0]);
+}
+
+#[test]
+fn not_ready_beyond_grace_removes() {
+    let mut rig = reserved();
+    rig.node(node("n1").ready(ReadyStatus::Unknown, 1000)).settle();
+    assert_eq!(rig.wait(59).settle(), [""; 0]);
+    assert_eq!(
+        rig.wait(1).settle(),
+        ["delete_guardian NotReady", "delete_ticket NotReady"]
+    );
+}
+
+#[test]
+fn node_gone_removes_and_a_new_uid_is_a_new_pair() {
+    let mut rig = reserved();
+    let mut again = node("n1");
+    again.uid = "n1-uid-again".into();
+    rig.shard.delete_node(&"n1-uid".into());
+    rig.node(again);
+    let done = rig.settle();
+    assert!(done.contains(&"delete_ticket NodeGone".to_owned()), "{done:?}");
+    assert_eq!(rig.state(), ["n1 Reserved"]);
+    assert_eq!(rig.tickets.values().next().unwrap().node.as_str(), "n1-uid-again");
+}
+
+#[test]
+fn paused_makes_nothing_and_keeps_what_is_no_longer_eligible() {
+    let mut rig = reserved();
+    rig.order(everywhere(json!({ "paused": true })));
+    rig.node(node("n1").cordoned()).node(node("n2"));
+    assert_eq!(rig.settle(), [""; 0]);
+    rig.order(everywhere(json!({})));
+    rig.settle();
+    assert_eq!(rig.state(), ["n2 Reserved"]);
+}
+
+#[test]
+fn paused_still_removes_when_the_node_is_gone() {
+    let mut rig = reserved();
+    rig.order(everywhere(json!({ "paused": true })));
+    rig.shard.delete_node(&"n1-uid".into());
+    assert_eq!(
+        rig.settle(),
+        ["delete_guardian NodeGone", "delete_ticket NodeGone"]
+    );
+}
+
+#[test]
+fn deleted_guardian_is_confirmed_then_pending_at_once_then_made_after_a_second() {
+    let mut rig = reserved();
+    let ticket = rig.ticket("n1", 0);
+    rig.hide_guardian(&ticket);
+    assert_eq!(
+        rig.settle(),
+        ["get_guardian", "ticket_status Pending GuardianDeleted"]
+    );
+    assert_eq!(
+        rig.wait(2).settle(),
+        ["create_guardian", "ticket_status Reserved"]
+    );
+}
+
+#[test]
+fn guardian_whose_labels_were_stripped_is_relabelled_not_replaced() {
+    let mut rig = reserved();
+    let ticket = rig.ticket("n1", 0);
+    let mut view = rig.guardians[&ticket].clone();
+    view.labels_intact = false;
+    rig.shard.delete_guardian(&ticket, &view.key, &view.uid);
+    rig.guardians.insert(ticket, view);
+    assert_eq!(rig.settle(), ["get_guardian", "patch_guardian"]);
+    assert_eq!(rig.state(), ["n1 Reserved"]);
+}
+
+#[test]
+fn failed_guardian_makes_pending_and_is_replaced() {
+    let mut rig = reserved();
+    let ticket = rig.ticket("n1", 0);
+    rig.guardian(&ticket, |view| {
+        view.state = GuardianState::Ended {
+            message: "Evicted".into(),
+        }
+    });
+    assert_eq!(
+        rig.settle(),
+        [
+            "ticket_status Pending GuardianEnded",
+            "delete_guardian GuardianEnded"
+        ]
+    );
+    assert_eq!(
+        rig.wait(2).settle(),
+        ["create_guardian", "ticket_status Reserved"]
+    );
+}
+
+#[test]
+fn ticket_whose_labels_were_stripped_is_found_by_its_name_and_relabelled() {
+    let mut rig = reserved();
+    let key = rig.ticket("n1", 0);
+    let mut view = rig.tickets[&key].clone();
+    view.labels_intact = false;
+    let mono = rig.now().mono;
+    rig.shard.delete_ticket(&key, Some(&view.uid), mono);
+    rig.tickets.insert(key, view);
+    assert_eq!(rig.settle(), ["create_ticket", "patch_ticket"]);
+    assert_eq!(rig.state(), ["n1 Reserved"]);
+}
+
+#[test]
+fn refused_guardian_backs_off_and_says_so_once_it_has_lasted() {
+    let mut rig = Rig::new();
+    rig.refuse_guardians = true;
+    rig.node(node("n1")).order(everywhere(json!({})));
+    rig.settle();
+    let mut done = Vec::new();
+    for _ in 0..3600 {
+        done.extend(rig.wait(1).settle());
+    }
+    let count = |what: &str| done.iter().filter(|op| *op == what).count();
+    assert!(count("create_guardian") <= 20, "{}", count("create_guardian"));
+    assert_eq!(count("ticket_status Pending GuardianRefused"), 1);
+    rig.refuse_guardians = false;
+    rig.wait(400).settle();
+    assert_eq!(rig.state(), ["n1 Reserved"]);
+}
+
+#[test]
+fn no_room_is_said_after_five_seconds_and_not_again_for_other_numbers() {
+    let mut rig = Rig::new();
+    rig.node(node("n1")).order(everywhere(json!({})));
+    for _ in 0..2 {
+        rig.decide();
+        for work in std::mem::take(&mut rig.desk.pending).into_values() {
+            rig.perform(&work);
+        }
+    }
+    rig.log.clear();
+    let ticket = rig.ticket("n1", 0);
+    let said = |count: u32| GuardianState::Unbound {
+        unschedulable: Some(format!("0/{count} nodes are available: 1 Insufficient cpu").into()),
+    };
+    rig.guardian(&ticket, |view| view.state = said(10));
+    assert_eq!(rig.settle(), [""; 0]);
+    assert_eq!(
+        rig.wait(5).settle(),
+        ["ticket_status Pending InsufficientResources"]
+    );
+    rig.guardian(&ticket, |view| view.state = said(11));
+    assert_eq!(rig.wait(60).settle(), [""; 0]);
+    rig.bind(&ticket);
+    assert_eq!(rig.settle(), ["ticket_status Reserved"]);
+}
+
+#[test]
+fn order_being_removed_at_once_is_left_alone_then_the_rest_is_removed() {
+    let mut rig = reserved();
+    let uid = OrderUid::from("everywhere-uid");
+    rig.shard.purge(&uid, true);
+    rig.order_gone("everywhere");
+    assert_eq!(rig.settle(), [""; 0]);
+    rig.shard.purge(&uid, false);
+    assert_eq!(
+        rig.settle(),
+        ["delete_guardian OrderGone", "delete_ticket OrderGone"]
+    );
+    assert!(rig.shard.take_reports().last().unwrap().counts.is_none());
+}
+
+#[test]
+fn ticket_of_an_order_never_seen_is_removed_only_after_a_get() {
+    let mut rig = reserved();
+    let (ticket, guardian) = (
+        rig.tickets.values().next().unwrap().clone(),
+        rig.guardians.values().next().unwrap().clone(),
+    );
+    let mut fresh = Rig::new();
+    fresh.node(node("n1"));
+    fresh.show(ticket);
+    fresh.show_guardian(guardian);
+    assert_eq!(
+        fresh.settle(),
+        [
+            "get_order",
+            "delete_guardian OrderGone",
+            "delete_ticket OrderGone"
+        ]
+    );
+}
+
+#[test]
+fn ticket_of_a_node_never_seen_is_removed_only_after_a_get() {
+    let mut rig = reserved();
+    let ticket = rig.tickets.values().next().unwrap().clone();
+    let mut fresh = Rig::new();
+    fresh.order(everywhere(json!({})));
+    fresh.show(ticket);
+    assert_eq!(fresh.settle(), ["get_node", "delete_ticket NodeGone"]);
+    rig.settle();
+}
+
+#[test]
+fn restart_adopts_what_is_there_without_a_write() {
+    let rig = reserved();
+    let mut fresh = Rig::new();
+    fresh.node(node("n1")).order(everywhere(json!({})));
+    for view in rig.tickets.values() {
+        fresh.show(view.clone());
+    }
+    for view in rig.guardians.values() {
+        fresh.show_guardian(view.clone());
+    }
+    assert_eq!(fresh.settle(), [""; 0]);
+}
+
+#[test]
+fn changed_template_replaces_one_pair_at_a_time_and_only_when_granted() {
+    let mut rig = Rig::new();
+    rig.node(node("n1"))
+        .node(node("n2"))
+        .node(node("n3"))
+        .order(everywhere(json!({})));
+    rig.settle();
+    let bigger = json!({ "template": { "spec": { "resources": { "requests": { "cpu": "2" } } } } });
+    rig.order(generation(everywhere(bigger), 2));
+    assert_eq!(rig.settle(), [""; 0], "no grant");
+    rig.shard.grant(&"everywhere-uid".into(), true);
+    let mut without_room = 0;
+    for _ in 0..100 {
+        let wanted = rig.decide();
+        if wanted.is_empty() {
+            break;
+        }
+        for work in std::mem::take(&mut rig.desk.pending).into_values() {
+            rig.perform(&work);
+        }
+        let pending = rig
+            .tickets
+            .values()
+            .filter(|view| view.phase == Phase::Pending)
+            .count();
+        without_room = without_room.max(pending);
+        let unbound: Vec<_> = rig.guardians.values().filter(|g| unbound(g)).cloned().collect();
+        for guardian in unbound {
+            rig.bind(&guardian.ticket);
+        }
+    }
+    assert_eq!(without_room, 1);
+    let hashes: BTreeSet<_> = rig
+        .tickets
+        .values()
+        .map(|view| view.template_hash.clone())
+        .collect();
+    assert_eq!((rig.state().len(), hashes.len()), (3, 1));
+    assert!(
+        rig.tickets
+            .values()
+            .all(|view| view.phase == Phase::Reserved && view.sequence == 0)
+    );
+}
+
+#[test]
+fn duration_and_labels_are_edited_in_place() {
+    let mut rig = reserved();
+    let edited =
+        json!({ "template": { "metadata": { "labels": { "team": "a" } }, "spec": { "duration": "2h" } } });
+    rig.order(generation(everywhere(edited), 2));
+    assert_eq!(rig.settle(), ["patch_ticket"]);
+    assert_eq!(rig.state(), ["n1 Reserved"]);
+}
+
+#[test]
+fn own_write_is_awaited_and_asked_for_when_the_watch_is_late() {
+    let mut rig = reserved();
+    rig.node(node("n1").cordoned());
+    rig.decide();
+    let work = std::mem::take(&mut rig.desk.pending)
+        .into_values()
+        .next()
+        .unwrap();
+    // The delete landed, but the watch says nothing of it.
+    let ticket = work.ticket.clone();
+    let gone = rig.guardians.remove(&ticket).unwrap();
+    let mono = rig.now().mono;
+    rig.shard.apply_outcome(
+        &work,
+        Outcome::Landed(Expect::GuardianGone(gone.key, gone.uid)),
+        mono,
+    );
+    rig.node(node("n1").cordoned().taint("k=v:NoExecute"));
+    assert_eq!(rig.wait(4).decide(), [""; 0]);
+    assert_eq!(
+        rig.wait(1).settle(),
+        ["get_guardian", "delete_ticket Unschedulable"]
+    );
+}
+
+#[test]
+fn a_pending_operation_is_taken_back_when_it_is_no_longer_wanted() {
+    let mut rig = Rig::new();
+    rig.node(node("n1")).order(everywhere(json!({})));
+    assert_eq!(rig.decide(), ["create_ticket"]);
+    rig.node(node("n1").cordoned());
+    assert_eq!(rig.decide(), [""; 0]);
+}
+
+#[test]
+fn nothing_new_is_decided_while_an_operation_is_in_flight() {
+    let mut rig = Rig::new();
+    rig.node(node("n1")).order(everywhere(json!({})));
+    rig.decide();
+    let work = std::mem::take(&mut rig.desk.pending)
+        .into_values()
+        .next()
+        .unwrap();
+    rig.desk.started.insert(work.ticket.clone());
+    rig.node(node("n1").cordoned());
+    assert_eq!(rig.decide(), [""; 0]);
+    rig.desk.started.clear();
+    rig.perform(&work);
+    assert_eq!(rig.settle(), ["create_ticket", "delete_ticket Unschedulable"]);
+}
+
+#[test]
+fn second_open_ticket_of_a_pair_is_removed_and_the_reserved_one_kept() {
+    let mut rig = reserved();
+    let mut twin = rig.tickets.values().next().unwrap().clone();
+    (twin.key, twin.uid, twin.sequence) = (rig.ticket("n1", 1), "twin".into(), 1);
+    twin.phase = Phase::Pending;
+    rig.show(twin);
+    assert_eq!(rig.settle(), ["delete_ticket Duplicate"]);
+    assert!(rig.tickets.contains_key(&rig.ticket("n1", 0)));
+}
+
+#[test]
+fn guardian_left_behind_by_its_ticket_is_removed() {
+    let mut rig = reserved();
+    rig.node(node("n1").cordoned());
+    let ticket = rig.ticket("n1", 0);
+    rig.hide_ticket(&ticket);
+    assert_eq!(rig.settle(), [""; 0]);
+    assert_eq!(rig.wait(5).settle(), ["delete_guardian"]);
+    assert!(rig.guardians.is_empty());
+}
+
+#[test]
+fn invalid_spec_keeps_what_is_there_and_makes_nothing() {
+    let mut rig = reserved();
+    let broken = json!({ "template": { "spec": { "duration": "soon" } } });
+    rig.order(generation(everywhere(broken), 2)).node(node("n2"));
+    assert_eq!(rig.settle(), [""; 0]);
+    assert_eq!(rig.state(), ["n1 Reserved"]);
+}
+
+#[test]
+fn fourth_flip_within_ten_seconds_is_left_alone_for_thirty() {
+    let mut rig = reserved();
+    rig.node(node("n1").cordoned()).settle();
+    rig.wait(1).node(node("n1")).settle();
+    rig.wait(1).node(node("n1").cordoned()).settle();
+    assert_eq!(rig.state(), [""; 0]);
+    rig.wait(1).node(node("n1"));
+    assert_eq!(rig.settle(), [""; 0], "the fourth flip is not acted on");
+    assert_eq!(rig.wait(29).settle(), [""; 0]);
+    rig.wait(1).settle();
+    assert_eq!(rig.state(), ["n1 Reserved"], "then it is decided exactly");
+}
+
+#[test]
+fn nothing_is_made_in_a_namespace_that_is_being_deleted() {
+    let mut rig = Rig::new();
+    rig.node(node("n1")).node(node("n2")).order(everywhere(json!({})));
+    rig.decide();
+    let work = rig.desk.pending.pop_first().unwrap().1;
+    let mono = rig.now().mono;
+    rig.shard
+        .apply_outcome(&work, Outcome::NamespaceTerminating, mono);
+    rig.desk.pending.clear();
+    assert_eq!(rig.decide(), [""; 0]);
+}
+
+#[test]
+fn write_that_did_not_land_is_decided_again_after_a_pause() {
+    let mut rig = Rig::new();
+    rig.node(node("n1")).order(everywhere(json!({})));
+    rig.decide();
+    let work = std::mem::take(&mut rig.desk.pending)
+        .into_values()
+        .next()
+        .unwrap();
+    let mono = rig.now().mono;
+    let busy = Outcome::Retry {
+        after: Some(Duration::from_secs(7)),
+        message: "429".into(),
+    };
+    rig.shard.apply_outcome(&work, busy, mono);
+    assert_eq!(
+        rig.wait(6).decide(),
+        [""; 0],
+        "no request before Retry-After has passed"
+    );
+    assert_eq!(rig.wait(1).decide(), ["create_ticket"]);
+}
+
+#[test]
+fn counts_follow_the_pairs() {
+    let mut rig = Rig::new();
+    rig.node(node("n1")).node(node("n2")).order(everywhere(json!({})));
+    rig.settle();
+    let counts = rig.shard.take_reports().pop().unwrap().counts.unwrap();
+    assert_eq!(
+        (
+            counts.desired,
+            counts.reserved,
+            counts.updated,
+            counts.unavailable
+        ),
+        (2, 2, 2, 0)
+    );
+    rig.node(node("n1").cordoned()).settle();
+    let counts = rig.shard.take_reports().pop().unwrap().counts.unwrap();
+    assert_eq!((counts.desired, counts.reserved, counts.unavailable), (1, 1, 0));
+    assert!(
+        rig.shard.take_reports().is_empty(),
+        "unchanged counts are not reported again"
+    );
+}
