@@ -19,7 +19,10 @@ pub enum Lane {
     HandOver,
     /// Deletes, which make room.
     Delete,
-    /// Creates, and patches of specs and labels.
+    /// Guardians: the scheduler, which is the slowest of all, gets its first Pods at once and is kept
+    /// busy while the rest of the Tickets are made.
+    Guardian,
+    /// Tickets, and patches of specs and labels.
     Create,
     /// Status writes and Events.
     Status,

@@ -5,11 +5,12 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
 
+/// Metadata whose annotations are read as `A`.
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
-struct Common {
+struct Meta<A: Default> {
     name: Option<String>,
     namespace: Option<String>,
     uid: Option<String>,
@@ -18,42 +19,34 @@ struct Common {
     deletion_timestamp: Option<Time>,
     labels: Option<BTreeMap<String, String>>,
     owner_references: Option<Vec<OwnerReference>>,
+    annotations: A,
 }
 
-impl From<Common> for ObjectMeta {
-    fn from(meta: Common) -> Self {
-        Self {
-            name: meta.name,
-            namespace: meta.namespace,
-            uid: meta.uid,
-            resource_version: meta.resource_version,
-            creation_timestamp: meta.creation_timestamp,
-            deletion_timestamp: meta.deletion_timestamp,
-            labels: meta.labels,
-            owner_references: meta.owner_references,
-            ..Self::default()
+impl<A: Default> Meta<A> {
+    fn with(self, annotations: impl FnOnce(A) -> Option<BTreeMap<String, String>>) -> ObjectMeta {
+        ObjectMeta {
+            name: self.name,
+            namespace: self.namespace,
+            uid: self.uid,
+            resource_version: self.resource_version,
+            creation_timestamp: self.creation_timestamp,
+            deletion_timestamp: self.deletion_timestamp,
+            labels: self.labels,
+            owner_references: self.owner_references,
+            annotations: annotations(self.annotations),
+            ..ObjectMeta::default()
         }
     }
 }
 
 /// Reads metadata without annotations and managed fields.
 pub fn slim<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
-    Common::deserialize(deserializer).map(Into::into)
+    Ok(Meta::<IgnoredAny>::deserialize(deserializer)?.with(|_| None))
 }
 
 /// Reads metadata without managed fields.
 pub fn annotated<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
-    #[derive(Deserialize)]
-    struct Annotated {
-        annotations: Option<BTreeMap<String, String>>,
-        #[serde(flatten)]
-        common: Common,
-    }
-    let Annotated { annotations, common } = Annotated::deserialize(deserializer)?;
-    Ok(ObjectMeta {
-        annotations,
-        ..common.into()
-    })
+    Ok(Meta::<Option<BTreeMap<String, String>>>::deserialize(deserializer)?.with(|annotations| annotations))
 }
 
 /// The owner that controls the object, if its kind is `kind`.
