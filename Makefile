@@ -7,7 +7,7 @@ CACHE := $(or $(KORDER_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/korder)
 DENY_VERSION := 0.20.2
 DENY := $(CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 
-.PHONY: help demo-real test test-fast e2e check control-plane crds
+.PHONY: help demo-real test test-fast e2e check compare control-plane crds
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -34,6 +34,10 @@ check: $(DENY) ## Check format, lints, documentation, licences and sources
 
 $(DENY):
 	cargo install cargo-deny --version $(DENY_VERSION) --locked --root $(CACHE)/cargo-deny-$(DENY_VERSION)
+
+compare: control-plane ## Measure korder beside the DaemonSet controller (NODES, IDLE_SECONDS, SCHEDULER_QPS)
+	cargo build --release --locked --package korder
+	cargo run --release --locked --package testbed --bin compare
 
 control-plane: ## Build etcd, Kubernetes and kwok once (about 10 minutes on 2 cores; needs Go)
 	@testbed/control-plane/build.sh >/dev/null
