@@ -22,8 +22,8 @@ use crate::{
     write::Writer,
 };
 
-/// Operations sent at a time. More only make the API server queue instead of us: on one machine the
-/// rate no longer grows beyond a dozen.
+/// Operations sent at a time. What waits here can still be changed or taken back; what waits in the
+/// API server cannot.
 const IN_FLIGHT: usize = 24;
 
 /// What is pending at most once.

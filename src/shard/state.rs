@@ -327,7 +327,11 @@ impl Shard {
             return;
         };
         pair.busy.retain(|(ticket, _)| *ticket != work.ticket);
-        if pair.memory.overdue.is_some() && matches!(work.op, Op::ConfirmTicket | Op::ConfirmGuardian(_)) {
+        let told = !matches!(outcome, Outcome::Retry { .. });
+        if told
+            && matches!(work.op, Op::ConfirmTicket | Op::ConfirmGuardian(_))
+            && pair.memory.overdue.is_some()
+        {
             pair.memory.overdue = None;
             pair.expects.clear();
         }

@@ -705,6 +705,37 @@ fn own_write_is_awaited_and_asked_for_when_the_watch_is_late() {
 }
 
 #[test]
+fn while_the_get_gets_no_answer_an_own_write_stays_awaited() {
+    let mut rig = reserved();
+    rig.node(node("n1").cordoned());
+    rig.decide();
+    let work = rig.desk.pending.pop_first().unwrap().1;
+    let view = rig.guardians.remove(&work.ticket).unwrap();
+    let mono = rig.now().mono;
+    rig.shard.apply_outcome(
+        &work,
+        Outcome::Landed(Expect::GuardianGone(view.key, view.uid)),
+        mono,
+    );
+    assert_eq!(rig.wait(5).decide(), ["get_guardian"]);
+    let work = rig.desk.pending.pop_first().unwrap().1;
+    let mono = rig.now().mono;
+    rig.shard.apply_outcome(
+        &work,
+        Outcome::Retry {
+            after: None,
+            message: "refused".into(),
+        },
+        mono,
+    );
+    assert_eq!(rig.decide(), [""; 0]);
+    assert_eq!(
+        rig.wait(2).settle(),
+        ["get_guardian", "delete_ticket Unschedulable"]
+    );
+}
+
+#[test]
 fn a_pending_operation_is_taken_back_when_it_is_no_longer_wanted() {
     let mut rig = Rig::new();
     rig.node(node("n1")).order(everywhere(json!({})));
