@@ -3,6 +3,7 @@
 //! Synchronous and pure: events and time go in, operations come out. The same code runs whether a
 //! replica owns one shard or all.
 
+mod decide;
 pub mod key;
 mod pair;
 pub mod report;

@@ -1,0 +1,244 @@
+//! From marked pairs to operations: the second half of a shard.
+//!
+//! Plans every pair that something has marked, puts the plan in the place of what is pending for it,
+//! and keeps the counts of its Order in line.
+
+use super::{
+    pair::Pair,
+    state::{ORPHANED_AFTER, Shard, Sink, Work},
+};
+use crate::domain::{
+    eligibility::{Verdict, evaluate},
+    ids::{Namespace, NodeUid, OrderUid, PairKey, TicketKey},
+    node::Node,
+    op::Op,
+    order::Order,
+    plan::{Fate, View, plan},
+    reason,
+    time::{Mono, Now},
+};
+
+impl Shard {
+    /// Plans every marked pair, and those whose time has come.
+    pub fn decide(&mut self, now: Now, sink: &mut impl Sink) {
+        while let Some((at, _)) = self.timers.first()
+            && *at <= now.mono
+        {
+            let (_, key) = self.timers.pop_first().expect("just seen");
+            if let Some(pair) = self.pairs.get_mut(&key) {
+                pair.wake = None;
+                self.marked.insert(key);
+            }
+        }
+        while let Some(key) = self.marked.pop() {
+            self.decide_pair(key, now, sink);
+        }
+        self.seek_orphans(now.mono, sink);
+    }
+
+    fn decide_pair(&mut self, key: PairKey, now: Now, sink: &mut impl Sink) {
+        let Some(mut pair) = self.pairs.swap_remove(&key) else {
+            return;
+        };
+        self.stats.decisions += 1;
+        let (order, node) = (self.order_fate(&key), self.node_fate(&key, &pair));
+        let raw = self.raw_verdict(&order, &node);
+        let desired = raw == Some(Verdict::Eligible);
+        let held_until = raw.and_then(|_| pair.flaps.note(desired, now.mono));
+        let mut wake = held_until;
+        if let Some(until) = pair.waits_until(now.mono) {
+            wake = Some(until);
+        } else if !pair.busy.iter().any(|(ticket, _)| sink.in_flight(ticket)) {
+            let barred_until = self.barred.get(&order_namespace(&order, &pair)).copied();
+            let view = View {
+                order: order.clone(),
+                node: node.clone(),
+                verdict: raw.unwrap_or(Verdict::Eligible),
+                held: held_until.is_some(),
+                tickets: &pair.tickets,
+                guardians: &self.guardians,
+                memory: &pair.memory,
+                may_replace: self.may_replace(&key),
+                barred_until: barred_until.filter(|until| now.mono < *until),
+                now,
+            };
+            let plan = plan(&view);
+            wake = wake.into_iter().chain(plan.wake).min();
+            pair.remember(plan.pending, now.mono);
+            self.offer(&key, &mut pair, plan.ops, sink);
+        }
+        self.account(&key, &mut pair, &order, desired);
+        let restless = raw.and_then(|_| pair.flaps.restless_until(now.mono));
+        self.settle_pair(key, pair, desired, wake, restless);
+    }
+
+    fn order_fate(&self, key: &PairKey) -> Fate<Order> {
+        let entry = self.orders.get(&key.order);
+        match self.snapshot.order(&key.order) {
+            _ if entry.is_some_and(|entry| entry.purging) => Fate::Purging,
+            _ if entry.is_some_and(|entry| entry.gone) => Fate::Gone,
+            Some(order) if order.deleting => Fate::Purging,
+            Some(order) => Fate::Live(order.clone()),
+            None => Fate::Unseen,
+        }
+    }
+
+    fn node_fate(&self, key: &PairKey, pair: &Pair) -> Fate<Node> {
+        match self.nodes.get(&key.node) {
+            Some(entry) => Fate::Live(entry.node.clone()),
+            None if pair.node_gone => Fate::Gone,
+            None => Fate::Unseen,
+        }
+    }
+
+    fn raw_verdict(&self, order: &Fate<Order>, node: &Fate<Node>) -> Option<Verdict> {
+        let (Fate::Live(order), Fate::Live(node)) = (order, node) else {
+            return None;
+        };
+        let spec = order.spec.as_ref().ok()?;
+        Some(evaluate(&spec.placement, node, self.grace))
+    }
+
+    fn may_replace(&self, key: &PairKey) -> bool {
+        self.orders.get(&key.order).is_some_and(|entry| {
+            let free = entry.replacing.is_none() && entry.counts.rolling == 0;
+            entry.granted && (free || entry.replacing.as_ref() == Some(&key.node))
+        })
+    }
+
+    /// Puts the plan in the place of what is pending for the pair.
+    fn offer(&mut self, key: &PairKey, pair: &mut Pair, ops: Vec<(TicketKey, Op)>, sink: &mut impl Sink) {
+        pair.busy
+            .retain(|(ticket, _)| ops.iter().any(|(planned, _)| planned == ticket) || !sink.cancel(ticket));
+        for (ticket, op) in ops {
+            if pair
+                .busy
+                .iter()
+                .any(|(busy, pending)| *busy == ticket && pending.same_effect(&op))
+            {
+                continue;
+            }
+            if matches!(&op, Op::SetStatus { status, .. } if status.reason.as_deref() == Some(reason::ROLLING_OUT))
+            {
+                self.orders[&key.order].replacing = Some(key.node.clone());
+            }
+            pair.busy.retain(|(busy, _)| *busy != ticket);
+            pair.busy.push((ticket.clone(), op.clone()));
+            sink.offer(Work {
+                shard: self.id,
+                pair: Some(key.clone()),
+                ticket,
+                op,
+                changed: pair.changed,
+            });
+        }
+    }
+
+    /// Brings the Order's counts in line with the pair.
+    fn account(&mut self, key: &PairKey, pair: &mut Pair, order: &Fate<Order>, desired: bool) {
+        let hash = match order {
+            Fate::Live(order) => order.spec.as_ref().ok().map(|spec| spec.template.hash.clone()),
+            _ => None,
+        };
+        let summary = pair.summary(desired, hash.as_ref().map(|hash| hash.as_str()), &self.guardians);
+        let entry = self.orders.entry(key.order.clone()).or_default();
+        if summary.stale {
+            entry.stale.insert(key.node.clone());
+        } else {
+            entry.stale.remove(&key.node);
+        }
+        let settled = entry.replacing.as_ref() == Some(&key.node) && !summary.stale && !summary.rolling;
+        if settled {
+            entry.replacing = None;
+        }
+        if summary != pair.counted {
+            entry.counts.remove(&pair.counted_as, &pair.counted);
+            entry.counts.add(&pair.node_name, &summary);
+            (pair.counted, pair.counted_as) = (summary, pair.node_name.clone());
+            self.touched.insert(key.order.clone());
+        }
+        if settled || self.orders[&key.order].counts.rolling == 0 {
+            self.mark_next_stale_after(&key.order, &key.node);
+        }
+    }
+
+    fn mark_next_stale_after(&mut self, order: &OrderUid, node: &NodeUid) {
+        if self.orders[order].stale.first() != Some(node) {
+            self.mark_next_stale(order);
+        }
+    }
+
+    /// Puts the pair back with its next timer, or forgets it if there is nothing to remember.
+    fn settle_pair(
+        &mut self,
+        key: PairKey,
+        mut pair: Pair,
+        desired: bool,
+        wake: Option<Mono>,
+        restless: Option<Mono>,
+    ) {
+        if let Some(before) = pair.wake.take() {
+            self.timers.remove(&(before, key.clone()));
+        }
+        if pair.idle() && !desired && restless.is_none() {
+            let entry = self.orders.get_mut(&key.order).expect("made with its first pair");
+            entry.counts.remove(&pair.counted_as, &pair.counted);
+            entry.pairs.swap_remove(&key.node);
+            entry.stale.remove(&key.node);
+            entry.replacing.take_if(|node| *node == key.node);
+            self.touched.insert(key.order.clone());
+            if let Some(orders) = self.on_node.get_mut(&key.node) {
+                orders.retain(|order| *order != key.order);
+                if orders.is_empty() {
+                    self.on_node.swap_remove(&key.node);
+                }
+            }
+            return;
+        }
+        pair.wake = if pair.idle() && !desired { restless } else { wake };
+        if let Some(wake) = pair.wake {
+            self.timers.insert((wake, key.clone()));
+        }
+        self.pairs.insert(key, pair);
+    }
+
+    /// Guardians whose Ticket has been gone for a while are removed, if a GET agrees.
+    fn seek_orphans(&mut self, now: Mono, sink: &mut impl Sink) {
+        let due: Vec<TicketKey> = self
+            .orphans
+            .iter()
+            .filter(|(_, since)| now >= since.after(ORPHANED_AFTER))
+            .map(|(ticket, _)| ticket.clone())
+            .collect();
+        for ticket in due {
+            self.orphans.insert(ticket.clone(), now);
+            let Some(guardian) = self.guardians.get(&ticket).and_then(|siblings| siblings.first()) else {
+                self.orphans.remove(&ticket);
+                continue;
+            };
+            if !guardian.deleting && !sink.in_flight(&ticket) {
+                let (pod, uid) = (guardian.key.clone(), guardian.uid.clone());
+                let op = Op::DeleteOrphan {
+                    pod,
+                    uid,
+                    ticket: guardian.ticket_uid.clone(),
+                };
+                sink.offer(Work {
+                    shard: self.id,
+                    pair: None,
+                    ticket,
+                    op,
+                    changed: None,
+                });
+            }
+        }
+    }
+}
+
+fn order_namespace(order: &Fate<Order>, pair: &Pair) -> Namespace {
+    match (order, pair.tickets.first()) {
+        (Fate::Live(order), _) => order.key.namespace.clone(),
+        (_, Some(ticket)) => ticket.key.namespace.clone(),
+        _ => Namespace::from(""),
+    }
+}
