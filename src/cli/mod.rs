@@ -1,12 +1,16 @@
 //! The commands of the `korder` binary: arguments in, text out.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, error::ErrorKind};
 
 use crate::runtime::{config::Config, run::run};
 
 pub mod crds;
+pub mod explain;
 
 /// Keeps room free on every eligible node of very large Kubernetes clusters.
 #[derive(Parser, Debug)]
@@ -22,6 +26,8 @@ enum Command {
     Run(Config),
     /// Print the CRDs as YAML
     Crds,
+    /// Say why nodes are or are not reserved for an Order
+    Explain(explain::Request),
 }
 
 /// Parses the arguments and carries out the command.
@@ -33,17 +39,37 @@ pub fn main() -> ExitCode {
     match cli.command {
         Command::Run(config) => block_on(run(config)),
         Command::Crds => {
-            print!("{}", crds::crds_yaml());
+            say(&crds::crds_yaml());
             ExitCode::SUCCESS
         }
+        Command::Explain(request) => block_on(explain::explain(request)),
     }
 }
 
-/// `--help` and `--version` succeed; everything else is a configuration error.
+/// Prints to standard output; that nobody reads it any more (`| head`) is no error.
+fn say(text: &str) {
+    let _heard = io::stdout().write_all(text.as_bytes());
+}
+
+/// `--help` and `--version` succeed; everything else is a configuration error, in one line.
 fn usage(error: &clap::Error) -> ExitCode {
-    // Nothing can be done if the text cannot be printed.
-    let _printed = error.print();
+    let help = error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    if help || !error.use_stderr() {
+        // Nothing can be done if the text cannot be printed.
+        let _printed = error.print();
+    } else {
+        eprintln!("korder: {}", refusal(&error.to_string()));
+    }
     ExitCode::from(u8::from(error.use_stderr()))
+}
+
+/// Clap's first paragraph and its tips in one line, without the usage.
+fn refusal(text: &str) -> String {
+    let text = text.strip_prefix("error: ").unwrap_or(text);
+    let told = |paragraph: &&str| !paragraph.starts_with("Usage:") && !paragraph.starts_with("For more");
+    let paragraphs = text.split("\n\n").filter(told);
+    let words = paragraphs.flat_map(|paragraph| paragraph.split_whitespace());
+    format!("{}; see --help", words.collect::<Vec<_>>().join(" "))
 }
 
 fn block_on(command: impl Future<Output = ExitCode>) -> ExitCode {

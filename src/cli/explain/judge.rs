@@ -1,0 +1,669 @@
+//! From what was read to what is said. Pure: every rule is a function of `domain`, and what the
+//! controller does next is what `domain::plan` plans.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    slice,
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::report::{
+    ConditionReport, Fate, Group, GuardianReport, GuardianStanding, NodeReport, OpenTicket, OrderReport,
+    PairReport, PendingGroup, Problem, ReasonGroup, RuleReport, StrategyReport, SummaryReport, TicketReport,
+};
+use crate::{
+    api::{OrderStatus, ticket::Phase},
+    domain::{
+        eligibility::{self, Failure, Keep, Placement, Reason, Rule, Verdict},
+        ids::{NodeName, NodeUid, TicketKey},
+        node::{Node, Taint},
+        observed::{GuardianState, GuardianView, TicketView},
+        op::Op,
+        order::Order,
+        plan::{self, Memory},
+        reason,
+        time::Now,
+        toleration::{Operator, Toleration},
+    },
+};
+
+/// How many examples a summary names.
+const EXAMPLES: usize = 3;
+/// Reasons of the condition Ready that explain why no Ticket is due.
+const NO_WINDOW: [&str; 2] = ["OutsideWindow", "Completed"];
+
+/// An Order as it was read.
+pub(super) struct SeenOrder {
+    pub(super) order: Arc<Order>,
+    pub(super) strategy: Option<StrategyReport>,
+    pub(super) status: OrderStatus,
+}
+
+/// A pair as it was read.
+pub(super) struct SeenPair<'a> {
+    pub(super) order: &'a SeenOrder,
+    /// A record without history: what carries no time is first seen `now`.
+    pub(super) node: Arc<Node>,
+    /// The Order's Tickets for a Node of this name.
+    pub(super) tickets: Vec<TicketView>,
+    pub(super) guardians: BTreeMap<TicketKey, Vec<SeenGuardian>>,
+    pub(super) now: Now,
+}
+
+/// A Pod that has the name of a Guardian.
+pub(super) enum SeenGuardian {
+    Ours(GuardianView),
+    Foreign(String),
+}
+
+/// A time as the API writes it.
+pub(super) fn time(at: Timestamp) -> Time {
+    Time(at)
+}
+
+/// What there is to say of the Order alone.
+pub(super) fn order(seen: &SeenOrder) -> OrderReport {
+    let order = &seen.order;
+    let problems = order.spec.as_ref().err().into_iter().flatten();
+    let ready = seen.status.conditions.iter().find(|known| known.type_ == "Ready");
+    OrderReport {
+        namespace: order.key.namespace.to_string(),
+        name: order.key.name.to_string(),
+        uid: order.uid.to_string(),
+        generation: order.generation,
+        valid: order.spec.is_ok(),
+        problems: problems
+            .map(|invalid| Problem {
+                field: invalid.field.clone(),
+                problem: invalid.problem.clone(),
+                remedy: invalid.remedy.clone(),
+            })
+            .collect(),
+        paused: order.paused,
+        deleting: order.deleting,
+        strategy: seen.strategy.clone(),
+        ready: ready.map(|ready| ConditionReport {
+            status: ready.status.clone(),
+            reason: ready.reason.clone(),
+            message: ready.message.clone(),
+            observed_generation: ready.observed_generation,
+        }),
+    }
+}
+
+/// What there is to say of one Order on one Node.
+pub(super) fn pair(seen: &SeenPair<'_>, grace: Duration) -> PairReport {
+    let (order, node) = (&seen.order.order, &seen.node);
+    let judged = order.spec.as_ref().ok().map(|spec| Judged {
+        placement: &spec.placement,
+        node,
+        grace,
+        failures: eligibility::failures(&spec.placement, node, grace),
+    });
+    let verdict = judged
+        .as_ref()
+        .map(|judged| eligibility::evaluate(judged.placement, node, grace));
+    let open_ticket = open_ticket(order, judged.as_ref(), seen.now.server);
+    let mut tickets: Vec<_> = seen.tickets.iter().map(|one| ticket(seen, one)).collect();
+    tickets.sort_by_key(|ticket| std::cmp::Reverse(ticket.sequence));
+    PairReport {
+        node: NodeReport {
+            name: node.name.to_string(),
+            uid: node.uid.to_string(),
+            deleting: node.deleting,
+        },
+        eligible: verdict.map(Verdict::is_eligible),
+        reason: verdict.and_then(first_reason).map(Reason::as_str),
+        rules: judged.as_ref().map(Judged::rules).unwrap_or_default(),
+        waits_for: waits_for(seen, verdict, &open_ticket),
+        open_ticket,
+        tickets,
+    }
+}
+
+fn first_reason(verdict: Verdict) -> Option<Reason> {
+    match verdict {
+        Verdict::Eligible => None,
+        Verdict::Ineligible { reason, .. } => Some(reason),
+    }
+}
+
+/// A Node held against the rules.
+struct Judged<'a> {
+    placement: &'a Placement,
+    node: &'a Node,
+    grace: Duration,
+    failures: Vec<Failure>,
+}
+
+impl Judged<'_> {
+    fn rules(&self) -> Vec<RuleReport> {
+        Rule::ALL.map(|rule| self.rule(rule)).into()
+    }
+
+    fn rule(&self, rule: Rule) -> RuleReport {
+        let failed = self.failures.iter().filter(|failure| failure.rule() == rule);
+        let (reasons, details): (Vec<_>, Vec<_>) = failed
+            .map(|failure| {
+                let detail = failure.detail(self.placement, self.node);
+                (failure.reason.as_str(), detail)
+            })
+            .unzip();
+        RuleReport {
+            rule: rule.as_str(),
+            holds: reasons.is_empty(),
+            detail: if reasons.is_empty() {
+                self.holding(rule)
+            } else {
+                details.join("; ")
+            },
+            reasons,
+        }
+    }
+
+    /// Why a rule holds.
+    fn holding(&self, rule: Rule) -> String {
+        match rule {
+            Rule::Ready => format!("condition Ready is True since {}", self.node.ready.since),
+            Rule::Schedulable => "not cordoned".to_owned(),
+            Rule::Selected => self.selected(),
+            Rule::Tolerated if self.node.taints.is_empty() => "no taints".to_owned(),
+            Rule::Tolerated => {
+                let taints = self.node.taints.iter().map(|taint| self.tolerated(taint));
+                taints.collect::<Vec<_>>().join("; ")
+            }
+        }
+    }
+
+    fn selected(&self) -> String {
+        let (selector, node) = (&self.placement.selector, self.node);
+        let pairs = selector
+            .pairs()
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"));
+        let term = selector
+            .terms()
+            .into_iter()
+            .flatten()
+            .find(|term| term.matches(&node.labels, node.name.as_str()));
+        let mut parts = Vec::new();
+        if !selector.pairs().is_empty() {
+            parts.push(format!("nodeSelector {}", pairs.collect::<Vec<_>>().join(", ")));
+        }
+        parts.extend(term.map(|term| format!("node affinity {term}")));
+        if parts.is_empty() {
+            "the Order selects every node".to_owned()
+        } else {
+            parts.join("; ")
+        }
+    }
+
+    fn tolerated(&self, taint: &Taint) -> String {
+        if !eligibility::matters(taint) {
+            return format!("taint {taint} does not count here");
+        }
+        match self.tolerating(taint) {
+            Some(toleration) => format!("taint {taint} is tolerated by {}", yaml(toleration)),
+            None => format!("taint {taint}"),
+        }
+    }
+
+    fn tolerating(&self, taint: &Taint) -> Option<&Toleration> {
+        let mut tolerations = self.placement.tolerations.iter();
+        tolerations.find(|toleration| toleration.tolerates(taint))
+    }
+
+    /// The failure that ends an open Ticket first, and where its time comes from.
+    fn least(&self) -> Option<(&Failure, Source<'_>)> {
+        let found = self.failures.iter().enumerate();
+        let (index, failure) = found.min_by_key(|(_, failure)| failure.keep)?;
+        Some((failure, self.source(index, failure)))
+    }
+
+    /// The flag counts if another grace would make a difference.
+    fn source(&self, index: usize, failure: &Failure) -> Source<'_> {
+        let graces = [self.grace, self.grace.saturating_add(Duration::from_secs(1))];
+        let longer = eligibility::failures(self.placement, self.node, graces[1]);
+        if longer[index].keep != failure.keep {
+            return Source::Flag(self.grace);
+        }
+        let taint = failure.taint.and_then(|index| self.node.taints.get(index));
+        let toleration = match (failure.reason, taint) {
+            (Reason::NotReady, _) => self.placement.tolerations.iter().find(|one| {
+                let alone = |grace| eligibility::ready(slice::from_ref(*one), self.node, grace);
+                graces.map(alone) == [Some((failure.reason, failure.keep)); 2]
+            }),
+            (Reason::ToleratedForAWhile, Some(taint)) => self.tolerating(taint),
+            _ => None,
+        };
+        toleration.map_or(Source::Rule, Source::Toleration)
+    }
+
+    /// Whether the failure's time is counted from first sight, which the API does not tell.
+    fn first_sight(&self, failure: &Failure, now: Timestamp) -> bool {
+        let taint = failure.taint.and_then(|index| self.node.taints.get(index));
+        taint.map_or(self.node.ready.since, |taint| taint.since) == now
+    }
+}
+
+/// Where the time that an open Ticket stays comes from.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    /// The rule itself: at once.
+    Rule,
+    /// `--not-ready-grace`.
+    Flag(Duration),
+    /// A toleration of the Order.
+    Toleration(&'a Toleration),
+}
+
+impl Source<'_> {
+    fn words(self) -> String {
+        match self {
+            Self::Rule => String::new(),
+            Self::Flag(grace) => format!("; --not-ready-grace is {grace:?}"),
+            Self::Toleration(toleration) => {
+                let without = if toleration.seconds.is_none() {
+                    " without tolerationSeconds"
+                } else {
+                    ""
+                };
+                format!("; the Order has the toleration {}{without}", yaml(toleration))
+            }
+        }
+    }
+}
+
+fn yaml(toleration: &Toleration) -> String {
+    let Toleration { key, value, .. } = toleration;
+    let mut fields = Vec::new();
+    if !key.is_empty() {
+        fields.push(format!("key: {key}"));
+    }
+    match toleration.operator {
+        Operator::Exists => fields.push("operator: Exists".to_owned()),
+        Operator::Equal => fields.push(format!("value: {value:?}")),
+    }
+    fields.extend(
+        toleration
+            .effect
+            .map(|effect| format!("effect: {}", effect.as_str())),
+    );
+    fields.extend(
+        toleration
+            .seconds
+            .map(|seconds| format!("tolerationSeconds: {seconds}")),
+    );
+    format!("{{{}}}", fields.join(", "))
+}
+
+/// What becomes of an open Ticket, in the order in which `domain::plan` asks.
+fn open_ticket(order: &Order, judged: Option<&Judged<'_>>, now: Timestamp) -> OpenTicket {
+    let said = |fate, detail: &str| OpenTicket {
+        fate,
+        at: None,
+        detail: detail.to_owned(),
+    };
+    if order.deleting {
+        return said(Fate::RemovedAtOnce, "removed: the Order is being deleted");
+    }
+    let Some(judged) = judged else {
+        return said(Fate::Stays, "stays until the spec is valid");
+    };
+    let Some((failure, source)) = judged.least() else {
+        return said(Fate::Stays, "stays while every rule holds");
+    };
+    let mut found = kept(failure, source, now);
+    if found.at.is_some() && judged.first_sight(failure, now) {
+        found
+            .detail
+            .push_str("; counted from when the controller first saw it, so it may be sooner");
+    }
+    if order.paused {
+        let later = std::mem::take(&mut found.detail);
+        return said(
+            Fate::Stays,
+            &format!("stays while the Order is paused; after that: {later}"),
+        );
+    }
+    found
+}
+
+fn kept(failure: &Failure, source: Source<'_>, now: Timestamp) -> OpenTicket {
+    let why = format!("{}{}", failure.reason.as_str(), source.words());
+    let (fate, at, detail) = match failure.keep {
+        Keep::Remove => (Fate::RemovedAtOnce, None, format!("removed at once: {why}")),
+        Keep::Until(end) if end <= now => {
+            let detail = format!("removed at once: {why}; that ended at {end}");
+            (Fate::RemovedAtOnce, None, detail)
+        }
+        Keep::Until(end) => {
+            let left = end.duration_since(now).as_secs();
+            let detail = format!("removed at {end}, in {left} s: {why}");
+            (Fate::RemovedAt, Some(Time(end)), detail)
+        }
+        Keep::Forever => (Fate::Stays, None, format!("stays: {why}")),
+    };
+    OpenTicket { fate, at, detail }
+}
+
+fn ticket(seen: &SeenPair<'_>, ticket: &TicketView) -> TicketReport {
+    let hash = seen
+        .order
+        .order
+        .spec
+        .as_ref()
+        .ok()
+        .map(|spec| &spec.template.hash);
+    TicketReport {
+        name: ticket.key.name.to_string(),
+        phase: ticket.phase,
+        sequence: ticket.sequence,
+        reason: ticket.reason.as_deref().map(Into::into),
+        message: ticket.message.as_deref().map(Into::into),
+        deleting: ticket.deleting,
+        updated: hash.map(|hash| hash.as_str() == ticket.template_hash.as_ref()),
+        earlier_node: ticket.node != seen.node.uid,
+        guardians: seen.guardians(ticket).iter().map(guardian).collect(),
+    }
+}
+
+fn guardian(seen: &SeenGuardian) -> GuardianReport {
+    let view = match seen {
+        SeenGuardian::Ours(view) => view,
+        SeenGuardian::Foreign(name) => {
+            return GuardianReport {
+                name: name.clone(),
+                state: GuardianStanding::Foreign,
+                node: None,
+                message: None,
+                deleting: false,
+            };
+        }
+    };
+    let (state, node, message) = match &view.state {
+        GuardianState::Bound(node) => (GuardianStanding::Bound, Some(node.to_string()), None),
+        GuardianState::Unbound { unschedulable } => {
+            (GuardianStanding::Unbound, None, unschedulable.as_deref())
+        }
+        GuardianState::Ended { message } => (GuardianStanding::Ended, None, Some(message.as_ref())),
+    };
+    GuardianReport {
+        name: view.key.name.to_string(),
+        state,
+        node,
+        message: message.map(Into::into),
+        deleting: view.deleting,
+    }
+}
+
+impl SeenPair<'_> {
+    fn guardians(&self, ticket: &TicketView) -> &[SeenGuardian] {
+        self.guardians.get(&ticket.key).map_or(&[], Vec::as_slice)
+    }
+
+    /// The Ticket that holds the room or is to hold it.
+    fn open(&self) -> Option<&TicketView> {
+        let open = |ticket: &&TicketView| {
+            ticket.node == self.node.uid && (ticket.open() || ticket.phase == Phase::Claiming)
+        };
+        let open = self.tickets.iter().filter(open);
+        open.max_by_key(|ticket| (!ticket.deleting, ticket.sequence))
+    }
+
+    /// The name of the Ticket that the controller makes next, if one is due.
+    fn due(&self, verdict: Verdict) -> Option<TicketKey> {
+        let tickets: Vec<_> = self
+            .tickets
+            .iter()
+            .filter(|ticket| ticket.node == self.node.uid)
+            .cloned()
+            .collect();
+        let planned = plan::plan(&plan::View {
+            order: plan::Fate::Live(self.order.order.clone()),
+            node: plan::Fate::Live(self.node.clone()),
+            verdict,
+            held: false,
+            tickets: &tickets,
+            guardians: &BTreeMap::new(),
+            memory: &Memory::default(),
+            may_replace: true,
+            barred_until: None,
+            now: self.now,
+        });
+        let created = planned
+            .ops
+            .into_iter()
+            .find(|(_, op)| matches!(op, Op::CreateTicket { .. }));
+        created.map(|(key, _)| key)
+    }
+}
+
+/// What must happen next, in one sentence that follows on "waits for".
+fn waits_for(seen: &SeenPair<'_>, verdict: Option<Verdict>, open_ticket: &OpenTicket) -> String {
+    let order = &seen.order.order;
+    if order.deleting {
+        return "nothing: the Order is being deleted, its Tickets and Guardians go".to_owned();
+    }
+    let Some(verdict) = verdict else {
+        return "a valid spec; until then nothing is made, changed or removed".to_owned();
+    };
+    match (first_reason(verdict), seen.open()) {
+        (_, Some(ticket)) if ticket.phase == Phase::Claiming => {
+            "its claimant to be bound to the node".to_owned()
+        }
+        (_, Some(ticket)) if ticket.deleting => "the Ticket to be gone".to_owned(),
+        (None, Some(ticket)) if ticket.phase == Phase::Reserved => reserved(seen, ticket),
+        (None, Some(ticket)) => pending(seen, ticket),
+        (Some(_), Some(_)) => match (open_ticket.fate, &open_ticket.at) {
+            (Fate::RemovedAtOnce, _) => "the controller to remove the Ticket".to_owned(),
+            (_, Some(Time(at))) => format!("the node to be eligible again before {at}"),
+            (_, None) => "the node to be eligible again; the Ticket stays meanwhile".to_owned(),
+        },
+        (Some(reason), None) => {
+            let rule = reason.rule().as_str();
+            format!("the node to be eligible; the first rule that fails is {rule}")
+        }
+        (None, None) => next(seen, verdict),
+    }
+}
+
+fn reserved(seen: &SeenPair<'_>, ticket: &TicketView) -> String {
+    let bound = |one: &SeenGuardian| matches!(one, SeenGuardian::Ours(view) if matches!(view.state, GuardianState::Bound(_)) && !view.deleting);
+    let spec = seen.order.order.spec.as_ref().ok();
+    let updated = spec.is_none_or(|spec| spec.template.hash.as_str() == ticket.template_hash.as_ref());
+    if !seen.guardians(ticket).iter().any(bound) {
+        "the controller to see that the Guardian is gone, and to make another".to_owned()
+    } else if updated {
+        "nothing: the Guardian holds the room".to_owned()
+    } else {
+        "its turn in the roll-out: it has an older template of the Order".to_owned()
+    }
+}
+
+fn pending(seen: &SeenPair<'_>, ticket: &TicketView) -> String {
+    let guardians = seen.guardians(ticket);
+    let view = guardians.iter().find_map(|guardian| match guardian {
+        SeenGuardian::Ours(view) if !view.deleting => Some(view),
+        _ => None,
+    });
+    match (view.map(|view| &view.state), guardians.first()) {
+        (Some(GuardianState::Bound(_)), _) => {
+            "the controller to see that the Guardian is bound, and to say Reserved".to_owned()
+        }
+        (
+            Some(GuardianState::Unbound {
+                unschedulable: Some(message),
+            }),
+            _,
+        ) => {
+            format!("room on the node: the scheduler says: {message}")
+        }
+        (Some(GuardianState::Unbound { unschedulable: None }), _) => {
+            "the scheduler to bind the Guardian; it has said nothing yet".to_owned()
+        }
+        (Some(GuardianState::Ended { message }), _) => format!("a new Guardian: {message}"),
+        (None, Some(SeenGuardian::Foreign(name))) => {
+            format!("the name {name}: a Pod that is not korder's has it; delete that Pod")
+        }
+        (None, Some(SeenGuardian::Ours(_))) => "its old Guardian to be gone".to_owned(),
+        (None, None) if seen.order.order.paused => "the Order to be unpaused".to_owned(),
+        (None, None) => match (&ticket.reason, &ticket.message) {
+            (Some(reason), Some(message)) => format!("a Guardian: {reason}: {message}"),
+            (Some(reason), None) => format!("a Guardian: {reason}"),
+            (None, _) => "the controller to make its Guardian".to_owned(),
+        },
+    }
+}
+
+/// Eligible, and no Ticket is open.
+fn next(seen: &SeenPair<'_>, verdict: Verdict) -> String {
+    let order = &seen.order.order;
+    if let Some(key) = seen.due(verdict) {
+        return format!(
+            "the controller to make Ticket {}; if that lasts, look whether `korder run` is up, and at \
+             the Events of the Order",
+            key.name
+        );
+    }
+    if order.paused {
+        return "the Order to be unpaused: no Ticket is made meanwhile".to_owned();
+    }
+    let mut conditions = seen.order.status.conditions.iter();
+    let window = conditions.find(|one| one.type_ == "Ready" && NO_WINDOW.contains(&one.reason.as_str()));
+    if let Some(window) = window {
+        return format!("a window: {}: {}", window.reason, window.message);
+    }
+    let policy = order.spec.as_ref().ok().map(|spec| spec.strategy.refresh_policy);
+    let claimed = seen.tickets.iter().any(|ticket| ticket.phase == Phase::Claimed);
+    match policy {
+        Some(policy) if claimed => format!("its claimant to end (refreshPolicy {policy:?})"),
+        Some(policy) => format!("nothing: no other Ticket is due (refreshPolicy {policy:?})"),
+        None => "nothing".to_owned(),
+    }
+}
+
+/// Counts all Tickets of an Order, then all Nodes.
+pub(super) struct Tally<'a> {
+    order: &'a Order,
+    grace: Duration,
+    nodes: u32,
+    eligible: u32,
+    with_ticket: HashSet<NodeUid>,
+    without_ticket: Names,
+    ineligible: BTreeMap<Reason, Names>,
+    tickets: BTreeMap<Phase, u32>,
+    pending: BTreeMap<String, PendingGroup>,
+}
+
+impl<'a> Tally<'a> {
+    pub(super) fn new(order: &'a Order, grace: Duration) -> Self {
+        Self {
+            order,
+            grace,
+            nodes: 0,
+            eligible: 0,
+            with_ticket: HashSet::new(),
+            without_ticket: Names::default(),
+            ineligible: BTreeMap::new(),
+            tickets: BTreeMap::new(),
+            pending: BTreeMap::new(),
+        }
+    }
+
+    /// Counts a Ticket, if it is the Order's.
+    pub(super) fn ticket(&mut self, ticket: TicketView) {
+        if ticket.order != self.order.uid {
+            return;
+        }
+        *self.tickets.entry(ticket.phase).or_default() += 1;
+        if ticket.phase == Phase::Pending {
+            self.pending(&ticket);
+        }
+        self.with_ticket.insert(ticket.node);
+    }
+
+    fn pending(&mut self, ticket: &TicketView) {
+        let reason = ticket.reason.as_deref().unwrap_or(reason::RESERVING);
+        let (node, message) = (ticket.node_name.to_string(), ticket.message.as_deref());
+        let group = self
+            .pending
+            .entry(reason.to_owned())
+            .or_insert_with(|| PendingGroup {
+                reason: reason.to_owned(),
+                count: 0,
+                node: node.clone(),
+                message: None,
+            });
+        group.count += 1;
+        if node <= group.node {
+            group.node = node;
+            group.message = message.map(Into::into);
+        }
+    }
+
+    /// Counts a Node. All Tickets have been counted before.
+    pub(super) fn node(&mut self, node: &Node) {
+        self.nodes += 1;
+        let Ok(spec) = &self.order.spec else { return };
+        match eligibility::evaluate(&spec.placement, node, self.grace) {
+            Verdict::Eligible => {
+                self.eligible += 1;
+                if !self.with_ticket.contains(&node.uid) {
+                    self.without_ticket.add(&node.name);
+                }
+            }
+            Verdict::Ineligible { reason, .. } => self.ineligible.entry(reason).or_default().add(&node.name),
+        }
+    }
+
+    pub(super) fn summary(self) -> SummaryReport {
+        let mut ineligible: Vec<_> = self
+            .ineligible
+            .into_iter()
+            .map(|(reason, names)| ReasonGroup {
+                reason: reason.as_str(),
+                nodes: names.group(),
+            })
+            .collect();
+        ineligible.sort_by_key(|group| std::cmp::Reverse(group.nodes.count));
+        let mut pending: Vec<_> = self.pending.into_values().collect();
+        pending.sort_by_key(|group| std::cmp::Reverse(group.count));
+        SummaryReport {
+            nodes: self.nodes,
+            eligible: self.order.spec.is_ok().then_some(self.eligible),
+            without_ticket: self.without_ticket.group(),
+            ineligible,
+            tickets: self.tickets,
+            pending,
+        }
+    }
+}
+
+/// A number of names, of which the first few are kept.
+#[derive(Default)]
+struct Names {
+    count: u32,
+    first: BTreeSet<NodeName>,
+}
+
+impl Names {
+    fn add(&mut self, name: &NodeName) {
+        self.count += 1;
+        self.first.insert(name.clone());
+        if self.first.len() > EXAMPLES {
+            self.first.pop_last();
+        }
+    }
+
+    fn group(self) -> Group {
+        Group {
+            count: self.count,
+            examples: self.first.iter().map(ToString::to_string).collect(),
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! What `korder explain` says, as text for people: 80 columns, no colour.
+//!
+//! Words too long for a line stay whole, so that names can be copied.
+
+use super::report::{
+    ConditionReport, Explanation, Group, GuardianReport, GuardianStanding, OrderReport, PairReport,
+    StrategyReport, Subject, SummaryReport, TicketReport,
+};
+
+const WIDTH: usize = 80;
+/// Column at which the text beside a label begins.
+const LABEL: usize = 13;
+/// Column at which the reason beside a rule begins.
+const RULE: usize = 22;
+/// Columns of a summary's tables: the word, then the number.
+const WORD: usize = 24;
+const COUNT: usize = 8;
+
+/// The whole answer.
+pub(super) fn render(explanation: &Explanation) -> String {
+    let mut page = Page::default();
+    page.order(&explanation.order);
+    match &explanation.subject {
+        Subject::Pair(pair) => page.pair(pair),
+        Subject::Summary(summary) => page.summary(summary, &explanation.order),
+    }
+    page.0
+}
+
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    /// `head`, and from column `indent` on `text`, broken between words.
+    fn wrapped(&mut self, head: &str, indent: usize, text: &str) {
+        self.0.push_str(head);
+        let mut column = head.chars().count();
+        let mut separator = indent.saturating_sub(column).max(usize::from(column > 0));
+        for word in text.split_whitespace() {
+            let length = word.chars().count();
+            if column > indent && column + separator + length > WIDTH {
+                self.0.push('\n');
+                (column, separator) = (0, indent);
+            }
+            self.0.push_str(&" ".repeat(separator));
+            self.0.push_str(word);
+            column += separator + length;
+            separator = 1;
+        }
+        self.0.push('\n');
+    }
+
+    fn line(&mut self, label: &str, text: &str) {
+        self.wrapped(label, LABEL, text);
+    }
+
+    fn gap(&mut self) {
+        self.0.push('\n');
+    }
+
+    fn order(&mut self, order: &OrderReport) {
+        self.line("Order", &format!("{}/{}", order.namespace, order.name));
+        self.line("Spec", if order.valid { "valid" } else { "INVALID:" });
+        for problem in &order.problems {
+            let text = format!("{}: {}: {}", problem.field, problem.problem, problem.remedy);
+            self.line("", &format!("- {text}"));
+        }
+        if let Some(known) = &order.strategy {
+            self.line("Strategy", &strategy(known));
+        }
+        if order.deleting {
+            self.line("State", "being deleted");
+        } else if order.paused {
+            self.line("State", "paused: no new Tickets or Guardians, no roll-out");
+        }
+        match &order.ready {
+            Some(ready) => self.line("Condition", &condition(ready, order.generation)),
+            None => self.line("Condition", "none yet: is `korder run` up?"),
+        }
+    }
+
+    fn pair(&mut self, pair: &PairReport) {
+        let deleting = if pair.node.deleting { ", being deleted" } else { "" };
+        self.line("Node", &format!("{}{deleting}", pair.node.name));
+        self.gap();
+        let eligible = match (pair.eligible, pair.reason) {
+            (None, _) => "not known: the spec is invalid".to_owned(),
+            (Some(true), _) => "yes".to_owned(),
+            (Some(false), reason) => format!("NO: {}", reason.unwrap_or_default()),
+        };
+        self.line("Eligible", &eligible);
+        for rule in &pair.rules {
+            let word = if rule.holds { "holds" } else { "FAILS" };
+            self.wrapped(&format!("  {:<12} {word}", rule.rule), RULE, &rule.detail);
+        }
+        self.line("Open Ticket", &pair.open_ticket.detail);
+        self.gap();
+        if pair.tickets.is_empty() {
+            self.line("Ticket", "none");
+        }
+        for known in &pair.tickets {
+            self.ticket(known);
+        }
+        self.line("Waits for", &pair.waits_for);
+    }
+
+    fn ticket(&mut self, known: &TicketReport) {
+        self.line("Ticket", &ticket(known));
+        if let Some(reason) = &known.reason {
+            let message = known.message.as_deref().unwrap_or_default();
+            self.line("  Reason", &format!("{reason}: {message}"));
+        }
+        for known in &known.guardians {
+            self.line("  Guardian", &guardian(known));
+        }
+        if known.guardians.is_empty() {
+            self.line("  Guardian", "none");
+        }
+    }
+
+    fn summary(&mut self, summary: &SummaryReport, order: &OrderReport) {
+        self.gap();
+        self.row("NODES", "COUNT", "EXAMPLES");
+        self.row("all", &summary.nodes.to_string(), "");
+        if let Some(eligible) = summary.eligible {
+            self.row("eligible", &eligible.to_string(), "");
+        }
+        if summary.without_ticket.count > 0 {
+            self.group("  without Ticket", &summary.without_ticket);
+        }
+        for group in &summary.ineligible {
+            self.group(group.reason, &group.nodes);
+        }
+        self.gap();
+        self.row("TICKETS", "COUNT", "");
+        for (phase, count) in &summary.tickets {
+            self.row(&format!("{phase:?}"), &count.to_string(), "");
+        }
+        if summary.tickets.is_empty() {
+            self.row("none", "0", "");
+        }
+        if !summary.pending.is_empty() {
+            self.gap();
+            self.row("PENDING BECAUSE", "COUNT", "EXAMPLE");
+        }
+        for group in &summary.pending {
+            let message = group.message.iter().map(|message| format!(": {message}"));
+            let example = format!("{}{}", group.node, message.collect::<String>());
+            self.row(&group.reason, &group.count.to_string(), &example);
+        }
+        self.gap();
+        let example = hint(summary).unwrap_or("NODE");
+        let (name, namespace) = (&order.name, &order.namespace);
+        self.wrapped(
+            "For one Node:",
+            14,
+            &format!("korder explain {name} {example} -n {namespace}"),
+        );
+    }
+
+    fn group(&mut self, word: &str, group: &Group) {
+        let more = if group.count as usize > group.examples.len() {
+            ", ..."
+        } else {
+            ""
+        };
+        let examples = format!("{}{more}", group.examples.join(", "));
+        self.row(word, &group.count.to_string(), &examples);
+    }
+
+    fn row(&mut self, word: &str, count: &str, text: &str) {
+        let head = format!("{word:<WORD$}{count:>COUNT$}");
+        self.wrapped(&head, WORD + COUNT + 2, text);
+    }
+}
+
+fn strategy(known: &StrategyReport) -> String {
+    let mut text = format!("{:?}", known.kind);
+    if let Some(schedule) = &known.schedule {
+        text += &format!(" {schedule:?}");
+    }
+    if let Some(zone) = &known.time_zone {
+        text += &format!(" in {zone}");
+    }
+    if let Some(start) = &known.start_time {
+        text += &format!(", from {}", start.0);
+    }
+    if let Some(duration) = &known.duration {
+        text += &format!(", duration {duration}");
+    }
+    text + &format!(", refreshPolicy {:?}", known.refresh_policy)
+}
+
+fn condition(ready: &ConditionReport, generation: i64) -> String {
+    let seen = ready.observed_generation.filter(|&seen| seen < generation);
+    let old = seen.map(|seen| format!(" (of generation {seen}; the Order is at {generation})"));
+    format!(
+        "Ready={} {}: {}{}",
+        ready.status,
+        ready.reason,
+        ready.message,
+        old.unwrap_or_default()
+    )
+}
+
+fn ticket(known: &TicketReport) -> String {
+    let mut text = format!("{}, {:?}, sequence {}", known.name, known.phase, known.sequence);
+    let notes = [
+        (known.updated == Some(false), ", older template"),
+        (known.earlier_node, ", of an earlier Node of this name"),
+        (known.deleting, ", being deleted"),
+    ];
+    text.extend(
+        notes
+            .into_iter()
+            .filter(|(holds, _)| *holds)
+            .map(|(_, note)| note),
+    );
+    text
+}
+
+fn guardian(known: &GuardianReport) -> String {
+    let state = match known.state {
+        GuardianStanding::Bound => "bound",
+        GuardianStanding::Unbound => "not bound",
+        GuardianStanding::Ended => "ended",
+        GuardianStanding::Foreign => "not korder's: a foreign Pod has the name",
+    };
+    let mut text = format!("{}, {state}", known.name);
+    if let Some(node) = &known.node {
+        text += &format!(" to {node}");
+    }
+    if known.deleting {
+        text += ", being deleted";
+    }
+    if let Some(message) = &known.message {
+        text += &format!(": {message}");
+    }
+    text
+}
+
+/// The node that is most worth asking about.
+fn hint(summary: &SummaryReport) -> Option<&str> {
+    let pending = summary.pending.first().map(|group| group.node.as_str());
+    let ineligible = summary.ineligible.iter().map(|group| &group.nodes);
+    let mut others = std::iter::once(&summary.without_ticket)
+        .chain(ineligible)
+        .flat_map(|group| &group.examples);
+    pending.or_else(|| others.next().map(String::as_str))
+}
