@@ -1,0 +1,20 @@
+//! korder on a real control plane: rules that users rely on, seen through the API alone.
+//!
+//! Trials share one control plane and one korder, started with a grace of three seconds. Each has a
+//! namespace and nodes of its own, so that they run side by side; those that stop something come last
+//! and run alone.
+
+mod expect;
+mod names;
+mod nodes;
+pub(crate) mod world;
+
+use std::sync::Arc;
+
+use libtest_mimic::Trial;
+
+use crate::harness::Harness;
+
+pub(crate) fn trials(harness: &Arc<Harness>) -> Vec<Trial> {
+    [nodes::trials(harness)].into_iter().flatten().collect()
+}
