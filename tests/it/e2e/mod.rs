@@ -5,8 +5,10 @@
 //! and run alone.
 
 mod expect;
+mod input;
 mod names;
 mod nodes;
+mod orders;
 pub(crate) mod world;
 
 use std::sync::Arc;
@@ -16,5 +18,14 @@ use libtest_mimic::Trial;
 use crate::harness::Harness;
 
 pub(crate) fn trials(harness: &Arc<Harness>) -> Vec<Trial> {
-    [nodes::trials(harness)].into_iter().flatten().collect()
+    [
+        nodes::trials(harness),
+        orders::trials(harness),
+        input::trials(harness),
+        orders::disruptive(harness),
+        input::disruptive(harness),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }

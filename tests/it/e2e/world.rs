@@ -15,7 +15,7 @@ use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use korder::api::{Order, Ticket};
 use kube::{
     Api, Client, ResourceExt,
-    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
+    api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 use testbed::real::{
@@ -59,8 +59,8 @@ impl World {
 
     /// The ends of all logs.
     pub(crate) async fn logs(&self) -> String {
-        let korder = self.korder.read().await.log_tail(60);
-        format!("--- korder\n{korder}\n{}", self.plane.logs_tail(8))
+        let korder = self.korder.read().await.log_tail(30);
+        format!("--- korder\n{korder}\n{}", self.plane.logs_tail(3))
     }
 }
 
@@ -220,23 +220,17 @@ impl<'a> Ground<'a> {
         order
     }
 
+    /// Orders as they are written and stored, mistakes included.
+    pub(crate) fn raw(&self) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client(), &self.id, &ApiResource::erase::<Order>(&()))
+    }
+
     /// Creates an Order as it is written, mistakes included.
     pub(crate) async fn create(&self, order: &Value) -> kube::Result<Order> {
-        let object: DynamicObject = serde_json::from_value(order.clone()).map_err(kube::Error::SerdeError)?;
-        let orders = Api::namespaced_with(
-            self.client(),
-            &self.id,
-            &kube::api::ApiResource::erase::<Order>(&()),
-        );
-        orders
-            .create(&PostParams::default(), &object)
-            .await?
-            .try_parse()
-            .map_err(|error| {
-                kube::Error::Discovery(kube::error::DiscoveryError::InvalidGroupVersion(
-                    error.to_string(),
-                ))
-            })
+        let object = serde_json::from_value(order.clone()).map_err(kube::Error::SerdeError)?;
+        let created = self.raw().create(&PostParams::default(), &object).await?;
+        let created = serde_json::to_value(created).and_then(serde_json::from_value);
+        created.map_err(kube::Error::SerdeError)
     }
 
     /// Creates the Order of [`Self::order`].
