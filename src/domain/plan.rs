@@ -22,6 +22,9 @@ use crate::api::{order::RefreshPolicy, ticket::Phase};
 /// A reason must last this long before a Ticket that is Pending says it.
 const REASON_LASTS: Duration = Duration::from_secs(5);
 
+/// What is said of a Guardian that somebody else removed.
+pub const DELETED: &str = "the Guardian was deleted or evicted; korder makes it again";
+
 /// What is known of an object that a pair depends on.
 #[derive(Clone, Debug)]
 pub enum Fate<T> {
@@ -341,7 +344,7 @@ impl Live<'_> {
             return delete_guardian(ticket, extra, cause, plan);
         }
         if guardian.deleting {
-            return self.demote(ticket, plan);
+            return self.demote(ticket, (reason::GUARDIAN_DELETED, DELETED.into()), plan);
         }
         if !guardian.labels_intact || guardian.order != self.order.uid {
             let (pod, uid) = (guardian.key.clone(), guardian.uid.clone());
@@ -356,7 +359,9 @@ impl Live<'_> {
             return Standing::Done;
         }
         match &guardian.state {
-            GuardianState::Ended { .. } if ticket.phase == Phase::Reserved => self.demote(ticket, plan),
+            GuardianState::Ended { message } if ticket.phase == Phase::Reserved => {
+                self.demote(ticket, (reason::GUARDIAN_ENDED, message.clone()), plan)
+            }
             GuardianState::Ended { .. } => delete_guardian(ticket, guardian, Cause::GuardianEnded, plan),
             GuardianState::Bound(node) if *node == self.node.name => {
                 Standing::Bound(guardian.key.name.clone())
@@ -383,7 +388,7 @@ impl Live<'_> {
     /// A Guardian that is not bound yet, with the scheduler's message if there is one.
     fn waiting(&self, ticket: &TicketView, message: Option<Arc<str>>, plan: &mut Plan) {
         if ticket.phase == Phase::Reserved {
-            self.demote(ticket, plan);
+            self.demote(ticket, missing(), plan);
         } else if let Some(message) = message {
             self.say(ticket, reason::INSUFFICIENT_RESOURCES, message, plan);
         }
@@ -394,8 +399,11 @@ impl Live<'_> {
         if let Some(pod) = &self.view.memory.lost_guardian {
             plan.push(&ticket.key, Op::ConfirmGuardian(pod.clone()));
         } else if ticket.phase == Phase::Reserved {
-            self.demote(ticket, plan);
+            self.demote(ticket, missing(), plan);
         } else if self.eligible() && self.may_create(plan) {
+            // A try does not end what a Ticket says of the tries before it.
+            let trouble = self.view.memory.trouble.as_ref();
+            plan.pending = trouble.map(|trouble| reason::gist(trouble.reason, &trouble.message));
             let op = Op::CreateGuardian {
                 uid: ticket.uid.clone(),
                 order: self.order.clone(),
@@ -407,13 +415,10 @@ impl Live<'_> {
         }
     }
 
-    /// Reserved → Pending, at once, with what is known of the reason.
-    fn demote(&self, ticket: &TicketView, plan: &mut Plan) -> Standing {
+    /// Reserved → Pending, at once, with the trouble that is known, or else with what is seen.
+    fn demote(&self, ticket: &TicketView, seen: (&'static str, Arc<str>), plan: &mut Plan) -> Standing {
         let trouble = self.view.memory.trouble.as_ref();
-        let (reason, message) = trouble.map_or_else(
-            || (reason::GUARDIAN_MISSING, "the Guardian is gone".into()),
-            |trouble| (trouble.reason, trouble.message.clone()),
-        );
+        let (reason, message) = trouble.map_or(seen, |trouble| (trouble.reason, trouble.message.clone()));
         if ticket.phase == Phase::Reserved {
             self.set_pending(ticket, reason, message, plan);
         }
@@ -451,6 +456,11 @@ impl Live<'_> {
             plan.wake_at(since.after(REASON_LASTS));
         }
     }
+}
+
+/// What can be said of a Guardian that nobody saw go.
+fn missing() -> (&'static str, Arc<str>) {
+    (reason::GUARDIAN_MISSING, "the Guardian is gone".into())
 }
 
 /// What the Guardians of a Ticket come to.

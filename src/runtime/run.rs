@@ -62,7 +62,9 @@ pub async fn run(config: Config) -> ExitCode {
     match start(config).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(Stop { code, message }) => {
-            eprintln!("korder: {message}");
+            // A parser's message may come with an excerpt; what is promised is one line.
+            let words: Vec<&str> = message.split_whitespace().collect();
+            eprintln!("korder: {}", words.join(" "));
             ExitCode::from(code)
         }
     }

@@ -24,6 +24,7 @@ use crate::{
         observed::{GuardianState, GuardianView, TicketView},
         op::{Expect, Observation, Op, Outcome},
         order::Order,
+        plan::DELETED,
         reason,
         time::Mono,
     },
@@ -560,8 +561,7 @@ impl Shard {
         }
         let pair = self.pairs.get_mut(key).expect("checked by the caller");
         if pair.memory.lost_guardian.take_if(|lost| lost == pod).is_some() && pair.memory.trouble.is_none() {
-            let message = "the Guardian was deleted or evicted; korder makes it again";
-            self.fail(key, reason::GUARDIAN_DELETED, message.into(), now);
+            self.fail(key, reason::GUARDIAN_DELETED, DELETED.into(), now);
         }
     }
 

@@ -74,8 +74,14 @@ pub(super) fn ticket(
     }
 }
 
-/// The merge patch that brings a Ticket in line with its Order's template.
-pub(super) fn sync_patch(view: &TicketView, template: &Template, shard: ShardId) -> Value {
+/// The merge patch that brings a Ticket in line with its Order's template; `present` is what the
+/// Ticket asks for now.
+pub(super) fn sync_patch(
+    view: &TicketView,
+    template: &Template,
+    present: Option<&Resources>,
+    shard: ShardId,
+) -> Value {
     let mut labels = template.labels.clone();
     labels.extend(ticket_labels(&view.order_name, &view.order, &view.node, shard));
     json!({
@@ -87,12 +93,29 @@ pub(super) fn sync_patch(view: &TicketView, template: &Template, shard: ShardId)
         "spec": {
             "templateHash": template.hash.to_string(),
             "duration": template.duration,
-            "resources": template.resources,
+            "resources": resources_patch(&template.resources, present),
             "tolerations": template.tolerations,
             "priorityClassName": template.priority_class_name,
             "schedulerName": template.scheduler_name,
             "lifecycle": template.lifecycle,
         },
+    })
+}
+
+/// A merge patch removes only what it names: amounts that are no longer asked for become null.
+fn resources_patch(wanted: &Resources, present: Option<&Resources>) -> Value {
+    let list = |wanted: &BTreeMap<String, api::Quantity>,
+                present: Option<&BTreeMap<String, api::Quantity>>| {
+        let gone = present
+            .into_iter()
+            .flatten()
+            .map(|(name, _)| (name.clone(), Value::Null));
+        let asked = wanted.iter().map(|(name, amount)| (name.clone(), json!(amount)));
+        gone.chain(asked).collect::<serde_json::Map<_, _>>()
+    };
+    json!({
+        "requests": list(&wanted.requests, present.map(|present| &present.requests)),
+        "limits": list(&wanted.limits, present.map(|present| &present.limits)),
     })
 }
 
@@ -254,5 +277,24 @@ fn owner<K: Resource<DynamicType = ()>>(name: &str, uid: &str) -> OwnerReference
         uid: uid.to_owned(),
         controller: Some(true),
         block_owner_deletion: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resources(value: Value) -> Resources {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn amounts_no_longer_asked_for_are_removed() {
+        let present =
+            resources(json!({ "requests": { "cpu": "1", "memory": "1Gi" }, "limits": { "cpu": "2" } }));
+        let wanted = resources(json!({ "requests": { "cpu": "3" } }));
+        let patch = resources_patch(&wanted, Some(&present));
+        let expected = json!({ "requests": { "cpu": "3", "memory": null }, "limits": { "cpu": null } });
+        assert_eq!(patch, expected);
     }
 }

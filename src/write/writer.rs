@@ -132,7 +132,18 @@ impl Writer {
     }
 
     async fn sync_ticket(&self, order: &order::Order, ticket: &TicketView, shard: ShardId) -> Outcome {
-        let patch = body::sync_patch(ticket, template(order), shard);
+        let template = template(order);
+        let mut present = None;
+        if ticket.template_hash.as_ref() != template.hash.as_str() {
+            match ask(self.tickets(&ticket.key).get(&ticket.key.name)).await {
+                Ok(found) => present = found.spec.resources,
+                Err(Failure::NotFound) => {
+                    return Outcome::Observed(Observation::TicketGone(ticket.key.clone()));
+                }
+                Err(failure) => return failure.outcome(reason::TICKET_REFUSED),
+            }
+        }
+        let patch = body::sync_patch(ticket, template, present.as_ref(), shard);
         let sent = self.patch_ticket(&ticket.key, patch).await;
         match sent {
             Ok(ticket) => Outcome::Landed(expect_ticket(&ticket)),

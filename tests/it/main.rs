@@ -6,16 +6,21 @@
 
 mod architecture;
 mod crds;
+mod e2e;
 mod harness;
 
 use std::{process::ExitCode, sync::Arc};
 
 use libtest_mimic::Arguments;
 
+/// Trials at a time: most only wait for the control plane, which two cores have to carry.
+const THREADS: usize = 4;
+
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(THREADS);
     let harness = Arc::new(harness::Harness::default());
-    let trials = [architecture::trials(), crds::trials()]
+    let trials = [architecture::trials(), crds::trials(), e2e::trials(&harness)]
         .into_iter()
         .flatten()
         .collect();

@@ -161,6 +161,8 @@ pub struct AuditEntry {
     pub user_agent: String,
     /// Path and query.
     pub uri: String,
+    /// Whether the user's roles did not allow it; a 403 without this came from admission.
+    pub forbidden: bool,
 }
 
 impl AuditEntry {
@@ -260,6 +262,8 @@ struct Event {
     object_ref: ObjectRef,
     #[serde(default)]
     response_status: ResponseStatus,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
     request_received_timestamp: Timestamp,
     stage_timestamp: Timestamp,
 }
@@ -302,6 +306,10 @@ impl Event {
             completed: self.stage_timestamp,
             user_agent: self.user_agent,
             uri: self.request_uri,
+            forbidden: self
+                .annotations
+                .get("authorization.k8s.io/decision")
+                .is_some_and(|decision| decision == "forbid"),
         })
     }
 }

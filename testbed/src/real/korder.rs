@@ -125,7 +125,15 @@ impl KorderProcess {
     /// # Errors
     /// When it does not answer.
     pub async fn ready(&self) -> Result<(u16, String)> {
-        http::get(&self.server()?, "/readyz").await
+        self.get("/readyz").await
+    }
+
+    /// The answer to a GET on `--listen`: status and body.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn get(&self, path: &str) -> Result<(u16, String)> {
+        http::get(&self.server()?, path).await
     }
 
     /// Waits until `/readyz` answers 200.

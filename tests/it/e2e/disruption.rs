@@ -1,0 +1,127 @@
+//! korder killed, the API server stopped, etcd restarted, all in the middle of reserving: in the end
+//! every pair is complete, none was made twice, nothing is left over.
+
+use std::{collections::BTreeMap, env, str::FromStr, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use korder::api::Ticket;
+use kube::{ResourceExt, api::ListParams};
+use libtest_mimic::Trial;
+use serde_json::json;
+use testbed::real::{Component, Mark, create_nodes, wait, wait_nodes_ready};
+
+use super::world::{Ground, KORDER, SOON, same};
+use crate::harness::{Harness, alone};
+
+pub(crate) fn disruptive(harness: &Arc<Harness>) -> Vec<Trial> {
+    vec![
+        alone(harness, "disruption", "killed_while_reserving", killed),
+        alone(
+            harness,
+            "disruption",
+            "api_server_stopped_while_reserving",
+            api_server,
+        ),
+        alone(harness, "disruption", "etcd_restarted_while_reserving", etcd),
+    ]
+}
+
+/// A number from the environment, for longer runs.
+pub(super) fn setting<T: FromStr>(name: &str, default: T) -> T {
+    env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(default)
+}
+
+async fn killed(ground: &Ground<'_>) -> Result<()> {
+    interrupted(ground, async || {
+        let mut korder = ground.world.korder.write().await;
+        korder.kill9();
+        korder.restart()?;
+        korder.wait_ready(SOON).await
+    })
+    .await
+}
+
+async fn api_server(ground: &Ground<'_>) -> Result<()> {
+    let away = Duration::from_secs(setting("E2E_AWAY", 5));
+    interrupted(ground, async || {
+        let plane = &ground.world.plane;
+        plane.stop(Component::ApiServer).await?;
+        tokio::time::sleep(away).await;
+        plane.start_again(Component::ApiServer).await
+    })
+    .await
+}
+
+async fn etcd(ground: &Ground<'_>) -> Result<()> {
+    interrupted(ground, async || ground.world.plane.restart(Component::Etcd).await).await
+}
+
+/// Reserves E2E_NODES nodes (300) and lets `disrupt` happen when some, but not all, are Reserved.
+async fn interrupted(ground: &Ground<'_>, disrupt: impl AsyncFn() -> Result<()>) -> Result<()> {
+    let count = setting("E2E_NODES", 300);
+    create_nodes(&ground.client(), (0..count).map(|n| ground.spec(n))).await?;
+    wait_nodes_ready(&ground.client(), &ground.selector(), count, SOON * 4).await?;
+    let mark = ground.audit().settled_mark().await?;
+    ground.ask("order", json!({})).await?;
+    let reserved = ListParams::default().fields("status.phase=Reserved");
+    let before = wait::until(SOON, "the first Tickets to be Reserved", async || {
+        match ground.api::<Ticket>().list_metadata(&reserved).await?.items.len() {
+            0 => Err(anyhow::anyhow!("none are")),
+            some => Ok(some),
+        }
+    });
+    let before = before.await?;
+    ensure!(
+        before < count,
+        "all {count} were Reserved before anything could happen"
+    );
+    disrupt().await?;
+
+    let names = ground.names(0..count);
+    wait::until(SOON * 4, "all Tickets to be Reserved", async || {
+        let some = ground.api::<Ticket>().list_metadata(&reserved).await?.items.len();
+        ensure!(some == count, "{some} of {count} are");
+        anyhow::Ok(())
+    })
+    .await?;
+    let pairs = ground.pairs("order", &names).await?;
+    same("the number of pairs", &pairs.len(), &count)?;
+    ground.ready_reason("order", "AllReserved").await?;
+    let pods = ground
+        .api::<Pod>()
+        .list_metadata(&ListParams::default())
+        .await?
+        .items
+        .len();
+    same("the number of Pods", &pods, &count)?;
+    made_once(ground, mark).await
+}
+
+/// Nothing was created twice under one name; what the audit log did not get to see is not counted.
+async fn made_once(ground: &Ground<'_>, mark: Mark) -> Result<()> {
+    let audit = ground.audit();
+    audit.settled_mark().await?;
+    let mut created: BTreeMap<(String, String), usize> = BTreeMap::new();
+    for write in audit.writes_since(mark, KORDER)? {
+        if write.namespace == ground.id && write.verb == "create" && write.code == 201 {
+            *created.entry((write.resource, write.name)).or_default() += 1;
+        }
+    }
+    created.retain(|_, times| *times > 1);
+    ensure!(created.is_empty(), "made more than once: {created:#?}");
+    let tickets = ground.api::<Ticket>().list(&ListParams::default()).await?;
+    let later: Vec<_> = tickets
+        .iter()
+        .filter(|ticket| ticket.spec.sequence != 0)
+        .collect();
+    ensure!(
+        later.is_empty(),
+        "Tickets of a second round: {:?}",
+        later.first().context("none")?.name_any()
+    );
+    Ok(())
+}

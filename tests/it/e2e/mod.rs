@@ -1,0 +1,43 @@
+//! korder on a real control plane: rules that users rely on, seen through the API alone.
+//!
+//! Trials share one control plane and one korder, started with a grace of three seconds. Each has a
+//! namespace and nodes of its own, so that they run side by side; those that stop something come last
+//! and run alone.
+
+mod disruption;
+mod expect;
+mod guardians;
+mod input;
+mod names;
+mod nodes;
+mod orders;
+mod scale;
+mod seen;
+mod start;
+pub(crate) mod world;
+
+use std::sync::Arc;
+
+use libtest_mimic::Trial;
+
+use crate::harness::Harness;
+
+pub(crate) fn trials(harness: &Arc<Harness>) -> Vec<Trial> {
+    [
+        start::trials(),
+        input::trials(harness),
+        guardians::trials(harness),
+        nodes::trials(harness),
+        orders::trials(harness),
+        seen::trials(harness),
+        seen::disruptive(harness),
+        input::disruptive(harness),
+        start::disruptive(harness),
+        orders::disruptive(harness),
+        disruption::disruptive(harness),
+        scale::disruptive(harness),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}

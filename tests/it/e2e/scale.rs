@@ -1,0 +1,162 @@
+//! Many nodes: exactly one Ticket each, few writes, none for heartbeats; and what korder may do
+//! compared with what it does.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::rbac::v1::ClusterRole;
+use korder::api::Ticket;
+use kube::{Api, api::ListParams};
+use libtest_mimic::Trial;
+use serde_json::json;
+use testbed::real::{AuditEntry, Mark, WriteCounts, create_nodes, wait, wait_nodes_ready};
+
+use super::{
+    disruption::setting,
+    world::{Ground, KORDER, SOON, same},
+};
+use crate::harness::{Harness, alone};
+
+pub(crate) fn disruptive(harness: &Arc<Harness>) -> Vec<Trial> {
+    vec![
+        alone(
+            harness,
+            "scale",
+            "one_ticket_per_node_in_few_writes_and_none_for_heartbeats",
+            many,
+        ),
+        alone(harness, "scale", "granted_verbs_are_those_used", granted),
+    ]
+}
+
+/// E2E_NODES nodes (500), then E2E_QUIET seconds (30) of heartbeats.
+async fn many(ground: &Ground<'_>) -> Result<()> {
+    let count = setting("E2E_NODES", 500);
+    create_nodes(&ground.client(), (0..count).map(|n| ground.spec(n))).await?;
+    wait_nodes_ready(&ground.client(), &ground.selector(), count, SOON * 4).await?;
+    let audit = ground.audit();
+    let mark = audit.settled_mark().await?;
+    ground
+        .ask("order", json!({ "tolerations": [{ "operator": "Exists" }] }))
+        .await?;
+    let reserved = ListParams::default().fields("status.phase=Reserved");
+    wait::until(SOON * 4, "all Tickets to be Reserved", async || {
+        let some = ground.api::<Ticket>().list_metadata(&reserved).await?.items.len();
+        ensure!(some == count, "{some} of {count} are");
+        anyhow::Ok(())
+    })
+    .await?;
+    let pairs = ground.pairs("order", &ground.names(0..count)).await?;
+    same("the number of pairs", &pairs.len(), &count)?;
+    ground.ready_reason("order", "AllReserved").await?;
+
+    // The Event that counts the Tickets comes ten seconds after the first: wait for what is quiet.
+    let quiet = async || {
+        let since = audit.settled_mark().await?;
+        beats(ground, count).await?;
+        writes(ground, since).await
+    };
+    let mut last = quiet().await?;
+    for _ in 0..3 {
+        if last.is_empty() {
+            break;
+        }
+        last = quiet().await?;
+    }
+    let made = writes(ground, mark).await?;
+    let table = WriteCounts::from_iter(&made);
+    eprintln!("writes for {count} Tickets:\n{table}");
+    let each = made.len() as f64 / count as f64;
+    ensure!(each <= 3.2, "{each} writes for each Ticket:\n{table}");
+
+    let since = audit.settled_mark().await?;
+    let window = Duration::from_secs(setting("E2E_QUIET", 30));
+    let enough = usize::try_from(window.as_secs())? * count / 15;
+    let beaten = ground.metric(NODE_EVENTS).await?;
+    tokio::time::sleep(window).await;
+    let beaten = ground.metric(NODE_EVENTS).await? - beaten;
+    ensure!(beaten >= enough as f64, "only {beaten} node events in {window:?}");
+    let strange = writes(ground, since).await?;
+    ensure!(
+        strange.is_empty(),
+        "{beaten} heartbeats led to\n{}",
+        WriteCounts::from_iter(&strange)
+    );
+    eprintln!("{beaten} heartbeats in {window:?}: no write");
+    Ok(())
+}
+
+const NODE_EVENTS: &str = "korder_node_events_stopped_total";
+
+/// Waits until korder has seen as many heartbeats as there are nodes.
+async fn beats(ground: &Ground<'_>, count: usize) -> Result<()> {
+    let before = ground.metric(NODE_EVENTS).await?;
+    wait::until(SOON, "heartbeats", async || {
+        let seen = ground.metric(NODE_EVENTS).await? - before;
+        ensure!(seen >= count as f64, "{seen} so far");
+        anyhow::Ok(())
+    })
+    .await
+}
+
+/// All that korder wrote, Leases apart.
+async fn writes(ground: &Ground<'_>, since: Mark) -> Result<Vec<AuditEntry>> {
+    let audit = ground.audit();
+    audit.settled_mark().await?;
+    let mut writes = audit.writes_since(since, KORDER)?;
+    writes.retain(|write| !write.is_lease());
+    Ok(writes)
+}
+
+/// The last of all: looks back over the whole run.
+async fn granted(ground: &Ground<'_>) -> Result<()> {
+    let audit = ground.audit();
+    audit.settled_mark().await?;
+    let all = audit.entries_since(Mark::START, KORDER)?;
+    let forbidden: Vec<_> = all.iter().filter(|entry| entry.forbidden).collect();
+    let mut used: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
+    for entry in &all {
+        let slash = if entry.subresource.is_empty() { "" } else { "/" };
+        let resource = format!("{}{slash}{}", entry.resource, entry.subresource);
+        used.entry((entry.group.clone(), resource))
+            .or_default()
+            .insert(entry.verb.clone());
+    }
+    let role: ClusterRole = Api::all(ground.client()).get("korder-controller").await?;
+    let mut unused = BTreeSet::new();
+    for rule in role.rules.unwrap_or_default() {
+        let (groups, resources) = (
+            rule.api_groups.unwrap_or_default(),
+            rule.resources.unwrap_or_default(),
+        );
+        for (group, resource) in groups.iter().flat_map(|g| resources.iter().map(move |r| (g, r))) {
+            let used = used
+                .get(&(group.clone(), resource.clone()))
+                .cloned()
+                .unwrap_or_default();
+            let granted = BTreeSet::from_iter(rule.verbs.iter().cloned());
+            eprintln!("{resource:16} granted {granted:?}, used {used:?}");
+            unused.extend(granted.difference(&used).map(|verb| format!("{verb} {resource}")));
+        }
+    }
+    eprintln!("granted and not used in this run: {unused:?}");
+    let first = forbidden
+        .first()
+        .map(|entry| (&entry.verb, &entry.resource, &entry.uri));
+    ensure!(
+        forbidden.is_empty(),
+        "{} requests were forbidden, the first {first:?}",
+        forbidden.len()
+    );
+    ensure!(!all.is_empty(), "korder did nothing at all");
+    let refused = all
+        .iter()
+        .filter(|entry| entry.code == 403 && entry.resource != "pods")
+        .count();
+    eprintln!("{refused} writes of other objects than Pods were refused by admission");
+    all.first().context("nothing in the audit log").map(|_| ())
+}
