@@ -5,6 +5,7 @@
 //! trial starts none.
 
 mod architecture;
+mod cli;
 mod crds;
 mod harness;
 
@@ -15,7 +16,7 @@ use libtest_mimic::Arguments;
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let harness = Arc::new(harness::Harness::default());
-    let trials = [architecture::trials(), crds::trials()]
+    let trials = [architecture::trials(), cli::trials(), crds::trials()]
         .into_iter()
         .flatten()
         .collect();
