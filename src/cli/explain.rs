@@ -13,7 +13,7 @@ use self::{
     report::{Explanation, Subject},
 };
 use super::say;
-use crate::domain::duration;
+use crate::runtime::{config::span, error::one_line};
 
 mod judge;
 mod read;
@@ -34,7 +34,7 @@ pub struct Request {
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
     /// The --not-ready-grace that the controller runs with
-    #[arg(long, env = "KORDER_NOT_READY_GRACE", default_value = "60s", value_parser = grace)]
+    #[arg(long, env = "KORDER_NOT_READY_GRACE", default_value = "60s", value_parser = span)]
     not_ready_grace: Duration,
 }
 
@@ -59,7 +59,7 @@ pub async fn explain(request: Request) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("korder: {}", read::one_line(&error));
+            eprintln!("korder: {}", one_line(error.as_ref()));
             ExitCode::FAILURE
         }
     }
@@ -136,12 +136,6 @@ fn node_name(text: &str) -> anyhow::Result<String> {
         }
         _ => bail!("{text:?} is not a Node: use NAME or node/NAME"),
     }
-}
-
-fn grace(text: &str) -> Result<Duration, String> {
-    let remedy = "use h, m and s, such as 60s";
-    let span = duration::parse(text).map_err(|error| format!("{error}: {remedy}"))?;
-    Duration::try_from(span).map_err(|_| format!("must not be negative: {remedy}"))
 }
 
 #[cfg(test)]

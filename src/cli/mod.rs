@@ -67,9 +67,9 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn refusal(text: &str) -> String {
     let text = text.strip_prefix("error: ").unwrap_or(text);
     let told = |paragraph: &&str| !paragraph.starts_with("Usage:") && !paragraph.starts_with("For more");
-    let paragraphs = text.split("\n\n").filter(told);
-    let words = paragraphs.flat_map(|paragraph| paragraph.split_whitespace());
-    format!("{}; see --help", words.collect::<Vec<_>>().join(" "))
+    let one_line = |paragraph: &str| paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+    let paragraphs = text.split("\n\n").filter(told).map(one_line);
+    format!("{}; see --help", paragraphs.collect::<Vec<_>>().join("; "))
 }
 
 fn block_on(command: impl Future<Output = ExitCode>) -> ExitCode {

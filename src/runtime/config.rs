@@ -21,7 +21,7 @@ pub struct Config {
     #[arg(long, env = "KORDER_REPLICA_ID")]
     pub replica_id: Option<String>,
     /// Address of /metrics, /healthz and /readyz
-    #[arg(long, env = "KORDER_LISTEN", default_value = "0.0.0.0:8080")]
+    #[arg(long, env = "KORDER_LISTEN", default_value = "0.0.0.0:8080", value_parser = address)]
     pub listen: SocketAddr,
     /// How long a node may be NotReady before its open Tickets go
     #[arg(long, env = "KORDER_NOT_READY_GRACE", default_value = "60s", value_parser = span)]
@@ -69,10 +69,16 @@ impl Config {
     }
 }
 
-fn span(text: &str) -> Result<Duration, String> {
+/// Reads a Go duration that is not negative.
+pub(crate) fn span(text: &str) -> Result<Duration, String> {
     let remedy = "use h, m and s, such as 60s";
     let span = duration::parse(text).map_err(|error| format!("{error}: {remedy}"))?;
     Duration::try_from(span).map_err(|_| format!("must not be negative: {remedy}"))
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "not an address and a port: use one such as 0.0.0.0:8080".to_owned())
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 pub mod clients;
 pub mod clock;
 pub mod config;
+pub mod error;
 pub mod http;
 pub mod metrics;
 pub mod run;

@@ -25,6 +25,7 @@ use super::{
     clients::Clients,
     clock::Clock,
     config::{Config, LogFormat},
+    error::one_line,
     http, metrics,
 };
 use crate::{
@@ -62,9 +63,7 @@ pub async fn run(config: Config) -> ExitCode {
     match start(config).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(Stop { code, message }) => {
-            // A parser's message may come with an excerpt; what is promised is one line.
-            let words: Vec<&str> = message.split_whitespace().collect();
-            eprintln!("korder: {}", words.join(" "));
+            eprintln!("korder: {message}");
             ExitCode::from(code)
         }
     }
@@ -97,7 +96,7 @@ async fn start(config: Config) -> Result<(), Stop> {
     let kubeconfig = kube::Config::infer().await.map_err(|error| {
         stop(format!(
             "no cluster: {}: set KUBECONFIG to a kubeconfig file, or run in a Pod",
-            causes(&error)
+            one_line(&error)
         ))
     })?;
     let listener = TcpListener::bind(config.listen).await.map_err(|error| {
@@ -111,7 +110,7 @@ async fn start(config: Config) -> Result<(), Stop> {
     let clients = Clients::new(kubeconfig, &clock).map_err(|error| {
         stop(format!(
             "cannot make a client: {}: check the kubeconfig",
-            causes(&error)
+            one_line(&error)
         ))
     })?;
     let (quit, ready) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
@@ -173,7 +172,7 @@ async fn installed(client: &Client) -> Result<(), String> {
     client
         .apiserver_version()
         .await
-        .map_err(|error| format!("the API server does not answer: {}", causes(&error)))?;
+        .map_err(|error| format!("the API server does not answer: {}", one_line(&error)))?;
     present::<api::Order>(client).await?;
     present::<api::Ticket>(client).await
 }
@@ -192,24 +191,9 @@ where
         )),
         Err(error) => Err(format!(
             "cannot list {kind}: {}: check deploy/rbac",
-            causes(&error)
+            one_line(&error)
         )),
     }
-}
-
-/// An error with the errors behind it.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let cause = error.to_string();
-        if !text.contains(&cause) {
-            text.push_str(": ");
-            text.push_str(&cause);
-        }
-        source = error.source();
-    }
-    text
 }
 
 /// Spawns everything; returns what is cancelled once nothing is in flight any more.

@@ -5,6 +5,7 @@
 //! trial starts none.
 
 mod architecture;
+mod cli;
 mod crds;
 mod e2e;
 mod harness;
@@ -20,10 +21,15 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
     let harness = Arc::new(harness::Harness::default());
-    let trials = [architecture::trials(), crds::trials(), e2e::trials(&harness)]
-        .into_iter()
-        .flatten()
-        .collect();
+    let trials = [
+        architecture::trials(),
+        cli::trials(),
+        crds::trials(),
+        e2e::trials(&harness),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     harness.shut_down();
     conclusion.exit_code()

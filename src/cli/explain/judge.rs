@@ -204,7 +204,7 @@ impl Judged<'_> {
 
     fn tolerated(&self, taint: &Taint) -> String {
         if !eligibility::matters(taint) {
-            return format!("taint {taint} does not count here");
+            return format!("taint {taint} is none that this rule looks at");
         }
         match self.tolerating(taint) {
             Some(toleration) => format!("taint {taint} is tolerated by {}", yaml(toleration)),
@@ -265,7 +265,7 @@ impl Source<'_> {
     fn words(self) -> String {
         match self {
             Self::Rule => String::new(),
-            Self::Flag(grace) => format!("; --not-ready-grace is {grace:?}"),
+            Self::Flag(grace) => format!("; --not-ready-grace is {}s", grace.as_secs_f64()),
             Self::Toleration(toleration) => {
                 let without = if toleration.seconds.is_none() {
                     " without tolerationSeconds"
@@ -497,12 +497,10 @@ fn pending(seen: &SeenPair<'_>, ticket: &TicketView) -> String {
         }
         (
             Some(GuardianState::Unbound {
-                unschedulable: Some(message),
+                unschedulable: Some(_),
             }),
             _,
-        ) => {
-            format!("room on the node: the scheduler says: {message}")
-        }
+        ) => "room on the node: the scheduler finds none for the Guardian".to_owned(),
         (Some(GuardianState::Unbound { unschedulable: None }), _) => {
             "the scheduler to bind the Guardian; it has said nothing yet".to_owned()
         }
@@ -665,5 +663,442 @@ impl Names {
             count: self.count,
             examples: self.first.iter().map(ToString::to_string).collect(),
         }
+    }
+}
+
+/// Scenes for tests: one Order `default/agents`, the Node `n1`, 100 s after the epoch.
+#[cfg(test)]
+pub(super) mod testing {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{
+        cli::explain::{
+            read::see_order,
+            report::{Explanation, Subject},
+            text,
+        },
+        domain::{
+            ids::PodKey,
+            node::ReadyStatus,
+            observed::Revision,
+            testing::{api_order, at, node},
+            ticket::{guardian_name, ticket_name},
+            time::Mono,
+        },
+    };
+
+    pub(in crate::cli::explain) const GRACE: Duration = Duration::from_secs(60);
+
+    pub(in crate::cli::explain) struct Scene {
+        order: SeenOrder,
+        node: Node,
+        tickets: Vec<TicketView>,
+        guardians: BTreeMap<TicketKey, Vec<SeenGuardian>>,
+    }
+
+    pub(in crate::cli::explain) fn scene(spec: Value) -> Scene {
+        let order = kube::core::DeserializeGuard(Ok(api_order("agents", spec)));
+        Scene {
+            order: see_order(order, "default", "agents"),
+            node: node("n1"),
+            tickets: Vec::new(),
+            guardians: BTreeMap::new(),
+        }
+    }
+
+    impl Scene {
+        pub(in crate::cli::explain) fn node(mut self, change: impl FnOnce(Node) -> Node) -> Self {
+            self.node = change(self.node);
+            self
+        }
+
+        pub(in crate::cli::explain) fn order(mut self, change: impl FnOnce(&mut Order)) -> Self {
+            change(Arc::get_mut(&mut self.order.order).unwrap());
+            self
+        }
+
+        pub(in crate::cli::explain) fn ready(mut self, status: &str, reason: &str, message: &str) -> Self {
+            self.order.status.conditions.push(Condition {
+                type_: "Ready".to_owned(),
+                status: status.to_owned(),
+                reason: reason.to_owned(),
+                message: message.to_owned(),
+                last_transition_time: Time(at(0)),
+                observed_generation: Some(1),
+            });
+            self
+        }
+
+        /// A Ticket of this phase on a node, without Guardian.
+        pub(in crate::cli::explain) fn ticket_on(&self, node: &Node, phase: Phase) -> TicketView {
+            let order = &self.order.order;
+            let name = ticket_name(&order.key.name, &order.uid, &node.uid, 0);
+            let spec = order.spec.as_ref();
+            TicketView {
+                key: TicketKey::new("default", name),
+                uid: "t-uid".into(),
+                revision: Revision(1),
+                order: order.uid.clone(),
+                order_name: order.key.name.clone(),
+                node: node.uid.clone(),
+                node_name: node.name.clone(),
+                sequence: 0,
+                template_hash: spec.map_or("", |spec| spec.template.hash.as_str()).into(),
+                duration: None,
+                lifecycle: crate::api::order::Lifecycle::default(),
+                phase,
+                reason: None,
+                message: None,
+                pod_name: None,
+                activated: None,
+                deleting: false,
+                labels_intact: true,
+                labels: BTreeMap::new(),
+                annotations: BTreeMap::new(),
+            }
+        }
+
+        pub(in crate::cli::explain) fn ticket(mut self, phase: Phase) -> Self {
+            self.tickets.push(self.ticket_on(&self.node, phase));
+            self
+        }
+
+        /// With a Guardian of the last Ticket.
+        pub(in crate::cli::explain) fn guardian(mut self, state: GuardianState) -> Self {
+            let ticket = self.tickets.last().unwrap();
+            let guardian = GuardianView {
+                key: PodKey::new("default", guardian_name(&ticket.key.name)),
+                uid: "g-uid".into(),
+                revision: Revision(1),
+                ticket: ticket.key.clone(),
+                ticket_uid: ticket.uid.clone(),
+                order: ticket.order.clone(),
+                state,
+                deleting: false,
+                labels_intact: true,
+            };
+            let siblings = self.guardians.entry(ticket.key.clone()).or_default();
+            siblings.push(SeenGuardian::Ours(guardian));
+            self
+        }
+
+        pub(in crate::cli::explain) fn foreign(mut self, name: &str) -> Self {
+            let ticket = self.tickets.last().unwrap();
+            let siblings = self.guardians.entry(ticket.key.clone()).or_default();
+            siblings.push(SeenGuardian::Foreign(name.to_owned()));
+            self
+        }
+
+        pub(in crate::cli::explain) fn reserved(self) -> Self {
+            let bound = GuardianState::Bound(self.node.name.clone());
+            self.ticket(Phase::Reserved).guardian(bound)
+        }
+
+        pub(in crate::cli::explain) fn pending(self, message: &str) -> Self {
+            let unschedulable = Some(message.into());
+            let mut scene = self
+                .ticket(Phase::Pending)
+                .guardian(GuardianState::Unbound { unschedulable });
+            let ticket = scene.tickets.last_mut().unwrap();
+            ticket.reason = Some(reason::INSUFFICIENT_RESOURCES.into());
+            ticket.message = Some(message.into());
+            scene
+        }
+
+        pub(in crate::cli::explain) fn pair(self, grace: Duration) -> (OrderReport, PairReport) {
+            let seen = SeenPair {
+                order: &self.order,
+                node: Arc::new(self.node),
+                tickets: self.tickets,
+                guardians: self.guardians,
+                now: Now {
+                    server: at(100),
+                    mono: Mono::default(),
+                },
+            };
+            (super::order(&self.order), super::pair(&seen, grace))
+        }
+
+        pub(in crate::cli::explain) fn explanation(self) -> Explanation {
+            let (order, pair) = self.pair(GRACE);
+            Explanation {
+                server_time: Time(at(100)),
+                not_ready_grace_seconds: GRACE.as_secs(),
+                order,
+                subject: Subject::Pair(pair),
+            }
+        }
+
+        pub(in crate::cli::explain) fn text(self) -> String {
+            text::render(&self.explanation())
+        }
+
+        /// Four nodes that are eligible, three of them with a Ticket; four of another system; one
+        /// that is broken.
+        pub(in crate::cli::explain) fn summary_text(self) -> String {
+            let mut tally = Tally::new(&self.order.order, GRACE);
+            let linux = |name: &str| node(name).label("kubernetes.io/os", "linux");
+            for (name, phase) in [
+                ("linux-2", Phase::Pending),
+                ("linux-1", Phase::Pending),
+                ("linux-0", Phase::Reserved),
+            ] {
+                let mut ticket = self.ticket_on(&node(name), phase);
+                if phase == Phase::Pending {
+                    ticket.reason = Some(reason::INSUFFICIENT_RESOURCES.into());
+                    ticket.message = Some("0/9 nodes are available: 1 Insufficient cpu.".into());
+                }
+                tally.ticket(ticket);
+            }
+            for index in (0..4).rev() {
+                tally.node(&linux(&format!("linux-{index}")));
+                tally.node(&node(&format!("windows-{index}")));
+            }
+            tally.node(&linux("broken").ready(ReadyStatus::False, 0));
+            text::render(&Explanation {
+                server_time: Time(at(100)),
+                not_ready_grace_seconds: GRACE.as_secs(),
+                order: super::order(&self.order),
+                subject: Subject::Summary(tally.summary()),
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{
+        testing::{GRACE, Scene, scene},
+        *,
+    };
+    use crate::domain::{node::ReadyStatus, testing::at};
+
+    fn bare() -> Scene {
+        scene(json!({}))
+    }
+
+    fn tolerating(toleration: serde_json::Value) -> Scene {
+        scene(json!({ "template": { "spec": { "tolerations": [toleration] } } }))
+    }
+
+    fn fate(scene: Scene, grace: Duration) -> String {
+        scene.pair(grace).1.open_ticket.detail
+    }
+
+    #[test]
+    fn an_open_ticket_says_how_long_it_stays_and_by_whose_word() {
+        let unreachable = |seconds: Option<i64>| {
+            let mut toleration = json!({ "key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute" });
+            if let Some(seconds) = seconds {
+                toleration["tolerationSeconds"] = seconds.into();
+            }
+            tolerating(toleration).node(|node| node.ready(ReadyStatus::Unknown, 90))
+        };
+        let not_ready = |since| bare().node(|node| node.ready(ReadyStatus::False, since));
+        let for_a_while = |since| {
+            tolerating(
+                json!({ "key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30 }),
+            )
+            .node(|node| node.taint_since("a:NoExecute", since))
+        };
+        for (scene, grace, expected) in [
+            (bare(), GRACE, "stays while every rule holds"),
+            (
+                bare().node(|node| node.cordoned()),
+                GRACE,
+                "removed at once: Unschedulable",
+            ),
+            (
+                not_ready(90),
+                GRACE,
+                "removed at 1970-01-01T00:02:30Z, in 50 s: NotReady; --not-ready-grace is 60s",
+            ),
+            (
+                not_ready(10),
+                GRACE,
+                "removed at once: NotReady; --not-ready-grace is 60s; that ended at 1970-01-01T00:01:10Z",
+            ),
+            (
+                not_ready(90),
+                Duration::ZERO,
+                "removed at once: NotReady; --not-ready-grace is 0s",
+            ),
+            (
+                not_ready(100),
+                GRACE,
+                "removed at 1970-01-01T00:02:40Z, in 60 s: NotReady; --not-ready-grace is 60s; counted from when the controller first saw it, so it may be sooner",
+            ),
+            (
+                unreachable(Some(60)),
+                GRACE,
+                "removed at 1970-01-01T00:02:30Z, in 50 s: NotReady; the Order has the toleration {key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, tolerationSeconds: 60}",
+            ),
+            (
+                unreachable(None),
+                GRACE,
+                "stays: NotReady; the Order has the toleration {key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute} without tolerationSeconds",
+            ),
+            (
+                for_a_while(90),
+                GRACE,
+                "removed at 1970-01-01T00:02:00Z, in 20 s: ToleratedForAWhile; the Order has the toleration {key: a, operator: Exists, effect: NoExecute, tolerationSeconds: 30}",
+            ),
+            (
+                bare().node(|node| node.taint_since("node.kubernetes.io/disk-pressure:NoSchedule", 95)),
+                GRACE,
+                "removed at 1970-01-01T00:02:35Z, in 55 s: UntoleratedTaint; --not-ready-grace is 60s",
+            ),
+            (
+                not_ready(90).order(|order| order.paused = true),
+                GRACE,
+                "stays while the Order is paused; after that: removed at 1970-01-01T00:02:30Z, in 50 s: NotReady; --not-ready-grace is 60s",
+            ),
+            (
+                bare().order(|order| order.deleting = true),
+                GRACE,
+                "removed: the Order is being deleted",
+            ),
+        ] {
+            assert_eq!(fate(scene, grace), expected);
+        }
+    }
+
+    #[test]
+    fn what_a_pair_waits_for_is_the_next_thing_that_must_happen() {
+        let unbound = |said: Option<&str>| GuardianState::Unbound {
+            unschedulable: said.map(Into::into),
+        };
+        let pending = || bare().ticket(Phase::Pending);
+        let policy = |policy: &str| scene(json!({ "strategy": { "refreshPolicy": policy } }));
+        let bound = || GuardianState::Bound("n1".into());
+        for (scene, expected) in [
+            (bare(), "the controller to make Ticket agents-zujshfzjp7paa"),
+            (
+                bare().order(|order| order.paused = true),
+                "the Order to be unpaused: no Ticket is made meanwhile",
+            ),
+            (
+                bare().order(|order| order.deleting = true),
+                "nothing: the Order is being deleted",
+            ),
+            (pending(), "the controller to make its Guardian"),
+            (
+                pending().guardian(unbound(None)),
+                "the scheduler to bind the Guardian",
+            ),
+            (
+                pending().guardian(unbound(Some("full"))),
+                "room on the node: the scheduler finds none",
+            ),
+            (
+                pending().guardian(bound()),
+                "the controller to see that the Guardian is bound",
+            ),
+            (
+                pending().guardian(GuardianState::Ended {
+                    message: "the Guardian Failed: OutOfcpu".into(),
+                }),
+                "a new Guardian: the Guardian Failed: OutOfcpu",
+            ),
+            (pending().foreign("guardian-x"), "the name guardian-x"),
+            (bare().reserved(), "nothing: the Guardian holds the room"),
+            (
+                bare().ticket(Phase::Reserved),
+                "the controller to see that the Guardian is gone",
+            ),
+            (
+                bare().reserved().node(|node| node.cordoned()),
+                "the controller to remove the Ticket",
+            ),
+            (
+                bare().reserved().node(|node| node.ready(ReadyStatus::False, 90)),
+                "the node to be eligible again before 1970-01-01T00:02:30Z",
+            ),
+            (bare().ticket(Phase::Claiming), "its claimant to be bound"),
+            (policy("OnRelease").ticket(Phase::Claimed), "its claimant to end"),
+            (
+                policy("OnClaim").ticket(Phase::Claimed),
+                "the controller to make Ticket",
+            ),
+            (
+                policy("Never").ticket(Phase::Released),
+                "nothing: no other Ticket is due",
+            ),
+            (
+                policy("Never").ticket(Phase::Released).ready(
+                    "False",
+                    "Completed",
+                    "the last window has ended",
+                ),
+                "a window: Completed: the last window has ended",
+            ),
+        ] {
+            let found = scene.pair(GRACE).1.waits_for;
+            assert!(found.starts_with(expected), "{found}\n{expected}");
+        }
+    }
+
+    #[test]
+    fn a_rule_that_holds_says_by_what() {
+        let scene = scene(json!({ "template": { "spec": { "affinity": { "nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": [
+                { "matchExpressions": [{ "key": "gpu", "operator": "Exists" }] },
+                { "matchExpressions": [{ "key": "zone", "operator": "In", "values": ["a", "b"] }] },
+            ] } } } } } }));
+        let (_, pair) = scene
+            .node(|node| node.label("zone", "b").taint("x:PreferNoSchedule"))
+            .pair(GRACE);
+        let details: Vec<_> = pair.rules.iter().map(|rule| rule.detail.as_str()).collect();
+        assert_eq!(
+            details,
+            [
+                "condition Ready is True since 1970-01-01T00:00:00Z",
+                "not cordoned",
+                "node affinity zone In [a, b]",
+                "taint x:PreferNoSchedule is none that this rule looks at",
+            ]
+        );
+    }
+
+    #[test]
+    fn json_is_as_documented() {
+        let explanation = bare()
+            .node(|node| node.ready(ReadyStatus::False, 90))
+            .reserved()
+            .explanation();
+        let bound = json!({ "name": "guardian-agents-zujshfzjp7paa", "state": "Bound", "node": "n1", "deleting": false });
+        let held = |rule: &str, detail: &str| json!({ "rule": rule, "holds": true, "reasons": [], "detail": detail });
+        assert_eq!(
+            serde_json::to_value(explanation).unwrap(),
+            json!({
+                "serverTime": Time(at(100)),
+                "notReadyGraceSeconds": 60,
+                "order": {
+                    "namespace": "default", "name": "agents", "uid": "agents-uid", "generation": 1,
+                    "valid": true, "problems": [], "paused": false, "deleting": false,
+                    "strategy": { "type": "OneTime", "refreshPolicy": "OnClaim" },
+                },
+                "pair": {
+                    "node": { "name": "n1", "uid": "n1-uid", "deleting": false },
+                    "eligible": false, "reason": "NotReady",
+                    "rules": [
+                        { "rule": "Ready", "holds": false, "reasons": ["NotReady"],
+                          "detail": "condition Ready is False since 1970-01-01T00:01:30Z" },
+                        held("Schedulable", "not cordoned"),
+                        held("Selected", "the Order selects every node"),
+                        held("Tolerated", "no taints"),
+                    ],
+                    "openTicket": { "fate": "RemovedAt", "at": Time(at(150)),
+                        "detail": "removed at 1970-01-01T00:02:30Z, in 50 s: NotReady; --not-ready-grace is 60s" },
+                    "tickets": [{ "name": "agents-zujshfzjp7paa", "phase": "Reserved", "sequence": 0,
+                        "deleting": false, "updated": true, "earlierNode": false, "guardians": [bound] }],
+                    "waitsFor": "the node to be eligible again before 1970-01-01T00:02:30Z",
+                },
+            })
+        );
     }
 }

@@ -27,7 +27,7 @@ use crate::{
         ticket::{cover_name, guardian_name},
         time::Now,
     },
-    runtime::{clients::Clients, clock::Clock},
+    runtime::{clients::Clients, clock::Clock, error::one_line},
     shard::ShardCount,
     watch::{guardian::SlimPod, node::SlimNode, ticket::SlimTicket},
 };
@@ -36,6 +36,8 @@ use crate::{
 const PAGE: u32 = 500;
 /// How long an API server that does not answer is waited for.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// Also the answer, as plain text, for a kind that is not installed.
+const NOT_FOUND: u16 = 404;
 
 /// Reads one cluster.
 pub(super) struct Reader {
@@ -51,7 +53,7 @@ impl Reader {
         let remedy = "set KUBECONFIG to a kubeconfig file, or run in a Pod";
         let mut config = kube::Config::infer()
             .await
-            .map_err(|error| anyhow!("no cluster: {}: {remedy}", one_line(&error.into())))?;
+            .map_err(|error| anyhow!("no cluster: {}: {remedy}", one_line(&error)))?;
         config.connect_timeout = Some(ANSWER_WITHIN);
         config.read_timeout = Some(ANSWER_WITHIN);
         let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
@@ -77,8 +79,7 @@ impl Reader {
 
     pub(super) async fn order(&self, name: &str) -> anyhow::Result<SeenOrder> {
         let orders: Api<DeserializeGuard<api::Order>> = Api::namespaced(self.client.clone(), &self.namespace);
-        let found = orders.get_opt(name).await;
-        match found.map_err(|error| self.failed("get orders", error))? {
+        match self.found("get orders", orders.get(name).await)? {
             Some(found) => Ok(see_order(found, &self.namespace, name)),
             None => Err(self.no_order(name).await),
         }
@@ -90,10 +91,7 @@ impl Reader {
         let all: Api<PartialObjectMeta<api::Order>> = Api::all(self.client.clone());
         let named = ListParams::default().fields(&format!("metadata.name={name}"));
         match all.list(&named).await {
-            Err(kube::Error::Api(status)) if status.is_not_found() => anyhow!(
-                "the CRD orders.{} is not installed: install it with `korder crds | kubectl apply --server-side -f -`",
-                api::Order::group(&())
-            ),
+            Err(kube::Error::Api(status)) if status.code == NOT_FOUND => not_installed::<api::Order>(),
             Ok(list) if !list.items.is_empty() => {
                 let namespaces = list
                     .items
@@ -112,8 +110,7 @@ impl Reader {
 
     pub(super) async fn pair<'a>(&self, order: &'a SeenOrder, node: &str) -> anyhow::Result<SeenPair<'a>> {
         let nodes: Api<SlimNode> = Api::all(self.client.clone());
-        let found = nodes.get_opt(node).await;
-        let found = found.map_err(|error| self.failed("get nodes", error))?;
+        let found = self.found("get nodes", nodes.get(node).await)?;
         let now = self.now();
         let Some(node) = found.and_then(|found| found.record(None, now.server)) else {
             bail!("Node {node} not found: `kubectl get nodes` lists them");
@@ -147,8 +144,7 @@ impl Reader {
         let plain = guardian_name(name);
         let mut found = Vec::new();
         for name in [cover_name(name, &plain), plain] {
-            let pod = pods.get_opt(&name).await;
-            let pod = pod.map_err(|error| self.failed("get pods", error))?;
+            let pod = self.found("get pods", pods.get(&name).await)?;
             found.extend(pod.map(|pod| match pod.view() {
                 Some((_, view)) if view.ticket_uid == ticket.uid => SeenGuardian::Ours(view),
                 _ => SeenGuardian::Foreign(name),
@@ -185,16 +181,24 @@ impl Reader {
             view.into_iter().for_each(&mut each);
         })
         .await;
-        listed.map_err(|error| self.failed("list tickets", error))
+        listed.map_err(|error| match error {
+            kube::Error::Api(status) if status.code == NOT_FOUND => not_installed::<api::Ticket>(),
+            error => self.failed("list tickets", error),
+        })
+    }
+
+    /// The object, none if it does not exist.
+    fn found<K>(&self, what: &str, answer: kube::Result<K>) -> anyhow::Result<Option<K>> {
+        match answer {
+            Ok(object) => Ok(Some(object)),
+            Err(kube::Error::Api(status)) if status.code == NOT_FOUND => Ok(None),
+            Err(error) => Err(self.failed(what, error)),
+        }
     }
 
     /// An answer that was none, or not the one asked for.
     fn failed(&self, what: &str, error: kube::Error) -> anyhow::Error {
         match error {
-            kube::Error::Api(status) if status.is_not_found() => anyhow!(
-                "cannot {what}: {}: is the CRD installed? `korder crds | kubectl apply --server-side -f -`",
-                status.message
-            ),
             kube::Error::Api(status) => match status.code {
                 401 => anyhow!("the API server does not know who asks: check the user of the kubeconfig"),
                 403 => anyhow!("cannot {what}: {}: ask for that permission", status.message),
@@ -204,10 +208,18 @@ impl Reader {
             error => anyhow!(
                 "the API server at {} does not answer: {}: check the kubeconfig",
                 self.server,
-                one_line(&error.into())
+                one_line(&error)
             ),
         }
     }
+}
+
+fn not_installed<K: Resource<DynamicType = ()>>() -> anyhow::Error {
+    anyhow!(
+        "the CRD {}.{} is not installed: install it with `korder crds | kubectl apply --server-side -f -`",
+        K::plural(&()),
+        K::group(&())
+    )
 }
 
 /// All objects, page by page.
@@ -226,7 +238,7 @@ where
     }
 }
 
-fn see_order(object: DeserializeGuard<api::Order>, namespace: &str, name: &str) -> SeenOrder {
+pub(super) fn see_order(object: DeserializeGuard<api::Order>, namespace: &str, name: &str) -> SeenOrder {
     match object.0 {
         Ok(order) => SeenOrder {
             strategy: Some(strategy(&order)),
@@ -261,34 +273,5 @@ fn strategy(order: &api::Order) -> StrategyReport {
         time_zone: strategy.time_zone.clone(),
         start_time: template.start_time.clone(),
         duration: template.duration.clone(),
-    }
-}
-
-/// An error with the errors behind it, each said once, in one line.
-pub(super) fn one_line(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain() {
-        let cause = cause.to_string();
-        let cause = cause.split_whitespace().collect::<Vec<_>>().join(" ");
-        if !text.contains(&cause) {
-            if !text.is_empty() {
-                text.push_str(": ");
-            }
-            text.push_str(&cause);
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_error_is_one_line_that_says_each_cause_once() {
-        let error = anyhow!("refused\n  by port 1")
-            .context("client: refused by port 1")
-            .context("no answer");
-        assert_eq!(one_line(&error), "no answer: client: refused by port 1");
     }
 }

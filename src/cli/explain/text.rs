@@ -107,11 +107,13 @@ impl Page {
     fn ticket(&mut self, known: &TicketReport) {
         self.line("Ticket", &ticket(known));
         if let Some(reason) = &known.reason {
-            let message = known.message.as_deref().unwrap_or_default();
-            self.line("  Reason", &format!("{reason}: {message}"));
+            let message = known.message.iter().map(|message| format!(": {message}"));
+            self.line("  Reason", &format!("{reason}{}", message.collect::<String>()));
         }
-        for known in &known.guardians {
-            self.line("  Guardian", &guardian(known));
+        for one in &known.guardians {
+            // The Ticket says the same after a while: once is enough.
+            let message = one.message.as_deref().filter(|_| one.message != known.message);
+            self.line("  Guardian", &guardian(one, message));
         }
         if known.guardians.is_empty() {
             self.line("  Guardian", "none");
@@ -219,7 +221,7 @@ fn ticket(known: &TicketReport) -> String {
     text
 }
 
-fn guardian(known: &GuardianReport) -> String {
+fn guardian(known: &GuardianReport, message: Option<&str>) -> String {
     let state = match known.state {
         GuardianStanding::Bound => "bound",
         GuardianStanding::Unbound => "not bound",
@@ -233,7 +235,7 @@ fn guardian(known: &GuardianReport) -> String {
     if known.deleting {
         text += ", being deleted";
     }
-    if let Some(message) = &known.message {
+    if let Some(message) = message {
         text += &format!(": {message}");
     }
     text
@@ -247,4 +249,158 @@ fn hint(summary: &SummaryReport) -> Option<&str> {
         .chain(ineligible)
         .flat_map(|group| &group.examples);
     pending.or_else(|| others.next().map(String::as_str))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::cli::explain::judge::testing::{Scene, scene};
+    use crate::domain::node::ReadyStatus;
+
+    fn agents() -> Scene {
+        scene(json!({ "template": { "spec": {
+            "duration": "24h",
+            "nodeSelector": { "kubernetes.io/os": "linux" },
+            "tolerations": [{ "operator": "Exists", "effect": "NoSchedule" }],
+        } } }))
+        .node(|node| node.label("kubernetes.io/os", "linux"))
+    }
+
+    #[test]
+    fn a_node_that_is_reserved() {
+        let scene = agents()
+            .node(|node| node.taint("dedicated=gpu:NoSchedule"))
+            .ready("True", "AllReserved", "1 of 1 eligible nodes have their room")
+            .reserved();
+        assert_eq!(
+            scene.text(),
+            "\
+Order        default/agents
+Spec         valid
+Strategy     OneTime, duration 24h, refreshPolicy OnClaim
+Condition    Ready=True AllReserved: 1 of 1 eligible nodes have their room
+Node         n1
+
+Eligible     yes
+  Ready        holds  condition Ready is True since 1970-01-01T00:00:00Z
+  Schedulable  holds  not cordoned
+  Selected     holds  nodeSelector kubernetes.io/os=linux
+  Tolerated    holds  taint dedicated=gpu:NoSchedule is tolerated by {operator:
+                      Exists, effect: NoSchedule}
+Open Ticket  stays while every rule holds
+
+Ticket       agents-zujshfzjp7paa, Reserved, sequence 0
+  Guardian   guardian-agents-zujshfzjp7paa, bound to n1
+Waits for    nothing: the Guardian holds the room
+"
+        );
+    }
+
+    #[test]
+    fn a_node_that_fails_several_rules() {
+        let scene = agents().node(|node| {
+            node.label("kubernetes.io/os", "windows")
+                .cordoned()
+                .taint("dedicated=gpu:NoExecute")
+                .ready(ReadyStatus::Unknown, 90)
+        });
+        assert_eq!(
+            scene.text(),
+            "\
+Order        default/agents
+Spec         valid
+Strategy     OneTime, duration 24h, refreshPolicy OnClaim
+Condition    none yet: is `korder run` up?
+Node         n1
+
+Eligible     NO: NotReady
+  Ready        FAILS  condition Ready is Unknown since 1970-01-01T00:01:30Z
+  Schedulable  FAILS  spec.unschedulable is true (cordoned)
+  Selected     FAILS  label kubernetes.io/os is \"windows\", not \"linux\"
+  Tolerated    FAILS  taint dedicated=gpu:NoExecute is not tolerated
+Open Ticket  removed at once: Unschedulable
+
+Ticket       none
+Waits for    the node to be eligible; the first rule that fails is Ready
+"
+        );
+    }
+
+    #[test]
+    fn a_ticket_that_waits_for_room() {
+        let scene = agents().pending("0/2 nodes are available: 1 Insufficient cpu, 1 node(s) didn't match.");
+        let text = scene.text();
+        let (_, ticket) = text.split_once("rule holds\n\n").unwrap();
+        assert_eq!(
+            ticket,
+            "\
+Ticket       agents-zujshfzjp7paa, Pending, sequence 0
+  Reason     InsufficientResources: 0/2 nodes are available: 1 Insufficient cpu,
+             1 node(s) didn't match.
+  Guardian   guardian-agents-zujshfzjp7paa, not bound
+Waits for    room on the node: the scheduler finds none for the Guardian
+"
+        );
+    }
+
+    #[test]
+    fn an_order_that_makes_no_sense_names_field_problem_and_remedy() {
+        let scene = scene(json!({ "template": { "spec": { "duration": "24x" } } })).reserved();
+        assert_eq!(
+            scene.text(),
+            "\
+Order        default/agents
+Spec         INVALID:
+             - spec.template.spec.duration: \"24x\" has an unknown unit: use h, m
+             and s, such as 24h or 1h30m
+Strategy     OneTime, duration 24x, refreshPolicy OnClaim
+Condition    none yet: is `korder run` up?
+Node         n1
+
+Eligible     not known: the spec is invalid
+Open Ticket  stays until the spec is valid
+
+Ticket       agents-zujshfzjp7paa, Reserved, sequence 0
+  Guardian   guardian-agents-zujshfzjp7paa, bound to n1
+Waits for    a valid spec; until then nothing is made, changed or removed
+"
+        );
+    }
+
+    #[test]
+    fn a_summary_counts_nodes_and_tickets_and_gives_examples() {
+        let text = agents().summary_text();
+        let (_, tables) = text.split_once("\n\n").unwrap();
+        assert_eq!(
+            tables,
+            "\
+NODES                      COUNT  EXAMPLES
+all                            9
+eligible                       4
+  without Ticket               1  linux-3
+NodeSelectorMismatch           4  windows-0, windows-1, windows-2, ...
+NotReady                       1  broken
+
+TICKETS                    COUNT
+Pending                        2
+Reserved                       1
+
+PENDING BECAUSE            COUNT  EXAMPLE
+InsufficientResources          2  linux-1: 0/9 nodes are available: 1
+                                  Insufficient cpu.
+
+For one Node: korder explain agents linux-1 -n default
+"
+        );
+    }
+
+    #[test]
+    fn words_longer_than_a_line_stay_whole() {
+        let mut page = Page::default();
+        let name = "x".repeat(90);
+        page.line("Node", &format!("{name} a"));
+        assert_eq!(page.0, format!("Node         {name}\n             a\n"));
+    }
 }
