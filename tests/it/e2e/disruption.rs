@@ -9,7 +9,7 @@ use korder::api::Ticket;
 use kube::{ResourceExt, api::ListParams};
 use libtest_mimic::Trial;
 use serde_json::json;
-use testbed::real::{Component, Mark, create_nodes, wait, wait_nodes_ready};
+use testbed::real::{Component, Mark, wait};
 
 use super::world::{Ground, KORDER, SOON, same};
 use crate::harness::{Harness, alone};
@@ -63,10 +63,9 @@ async fn etcd(ground: &Ground<'_>) -> Result<()> {
 /// Reserves E2E_NODES nodes (300) and lets `disrupt` happen when some, but not all, are Reserved.
 async fn interrupted(ground: &Ground<'_>, disrupt: impl AsyncFn() -> Result<()>) -> Result<()> {
     let count = setting("E2E_NODES", 300);
-    create_nodes(&ground.client(), (0..count).map(|n| ground.spec(n))).await?;
-    wait_nodes_ready(&ground.client(), &ground.selector(), count, SOON * 4).await?;
+    let names = ground.world.crowd(count).await?;
     let mark = ground.audit().settled_mark().await?;
-    ground.ask("order", json!({})).await?;
+    ground.ask_crowd("order", count, json!({})).await?;
     let reserved = ListParams::default().fields("status.phase=Reserved");
     let before = wait::until(SOON, "the first Tickets to be Reserved", async || {
         match ground.api::<Ticket>().list_metadata(&reserved).await?.items.len() {
@@ -81,7 +80,6 @@ async fn interrupted(ground: &Ground<'_>, disrupt: impl AsyncFn() -> Result<()>)
     );
     disrupt().await?;
 
-    let names = ground.names(0..count);
     wait::until(SOON * 4, "all Tickets to be Reserved", async || {
         let some = ground.api::<Ticket>().list_metadata(&reserved).await?.items.len();
         ensure!(some == count, "{some} of {count} are");
