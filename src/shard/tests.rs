@@ -578,7 +578,7 @@ fn order_being_removed_at_once_is_left_alone_then_the_rest_is_removed() {
 
 #[test]
 fn ticket_of_an_order_never_seen_is_removed_only_after_a_get() {
-    let mut rig = reserved();
+    let rig = reserved();
     let (ticket, guardian) = (
         rig.tickets.values().next().unwrap().clone(),
         rig.guardians.values().next().unwrap().clone(),
