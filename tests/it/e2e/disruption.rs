@@ -11,7 +11,7 @@ use libtest_mimic::Trial;
 use serde_json::json;
 use testbed::real::{Component, Mark, wait};
 
-use super::world::{Ground, KORDER, SOON, same};
+use super::world::{Ground, KORDER, SOON, now, same};
 use crate::harness::{Harness, alone};
 
 pub(crate) fn disruptive(harness: &Arc<Harness>) -> Vec<Trial> {
@@ -65,6 +65,7 @@ async fn interrupted(ground: &Ground<'_>, disrupt: impl AsyncFn() -> Result<()>)
     let count = setting("E2E_NODES", 300);
     let names = ground.world.crowd(count).await?;
     let mark = ground.audit().settled_mark().await?;
+    let asked = now();
     ground.ask_crowd("order", count, json!({})).await?;
     let reserved = ListParams::default().fields("status.phase=Reserved");
     let before = wait::until(SOON, "the first Tickets to be Reserved", async || {
@@ -79,13 +80,15 @@ async fn interrupted(ground: &Ground<'_>, disrupt: impl AsyncFn() -> Result<()>)
         "all {count} were Reserved before anything could happen"
     );
     disrupt().await?;
-
+    let disrupted = now();
     wait::until(SOON * 4, "all Tickets to be Reserved", async || {
         let some = ground.api::<Ticket>().list_metadata(&reserved).await?.items.len();
         ensure!(some == count, "{some} of {count} are");
         anyhow::Ok(())
     })
     .await?;
+    let (first, rest) = (disrupted.duration_since(asked), now().duration_since(disrupted));
+    eprintln!("{before} of {count} Reserved, then {first:#} with the disruption, then all after {rest:#}");
     let pairs = ground.pairs("order", &names).await?;
     same("the number of pairs", &pairs.len(), &count)?;
     ground.ready_reason("order", "AllReserved").await?;
