@@ -9,7 +9,7 @@ use libtest_mimic::{Failed, Trial};
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Runtime;
 
-use crate::e2e::world::{Ground, World};
+use crate::e2e::world::{Ground, World, now};
 
 /// Shared by the trials of one run. The control plane is started at most once and only when a trial
 /// asks for it; a start that failed fails every trial that needs it.
@@ -70,10 +70,11 @@ where
     T: AsyncFn(&Ground<'_>) -> anyhow::Result<()> + Send + 'static,
 {
     let harness = harness.clone();
-    Trial::test(format!("e2e::{module}::{name}"), move || {
+    let name = format!("e2e::{module}::{name}");
+    Trial::test(name.clone(), move || {
         let shared = harness.shared()?;
         let _together = harness.order.read();
-        on_ground(&shared, &test)
+        timed(&name, || on_ground(&shared, &test))
     })
 }
 
@@ -83,10 +84,11 @@ where
     T: AsyncFn(&Ground<'_>) -> anyhow::Result<()> + Send + 'static,
 {
     let harness = harness.clone();
-    Trial::test(format!("e2e::{module}::{name}"), move || {
+    let name = format!("e2e::{module}::{name}");
+    Trial::test(name.clone(), move || {
         let shared = harness.shared()?;
         let _alone = harness.order.write();
-        on_ground(&shared, &test)
+        timed(&name, || on_ground(&shared, &test))
     })
 }
 
@@ -95,10 +97,19 @@ pub(crate) fn apart<T>(module: &str, name: &str, test: T) -> Trial
 where
     T: AsyncFn() -> anyhow::Result<()> + Send + 'static,
 {
-    Trial::test(format!("e2e::{module}::{name}"), move || {
-        let done = runtime()?.block_on(test());
+    let name = format!("e2e::{module}::{name}");
+    Trial::test(name.clone(), move || {
+        let done = timed(&name, || runtime()?.block_on(test()));
         done.map_err(|error| Failed::from(format!("{error:#}")))
     })
+}
+
+/// Says how long a trial took, the wait for others apart.
+fn timed<T>(name: &str, run: impl FnOnce() -> T) -> T {
+    let start = now();
+    let done = run();
+    eprintln!("{:7.1} s  {name}", now().duration_since(start).as_secs_f64());
+    done
 }
 
 fn on_ground<T>(shared: &Shared, test: &T) -> Result<(), Failed>

@@ -9,9 +9,9 @@ use korder::api::Ticket;
 use kube::{ResourceExt, api::ListParams};
 use libtest_mimic::Trial;
 use serde_json::json;
-use testbed::real::{Component, Mark, create_nodes, wait, wait_nodes_ready};
+use testbed::real::{Component, Mark, wait};
 
-use super::world::{Ground, KORDER, SOON, same};
+use super::world::{Ground, KORDER, SOON, now, same};
 use crate::harness::{Harness, alone};
 
 pub(crate) fn disruptive(harness: &Arc<Harness>) -> Vec<Trial> {
@@ -63,10 +63,10 @@ async fn etcd(ground: &Ground<'_>) -> Result<()> {
 /// Reserves E2E_NODES nodes (300) and lets `disrupt` happen when some, but not all, are Reserved.
 async fn interrupted(ground: &Ground<'_>, disrupt: impl AsyncFn() -> Result<()>) -> Result<()> {
     let count = setting("E2E_NODES", 300);
-    create_nodes(&ground.client(), (0..count).map(|n| ground.spec(n))).await?;
-    wait_nodes_ready(&ground.client(), &ground.selector(), count, SOON * 4).await?;
+    let names = ground.world.crowd(count).await?;
     let mark = ground.audit().settled_mark().await?;
-    ground.ask("order", json!({})).await?;
+    let asked = now();
+    ground.ask_crowd("order", count, json!({})).await?;
     let reserved = ListParams::default().fields("status.phase=Reserved");
     let before = wait::until(SOON, "the first Tickets to be Reserved", async || {
         match ground.api::<Ticket>().list_metadata(&reserved).await?.items.len() {
@@ -80,14 +80,15 @@ async fn interrupted(ground: &Ground<'_>, disrupt: impl AsyncFn() -> Result<()>)
         "all {count} were Reserved before anything could happen"
     );
     disrupt().await?;
-
-    let names = ground.names(0..count);
+    let disrupted = now();
     wait::until(SOON * 4, "all Tickets to be Reserved", async || {
         let some = ground.api::<Ticket>().list_metadata(&reserved).await?.items.len();
         ensure!(some == count, "{some} of {count} are");
         anyhow::Ok(())
     })
     .await?;
+    let (first, rest) = (disrupted.duration_since(asked), now().duration_since(disrupted));
+    eprintln!("{before} of {count} Reserved, then {first:#} with the disruption, then all after {rest:#}");
     let pairs = ground.pairs("order", &names).await?;
     same("the number of pairs", &pairs.len(), &count)?;
     ground.ready_reason("order", "AllReserved").await?;

@@ -9,7 +9,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 use korder::api::{Order, Ticket, ticket::Phase};
-use kube::{Api, ResourceExt, api::ListParams};
+use kube::{Api, ResourceExt, api::ListParams, core::PartialObjectMeta};
 use serde_json::{Value, json};
 use testbed::real::wait;
 
@@ -82,10 +82,9 @@ impl Ground<'_> {
         let all = ListParams::default();
         let order: Order = self.api().get(order).await?;
         let uid = order.uid().context("an Order without a uid")?;
-        let nodes = Api::<Node>::all(self.client())
-            .list(&all.clone().labels(&self.selector()))
-            .await?;
-        let nodes: BTreeMap<String, Node> = nodes.into_iter().map(|node| (node.name_any(), node)).collect();
+        let nodes = Api::<Node>::all(self.client()).list_metadata(&all).await?;
+        let nodes: BTreeMap<String, PartialObjectMeta<Node>> =
+            nodes.into_iter().map(|node| (node.name_any(), node)).collect();
         let of_order = all.labels(&format!("korder.dev/order-uid={uid}"));
         let mut guardians: BTreeMap<String, Pod> = BTreeMap::new();
         for pod in self.api::<Pod>().list(&of_order).await? {
@@ -163,7 +162,7 @@ fn brief(nodes: &BTreeSet<String>) -> String {
     }
 }
 
-fn check_ticket(order: &Order, ticket: &Ticket, node: &Node) -> Result<()> {
+fn check_ticket(order: &Order, ticket: &Ticket, node: &PartialObjectMeta<Node>) -> Result<()> {
     let (order_uid, node_uid) = (order.uid().unwrap_or_default(), node.uid().unwrap_or_default());
     let spec = &ticket.spec;
     same("spec.nodeUID", &spec.node_uid, &node_uid)?;

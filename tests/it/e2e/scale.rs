@@ -13,7 +13,7 @@ use korder::api::Ticket;
 use kube::{Api, api::ListParams};
 use libtest_mimic::Trial;
 use serde_json::json;
-use testbed::real::{AuditEntry, Mark, WriteCounts, create_nodes, wait, wait_nodes_ready};
+use testbed::real::{AuditEntry, Mark, WriteCounts, wait};
 
 use super::{
     disruption::setting,
@@ -36,8 +36,7 @@ pub(crate) fn disruptive(harness: &Arc<Harness>) -> Vec<Trial> {
 /// E2E_NODES nodes (500), then E2E_QUIET seconds (30) of heartbeats.
 async fn many(ground: &Ground<'_>) -> Result<()> {
     let count = setting("E2E_NODES", 500);
-    create_nodes(&ground.client(), (0..count).map(|n| ground.spec(n))).await?;
-    wait_nodes_ready(&ground.client(), &ground.selector(), count, SOON * 4).await?;
+    let names = ground.world.crowd(count).await?;
     let audit = ground.audit();
     let mark = audit.settled_mark().await?;
     ground
@@ -50,7 +49,7 @@ async fn many(ground: &Ground<'_>) -> Result<()> {
         anyhow::Ok(())
     })
     .await?;
-    let pairs = ground.pairs("order", &ground.names(0..count)).await?;
+    let pairs = ground.pairs("order", &names).await?;
     same("the number of pairs", &pairs.len(), &count)?;
     ground.ready_reason("order", "AllReserved").await?;
 

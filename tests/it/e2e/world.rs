@@ -22,7 +22,7 @@ use testbed::real::{
     AuditEntry, AuditLog, KorderConfig, KorderProcess, Mark, NodeSpec, Plane, PlaneConfig, create_nodes,
     wait, wait_nodes_ready,
 };
-use tokio::sync::RwLock;
+use tokio::sync::{Mutex, RwLock};
 
 /// Who korder is to the API server.
 pub(crate) const KORDER: &str = "system:serviceaccount:korder-system:korder";
@@ -35,6 +35,7 @@ pub(crate) const SOON: Duration = Duration::from_secs(45);
 pub(crate) struct World {
     pub(crate) korder: RwLock<KorderProcess>,
     pub(crate) plane: Plane,
+    crowd: Mutex<usize>,
 }
 
 impl World {
@@ -54,7 +55,22 @@ impl World {
         Ok(Self {
             korder: RwLock::new(korder),
             plane,
+            crowd: Mutex::default(),
         })
+    }
+
+    /// At least `count` nodes that trials which run alone share, `crowd-0`, `crowd-1`, …: the label
+    /// `crowd` is a number, for an affinity with `Lt`. Made once.
+    pub(crate) async fn crowd(&self, count: usize) -> Result<BTreeSet<String>> {
+        let mut made = self.crowd.lock().await;
+        let name = |n: usize| format!("crowd-{n}");
+        if *made < count {
+            let spec = |n: usize| NodeSpec::new(name(n)).label("crowd", &n.to_string());
+            create_nodes(&self.plane.client(), (*made..count).map(spec)).await?;
+            wait_nodes_ready(&self.plane.client(), "crowd", count, SOON * 4).await?;
+            *made = count;
+        }
+        Ok((0..count).map(name).collect())
     }
 
     /// The ends of all logs.
@@ -231,6 +247,15 @@ impl<'a> Ground<'a> {
         let created = self.raw().create(&PostParams::default(), &object).await?;
         let created = serde_json::to_value(created).and_then(serde_json::from_value);
         created.map_err(kube::Error::SerdeError)
+    }
+
+    /// Creates an Order for the first `count` nodes of [`World::crowd`].
+    pub(crate) async fn ask_crowd(&self, name: &str, count: usize, mut template: Value) -> Result<Order> {
+        let first = json!({ "key": "crowd", "operator": "Lt", "values": [count.to_string()] });
+        template["nodeSelector"] = Value::Null;
+        template["affinity"] = json!({ "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": {
+            "nodeSelectorTerms": [{ "matchExpressions": [first] }] } } });
+        self.ask(name, template).await
     }
 
     /// Creates the Order of [`Self::order`].
