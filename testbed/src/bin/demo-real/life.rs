@@ -124,8 +124,12 @@ impl Life<'_> {
         self.cluster.apply_orders().await?;
         self.screen.begin_progress();
         let deadline = Duration::from_secs(120) + Duration::from_millis(60) * u32::try_from(eligible.len())?;
-        let screen = &mut *self.screen;
-        let follow = self.eyes.follow(all, |orders| screen.progress(orders));
+        let Self { screen, cluster, .. } = self;
+        let follow = self.eyes.follow(all, |orders| {
+            screen.progress(orders);
+            ensure!(cluster.korder.exited().is_none(), "korder ended");
+            Ok(())
+        });
         tokio::time::timeout(deadline, follow)
             .await
             .with_context(|| format!("not all Tickets are Reserved after {deadline:?}"))??;
@@ -134,7 +138,7 @@ impl Life<'_> {
             .heading("A minute of life, one change after the other");
         println!(
             "T+G: writes on Tickets and Guardians, {MAKE} to make a pair's and {REMOVE} to remove it.\n\
-             O: on Order status and Events; these are gathered and may come up to 10 s later.\n"
+             O: on Order status and Events; gathered, so some come up to 10 s later.\n"
         );
         self.screen.table_head();
         let why = "every eligible node gets one Ticket with one Guardian per Order";

@@ -154,7 +154,11 @@ impl Eyes {
 
     /// Follows the Tickets, and shows of each Order how many are made and Reserved, until `all` are
     /// Reserved.
-    pub(crate) async fn follow(&self, all: [usize; 3], mut show: impl FnMut([Progress; 3])) -> Result<()> {
+    pub(crate) async fn follow(
+        &self,
+        all: [usize; 3],
+        mut show: impl FnMut([Progress; 3]) -> Result<()>,
+    ) -> Result<()> {
         let mut phases: HashMap<String, (usize, bool)> = HashMap::new();
         let mut events = watcher(self.tickets.clone(), watcher::Config::default()).boxed();
         let mut redraw = tokio::time::interval(REDRAW);
@@ -167,7 +171,7 @@ impl Eyes {
                         orders[*order].made += 1;
                         orders[*order].reserved += usize::from(*reserved);
                     }
-                    show(orders);
+                    show(orders)?;
                     if orders.iter().all(|order| order.reserved >= order.all) {
                         return Ok(());
                     }

@@ -138,7 +138,7 @@ pub(crate) async fn show(
         "change to Reserved",
         &format!(
             "half within {}, 99 % within {} in the minute of life; half within {}, 99 % within {} when the \
-             Orders were applied, at kube-scheduler's default pace",
+             Orders were applied",
             within(&now, Some(reserved), 50),
             within(&now, Some(reserved), 99),
             within(reserved, None, 50),
