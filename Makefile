@@ -12,8 +12,9 @@ DENY := $(CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-demo-real: control-plane ## Show korder on a real control plane with 1,000 nodes (KEEP=1 leaves it up)
-	cargo run --release --package testbed --bin demo-real
+demo-real: control-plane ## Show korder on a real control plane (NODES=1000; KEEP=1 leaves it up)
+	cargo build --release --package korder --package testbed --bin korder --bin demo-real
+	@$(or $(CARGO_TARGET_DIR),target)/release/demo-real
 
 test: control-plane ## Run every test, with those on a real control plane
 	cargo test --workspace

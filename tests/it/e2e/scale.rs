@@ -40,7 +40,7 @@ async fn many(ground: &Ground<'_>) -> Result<()> {
     let audit = ground.audit();
     let mark = audit.settled_mark().await?;
     ground
-        .ask("order", json!({ "tolerations": [{ "operator": "Exists" }] }))
+        .ask_crowd("order", count, json!({ "tolerations": [{ "operator": "Exists" }] }))
         .await?;
     let reserved = ListParams::default().fields("status.phase=Reserved");
     wait::until(SOON * 4, "all Tickets to be Reserved", async || {
