@@ -39,7 +39,10 @@ use crate::{
         synced::{Part, Synced},
         worker::Worker,
     },
-    domain::{ids::OrderUid, order::Order},
+    domain::{
+        ids::{NodeUid, OrderUid, PodUid, TicketUid},
+        order::Order,
+    },
     index::Snapshot,
     shard::{Shard, ShardId},
     watch::{guardian::SlimPod, node::SlimNode, relist::Change, stream::follow, ticket::SlimTicket},
@@ -314,9 +317,9 @@ impl Watches {
         let read = |object: DeserializeGuard<api::Order>| {
             let seen = see_order(object)?;
             let uid = seen.order.uid.clone();
-            Some((uid.clone(), uid, seen))
+            Some((uid, seen))
         };
-        follow("Order", orders, watcher::Config::default(), read, move |change| {
+        follow::<_, OrderUid, _, _>("Order", orders, watcher::Config::default(), read, move |change| {
             inbox.put(change)
         })
     }
@@ -325,11 +328,11 @@ impl Watches {
         let nodes: Api<SlimNode> = Api::all(self.client);
         let config = watcher::Config::default().page_size(NODE_PAGE);
         let read = |node: SlimNode| {
-            let uid = crate::domain::ids::NodeUid::from(node.metadata.uid.as_deref()?);
-            Some((uid.clone(), uid, node))
+            let uid = NodeUid::from(node.metadata.uid.as_deref()?);
+            Some((uid, node))
         };
         let (synced, ready) = (self.synced, self.ready);
-        follow("Node", nodes, config, read, move |change| {
+        follow::<_, NodeUid, _, _>("Node", nodes, config, read, move |change| {
             let listed = matches!(change, Change::Synced);
             router.node(change);
             if listed {
@@ -350,14 +353,10 @@ impl Watches {
         let config = watcher::Config::default().labels(&shard_selector(shards));
         let read = move |ticket: SlimTicket| {
             let (shard, view) = ticket.view(count)?;
-            Some((
-                view.uid.clone(),
-                (shard, view.key.clone(), view.uid.clone()),
-                (shard, view),
-            ))
+            Some(((shard, view.key.clone(), view.uid.clone()), (shard, view)))
         };
         let synced = self.synced;
-        follow("Ticket", tickets, config, read, move |change| {
+        follow::<_, TicketUid, _, _>("Ticket", tickets, config, read, move |change| {
             let listed = matches!(change, Change::Synced);
             router.ticket(change);
             if listed {
@@ -373,10 +372,10 @@ impl Watches {
             let (shard, view) = pod.view()?;
             let shard = shard?;
             let route = (shard, view.ticket.clone(), view.key.clone(), view.uid.clone());
-            Some((view.uid.clone(), route, (shard, view)))
+            Some((route, (shard, view)))
         };
         let synced = self.synced;
-        follow("Pod", pods, config, read, move |change| {
+        follow::<_, PodUid, _, _>("Pod", pods, config, read, move |change| {
             let listed = matches!(change, Change::Synced);
             router.guardian(change);
             if listed {
