@@ -337,8 +337,15 @@ impl Shard {
         match outcome {
             Outcome::Landed(expect) => self.landed(key, work, expect, now),
             Outcome::Observed(observation) => self.observe(key, work, observation, now),
-            Outcome::Refused { reason, message } => self.fail(key, reason, message, now),
+            Outcome::Refused { reason, message } => {
+                // The backoff holds up creates alone.
+                if !matches!(work.op, Op::CreateTicket { .. } | Op::CreateGuardian { .. }) {
+                    pair.hold_off(key, None, now);
+                }
+                self.fail(key, reason, message, now);
+            }
             Outcome::NamespaceTerminating => {
+                self.barred.retain(|_, until| now < *until);
                 self.barred
                     .insert(work.ticket.namespace.clone(), now.after(BARRED_FOR));
             }

@@ -864,3 +864,24 @@ fn counts_follow_the_pairs() {
         "unchanged counts are not reported again"
     );
 }
+
+#[test]
+fn refused_delete_is_tried_again_after_a_pause() {
+    let mut rig = reserved();
+    rig.node(node("n1").cordoned());
+    let mut tries = 0;
+    for _ in 0..600 {
+        for _ in 0..10 {
+            for work in std::mem::take(&mut rig.desk.pending).into_values() {
+                tries += 1;
+                let (message, mono) = ("denied by policy".into(), rig.now().mono);
+                let reason = "GuardianRefused";
+                rig.shard
+                    .apply_outcome(&work, Outcome::Refused { reason, message }, mono);
+            }
+            rig.decide();
+        }
+        rig.wait(1);
+    }
+    assert!((5..40).contains(&tries), "{tries} in ten minutes");
+}
