@@ -45,8 +45,8 @@ const PURGES: usize = 4;
 pub struct SeenOrder {
     /// The Order.
     pub order: Arc<Order>,
-    /// Its status as last written.
-    pub status: OrderStatus,
+    /// Its status as last written, if it can be read.
+    pub status: Option<OrderStatus>,
 }
 
 /// Changes of Orders that have yet to be looked at: the latest per Order.

@@ -72,13 +72,15 @@ impl Reports {
         self.bell.notify_one();
     }
 
-    /// An Order changed; `written` is its status as the API server has it.
-    pub fn order(&self, order: &Arc<Order>, written: OrderStatus) {
+    /// An Order changed; `written` is its status as the API server has it, if that can be read.
+    pub fn order(&self, order: &Arc<Order>, written: Option<OrderStatus>) {
         let mut orders = self.orders.lock();
         let totals = orders.entry(order.uid.clone()).or_default();
         totals.order = Some(order.clone());
-        totals.changed |= totals.written != written;
-        totals.written = written;
+        if let Some(written) = written {
+            totals.changed |= totals.written != written;
+            totals.written = written;
+        }
         drop(orders);
         self.bell.notify_one();
     }

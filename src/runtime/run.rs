@@ -389,7 +389,7 @@ impl Watches {
 fn see_order(object: DeserializeGuard<api::Order>) -> Option<SeenOrder> {
     match object.0 {
         Ok(order) => Some(SeenOrder {
-            status: order.status.clone().unwrap_or_default(),
+            status: Some(order.status.clone().unwrap_or_default()),
             order: Arc::new(Order::from_api(&order)),
         }),
         Err(invalid) => {
@@ -409,7 +409,7 @@ fn see_order(object: DeserializeGuard<api::Order>) -> Option<SeenOrder> {
             tracing::warn!(order = %order.key, error = invalid.error, "the Order cannot be decoded");
             Some(SeenOrder {
                 order: Arc::new(order),
-                status: api::OrderStatus::default(),
+                status: None,
             })
         }
     }
