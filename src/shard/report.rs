@@ -24,7 +24,7 @@ pub struct PairSummary {
     pub unavailable: Option<Arc<str>>,
     /// A Reserved Ticket has the present template.
     pub updated: bool,
-    /// An open Ticket has another template.
+    /// The node is eligible and its Reserved Ticket has another template.
     pub stale: bool,
     /// A Ticket that was Reserved is in replacement.
     pub rolling: bool,
@@ -41,7 +41,7 @@ pub struct Counts {
     pub unavailable: u32,
     /// Reserved Tickets of the present template.
     pub updated: u32,
-    /// Pairs with an open Ticket of another template.
+    /// Eligible nodes whose Reserved Ticket has another template.
     pub stale: u32,
     /// Pairs in replacement.
     pub rolling: u32,
@@ -136,6 +136,8 @@ pub struct Report {
     pub order: OrderUid,
     /// The counts; none once neither the Order nor a pair of it is left.
     pub counts: Option<OrderCounts>,
+    /// An eligible node has a Reserved Ticket of another template.
+    pub stale: bool,
 }
 
 /// Something that happened to one pair and is worth an Event on its Order.

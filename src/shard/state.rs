@@ -87,7 +87,7 @@ pub(super) struct NodeEntry {
 pub(super) struct OrderEntry {
     pub(super) pairs: Set<NodeUid>,
     pub(super) counts: Counts,
-    pub(super) reported: Option<OrderCounts>,
+    pub(super) reported: Option<(OrderCounts, bool)>,
     /// Its Tickets are being removed as a whole.
     pub(super) purging: bool,
     /// It is gone, or its Tickets have been removed as a whole.
@@ -374,18 +374,21 @@ impl Shard {
                 continue;
             };
             let keep = live.is_some() || !entry.pairs.is_empty();
+            let stale = entry.counts.stale > 0;
             let counts = keep.then(|| entry.counts.summary(&uid, live.unwrap_or_default()));
+            let report = counts.clone().map(|counts| (counts, stale));
             if !keep {
                 self.orders.swap_remove(&uid);
-            } else if entry.reported == counts {
+            } else if entry.reported == report {
                 continue;
             } else {
-                entry.reported = counts.clone();
+                entry.reported = report;
             }
             reports.push(Report {
                 shard: self.id,
                 order: uid,
                 counts,
+                stale,
             });
         }
         reports
