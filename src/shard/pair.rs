@@ -186,6 +186,13 @@ impl Pair {
                 .any(|(_, expect, _)| matches!(expect, Expect::GuardianGone(_, doomed) if doomed == uid))
     }
 
+    /// Whether this Guardian was made a moment ago and has not been seen yet.
+    pub(super) fn made(&self, uid: &PodUid) -> bool {
+        self.expects
+            .iter()
+            .any(|(_, expect, _)| matches!(expect, Expect::Guardian(_, made, _) if made == uid))
+    }
+
     /// Remembers since when a Pending Ticket has had its reason.
     pub(super) fn remember(&mut self, pending: Option<Arc<str>>, now: Mono) {
         self.memory.pending = pending.map(|gist| match self.memory.pending.take() {

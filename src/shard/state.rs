@@ -299,17 +299,21 @@ impl Shard {
 
     /// The watch says that a Guardian is gone.
     pub fn delete_guardian(&mut self, ticket: &TicketKey, pod: &PodKey, uid: &PodUid) {
-        let Some(siblings) = self.guardians.get_mut(ticket) else {
-            return;
-        };
-        siblings.retain(|known| known.uid != *uid);
-        if siblings.is_empty() {
+        let siblings = self.guardians.get_mut(ticket);
+        let lost = siblings.and_then(|siblings| {
+            let index = siblings.iter().position(|known| known.uid == *uid)?;
+            Some(siblings.remove(index))
+        });
+        if self.guardians.get(ticket).is_some_and(Vec::is_empty) {
             self.guardians.remove(ticket);
             self.orphans.remove(ticket);
         }
         if let Some(key) = self.by_ticket.get(ticket).cloned() {
             self.mark(key, |pair| {
-                if !pair.doomed(uid) {
+                // That of an earlier Ticket of this name goes with it.
+                let own = |lost: &GuardianView| pair.tickets.iter().any(|known| known.uid == lost.ticket_uid);
+                let own = lost.as_ref().is_some_and(own) || pair.made(uid);
+                if own && !pair.doomed(uid) {
                     pair.memory.lost_guardian = Some(pod.clone());
                 }
                 pair.settle(&Settled::GuardianGone(uid));

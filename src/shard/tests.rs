@@ -983,3 +983,38 @@ fn roll_out_passes_over_a_node_in_grace() {
     rig.node(node("n1").ready(ReadyStatus::True, 1030)).settle();
     assert_eq!(hash(&rig, "n1"), hash(&rig, "n2"));
 }
+
+#[test]
+fn guardian_of_a_ticket_that_a_user_deleted_is_no_failure_of_the_next() {
+    let mut rig = reserved();
+    let ticket = rig.ticket("n1", 0);
+    rig.hide_ticket(&ticket);
+    rig.decide();
+    let work = rig.desk.pending.pop_first().unwrap().1;
+    rig.perform(&work);
+    rig.log.clear();
+    rig.hide_guardian(&ticket);
+    assert_eq!(rig.settle(), ["create_guardian", "ticket_status Reserved"]);
+}
+
+#[test]
+fn guardian_gone_before_it_was_seen_is_a_failure_and_not_awaited() {
+    let mut rig = Rig::new();
+    rig.node(node("n1")).order(everywhere(json!({})));
+    rig.decide();
+    let work = rig.desk.pending.pop_first().unwrap().1;
+    rig.perform(&work);
+    rig.decide();
+    let work = rig.desk.pending.pop_first().unwrap().1;
+    let (key, mono) = (guardian_key(&work.ticket), rig.now().mono);
+    let landed = Expect::Guardian(key.clone(), "pod-x".into(), Revision(7));
+    rig.shard.apply_outcome(&work, Outcome::Landed(landed), mono);
+    assert_eq!(rig.decide(), [""; 0]);
+    rig.shard.delete_guardian(&work.ticket, &key, &"pod-x".into());
+    rig.log.clear();
+    assert_eq!(rig.settle(), ["get_guardian"]);
+    assert_eq!(
+        rig.wait(2).settle(),
+        ["create_guardian", "ticket_status Reserved"]
+    );
+}
