@@ -35,8 +35,9 @@ use crate::{
 /// After an Order's Tickets were removed at once, the watches get this long to show it before what
 /// is left is removed one by one.
 const SHOWN_WITHIN: Duration = Duration::from_secs(3);
-/// Pause before a removal that failed is tried again.
-const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// First and longest pause before a removal that failed is tried again. After that the shards remove
+/// what is left one by one, so that no Order waits for another that cannot be removed.
+const AGAIN_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(16));
 /// Orders removed at a time.
 const PURGES: usize = 4;
 
@@ -44,8 +45,8 @@ const PURGES: usize = 4;
 pub struct SeenOrder {
     /// The Order.
     pub order: Arc<Order>,
-    /// Its status as last written.
-    pub status: OrderStatus,
+    /// Its status as last written, if it can be read.
+    pub status: Option<OrderStatus>,
 }
 
 /// Changes of Orders that have yet to be looked at: the latest per Order.
@@ -170,8 +171,10 @@ impl Orders {
 }
 
 async fn purge(writer: Writer, uid: OrderUid, namespace: Namespace, shards: Vec<ShardId>) -> OrderUid {
-    while !writer.purge(&uid, &namespace, &shards).await {
-        tokio::time::sleep(AGAIN_AFTER).await;
+    let (mut pause, longest) = AGAIN_AFTER;
+    while !writer.purge(&uid, &namespace, &shards).await && pause <= longest {
+        tokio::time::sleep(pause).await;
+        pause *= 2;
     }
     tokio::time::sleep(SHOWN_WITHIN).await;
     uid

@@ -2,7 +2,11 @@
 //!
 //! A status is written at most once a second per Order, and only when it changes.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tokio::{sync::Notify, task::JoinSet};
@@ -35,6 +39,8 @@ struct Totals {
     order: Option<Arc<Order>>,
     written: OrderStatus,
     shards: BTreeMap<ShardId, OrderCounts>,
+    /// Shards that have Tickets to replace.
+    stale: BTreeSet<ShardId>,
     granted: Option<ShardId>,
     changed: bool,
     writing: bool,
@@ -60,6 +66,11 @@ impl Reports {
         for report in reports {
             let totals = orders.entry(report.order.clone()).or_default();
             totals.changed = true;
+            if report.stale {
+                totals.stale.insert(report.shard);
+            } else {
+                totals.stale.remove(&report.shard);
+            }
             match report.counts {
                 Some(counts) => totals.shards.insert(report.shard, counts),
                 None => totals.shards.remove(&report.shard),
@@ -72,13 +83,15 @@ impl Reports {
         self.bell.notify_one();
     }
 
-    /// An Order changed; `written` is its status as the API server has it.
-    pub fn order(&self, order: &Arc<Order>, written: OrderStatus) {
+    /// An Order changed; `written` is its status as the API server has it, if that can be read.
+    pub fn order(&self, order: &Arc<Order>, written: Option<OrderStatus>) {
         let mut orders = self.orders.lock();
         let totals = orders.entry(order.uid.clone()).or_default();
         totals.order = Some(order.clone());
-        totals.changed |= totals.written != written;
-        totals.written = written;
+        if let Some(written) = written {
+            totals.changed |= totals.written != written;
+            totals.written = written;
+        }
         drop(orders);
         self.bell.notify_one();
     }
@@ -160,8 +173,8 @@ impl Reports {
 }
 
 impl Totals {
-    /// The one shard that may replace Tickets: the present one while it has any to replace, else the
-    /// first that has, if no more pairs are without a running Guardian than may be.
+    /// The one shard that may replace Tickets: the first that has any, if fewer pairs are without a
+    /// running Guardian than may be; it goes on while they are no more than that.
     fn grant(&self) -> Option<ShardId> {
         let order = self
             .order
@@ -175,20 +188,14 @@ impl Totals {
         {
             return self.granted;
         }
-        let stale = |counts: &OrderCounts| counts.reserved > counts.updated;
-        if let Some(shard) = self.granted
-            && self.shards.get(&shard).is_some_and(stale)
-        {
-            return self.granted;
-        }
         let rolling: u32 = self.shards.values().map(|counts| counts.rolling).sum();
-        let pairs = self.shards.values().map(|counts| counts.desired).sum();
-        let next = self
-            .shards
-            .iter()
-            .find(|(_, counts)| stale(counts))
-            .map(|(shard, _)| *shard);
-        next.filter(|_| rolling < spec.max_unavailable.of(pairs))
+        let most = spec
+            .max_unavailable
+            .of(self.shards.values().map(|counts| counts.desired).sum());
+        let present = self
+            .granted
+            .filter(|shard| self.stale.contains(shard) && rolling <= most);
+        present.or_else(|| self.stale.first().copied().filter(|_| rolling < most))
     }
 }
 
@@ -238,5 +245,85 @@ fn finish(reports: &Reports, ended: Option<Written>, clock: &Clock) {
     if let Some(ended) = ended {
         let (uid, status) = ended.expect("a write neither panics nor is cancelled");
         reports.written(&uid, status, clock.mono());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::{testing::order, time::Now};
+
+    fn report(shard: u16, rolling: u32, stale: bool) -> Report {
+        Report {
+            shard: ShardId(shard),
+            order: "o-uid".into(),
+            counts: Some(OrderCounts {
+                desired: 5,
+                reserved: 5 - rolling,
+                rolling,
+                ..OrderCounts::default()
+            }),
+            stale,
+        }
+    }
+
+    fn granted(reports: &Reports, news: [Report; 2]) -> Vec<(u16, bool)> {
+        reports.put(news.into());
+        let grants = reports.grants().into_iter();
+        grants.map(|(_, shard, granted)| (shard.0, granted)).collect()
+    }
+
+    fn now(seconds: i64) -> Now {
+        Now {
+            server: crate::domain::testing::at(seconds),
+            mono: Mono(Duration::from_secs(seconds.unsigned_abs())),
+        }
+    }
+
+    fn of(order: Order) -> Arc<Order> {
+        Arc::new(Order {
+            generation: 0,
+            ..order
+        })
+    }
+
+    #[test]
+    fn a_shard_keeps_the_grant_while_no_more_pairs_lack_a_guardian_than_may() {
+        let reports = Reports::new(2);
+        let one = json!({ "updateStrategy": { "maxUnavailable": 1 } });
+        reports.order(&of(order("o", one)), None);
+        let steps = [
+            ([report(0, 0, false), report(1, 0, true)], vec![(1, true)]),
+            ([report(0, 0, false), report(1, 1, true)], vec![]),
+            ([report(0, 1, false), report(1, 1, true)], vec![(1, false)]),
+            ([report(0, 1, false), report(1, 0, true)], vec![]),
+            ([report(0, 0, true), report(1, 0, false)], vec![(0, true)]),
+        ];
+        for (step, (news, expected)) in steps.into_iter().enumerate() {
+            assert_eq!(granted(&reports, news), expected, "step {step}");
+        }
+    }
+
+    #[test]
+    fn status_of_an_order_that_cannot_be_decoded_is_written_once() {
+        let reports = Reports::new(1);
+        let good = order("o", json!({}));
+        let bad = Arc::new(Order::undecodable(
+            good.uid.clone(),
+            good.key.clone(),
+            0,
+            good.created,
+            false,
+            "a map, expected a string",
+        ));
+        reports.order(&bad, None);
+        reports.put(vec![report(0, 0, false)]);
+        let (_, status) = reports.due(&now(10)).0.pop().unwrap();
+        reports.written(&bad.uid, Some(status), now(10).mono);
+        reports.order(&bad, None);
+        reports.put(vec![report(0, 0, false)]);
+        assert!(reports.due(&now(20)).0.is_empty());
     }
 }

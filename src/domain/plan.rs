@@ -282,10 +282,11 @@ impl Live<'_> {
     /// Keeps one open Ticket as it should be.
     fn hold(&self, ticket: &TicketView, plan: &mut Plan) {
         let template = &self.spec.template;
-        if ticket.template_hash.as_ref() != template.hash.as_str() {
+        let outdated = ticket.template_hash.as_ref() != template.hash.as_str();
+        if outdated && self.eligible() && !self.order.paused {
             return self.replace(ticket, plan);
         }
-        if !ticket.labels_intact || out_of_line(ticket, template) {
+        if !outdated && (!ticket.labels_intact || out_of_line(ticket, template)) {
             return self.sync(ticket, plan);
         }
         match self.standing(ticket, plan) {
@@ -296,10 +297,11 @@ impl Live<'_> {
         }
     }
 
-    /// A Ticket of another template: Pending first, then without Guardian, then the new spec.
+    /// A Ticket of another template: Pending first, then without Guardian, then the new spec. Where no
+    /// Guardian could be made afterwards, the one that is there holds the room.
     fn replace(&self, ticket: &TicketView, plan: &mut Plan) {
         if ticket.phase == Phase::Reserved {
-            if self.view.may_replace && !self.order.paused {
+            if self.view.may_replace {
                 let message = "the Order's template changed";
                 self.set_pending(ticket, reason::ROLLING_OUT, message.into(), plan);
             }

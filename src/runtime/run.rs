@@ -40,7 +40,10 @@ use crate::{
         synced::{Part, Synced},
         worker::Worker,
     },
-    domain::{ids::OrderUid, order::Order},
+    domain::{
+        ids::{NodeUid, OrderUid, PodUid, TicketUid},
+        order::Order,
+    },
     index::Snapshot,
     shard::{Shard, ShardId},
     watch::{guardian::SlimPod, node::SlimNode, relist::Change, stream::follow, ticket::SlimTicket},
@@ -298,9 +301,9 @@ impl Watches {
         let read = |object: DeserializeGuard<api::Order>| {
             let seen = see_order(object)?;
             let uid = seen.order.uid.clone();
-            Some((uid.clone(), uid, seen))
+            Some((uid, seen))
         };
-        follow("Order", orders, watcher::Config::default(), read, move |change| {
+        follow::<_, OrderUid, _, _>("Order", orders, watcher::Config::default(), read, move |change| {
             inbox.put(change)
         })
     }
@@ -309,11 +312,11 @@ impl Watches {
         let nodes: Api<SlimNode> = Api::all(self.client);
         let config = watcher::Config::default().page_size(NODE_PAGE);
         let read = |node: SlimNode| {
-            let uid = crate::domain::ids::NodeUid::from(node.metadata.uid.as_deref()?);
-            Some((uid.clone(), uid, node))
+            let uid = NodeUid::from(node.metadata.uid.as_deref()?);
+            Some((uid, node))
         };
         let (synced, ready) = (self.synced, self.ready);
-        follow("Node", nodes, config, read, move |change| {
+        follow::<_, NodeUid, _, _>("Node", nodes, config, read, move |change| {
             let listed = matches!(change, Change::Synced);
             router.node(change);
             if listed {
@@ -334,14 +337,10 @@ impl Watches {
         let config = watcher::Config::default().labels(&shard_selector(shards));
         let read = move |ticket: SlimTicket| {
             let (shard, view) = ticket.view(count)?;
-            Some((
-                view.uid.clone(),
-                (shard, view.key.clone(), view.uid.clone()),
-                (shard, view),
-            ))
+            Some(((shard, view.key.clone(), view.uid.clone()), (shard, view)))
         };
         let synced = self.synced;
-        follow("Ticket", tickets, config, read, move |change| {
+        follow::<_, TicketUid, _, _>("Ticket", tickets, config, read, move |change| {
             let listed = matches!(change, Change::Synced);
             router.ticket(change);
             if listed {
@@ -357,10 +356,10 @@ impl Watches {
             let (shard, view) = pod.view()?;
             let shard = shard?;
             let route = (shard, view.ticket.clone(), view.key.clone(), view.uid.clone());
-            Some((view.uid.clone(), route, (shard, view)))
+            Some((route, (shard, view)))
         };
         let synced = self.synced;
-        follow("Pod", pods, config, read, move |change| {
+        follow::<_, PodUid, _, _>("Pod", pods, config, read, move |change| {
             let listed = matches!(change, Change::Synced);
             router.guardian(change);
             if listed {
@@ -374,7 +373,7 @@ impl Watches {
 fn see_order(object: DeserializeGuard<api::Order>) -> Option<SeenOrder> {
     match object.0 {
         Ok(order) => Some(SeenOrder {
-            status: order.status.clone().unwrap_or_default(),
+            status: Some(order.status.clone().unwrap_or_default()),
             order: Arc::new(Order::from_api(&order)),
         }),
         Err(invalid) => {
@@ -394,7 +393,7 @@ fn see_order(object: DeserializeGuard<api::Order>) -> Option<SeenOrder> {
             tracing::warn!(order = %order.key, error = invalid.error, "the Order cannot be decoded");
             Some(SeenOrder {
                 order: Arc::new(order),
-                status: api::OrderStatus::default(),
+                status: None,
             })
         }
     }

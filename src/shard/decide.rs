@@ -101,8 +101,7 @@ impl Shard {
 
     fn may_replace(&self, key: &PairKey) -> bool {
         self.orders.get(&key.order).is_some_and(|entry| {
-            let free = entry.replacing.is_none() && entry.counts.rolling == 0;
-            entry.granted && (free || entry.replacing.as_ref() == Some(&key.node))
+            entry.granted && entry.replacing.as_ref().is_none_or(|node| *node == key.node)
         })
     }
 
@@ -147,19 +146,15 @@ impl Shard {
         } else {
             entry.stale.remove(&key.node);
         }
-        let settled = entry.replacing.as_ref() == Some(&key.node) && !summary.stale && !summary.rolling;
-        if settled {
-            entry.replacing = None;
-        }
+        let under_way = summary.rolling || (summary.stale && pair.awaits());
+        entry.replacing.take_if(|node| *node == key.node && !under_way);
         if summary != pair.counted {
             entry.counts.remove(&pair.counted_as, &pair.counted);
             entry.counts.add(&pair.node_name, &summary);
             (pair.counted, pair.counted_as) = (summary, pair.node_name.clone());
             self.touched.insert(key.order.clone());
         }
-        if settled || self.orders[&key.order].counts.rolling == 0 {
-            self.mark_next_stale_after(&key.order, &key.node);
-        }
+        self.mark_next_stale_after(&key.order, &key.node);
     }
 
     fn mark_next_stale_after(&mut self, order: &OrderUid, node: &NodeUid) {

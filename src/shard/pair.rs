@@ -186,6 +186,13 @@ impl Pair {
                 .any(|(_, expect, _)| matches!(expect, Expect::GuardianGone(_, doomed) if doomed == uid))
     }
 
+    /// Whether this Guardian was made a moment ago and has not been seen yet.
+    pub(super) fn made(&self, uid: &PodUid) -> bool {
+        self.expects
+            .iter()
+            .any(|(_, expect, _)| matches!(expect, Expect::Guardian(_, made, _) if made == uid))
+    }
+
     /// Remembers since when a Pending Ticket has had its reason.
     pub(super) fn remember(&mut self, pending: Option<Arc<str>>, now: Mono) {
         self.memory.pending = pending.map(|gist| match self.memory.pending.take() {
@@ -194,9 +201,14 @@ impl Pair {
         });
     }
 
+    /// Whether a write is on its way, or has yet to be shown.
+    pub(super) fn awaits(&self) -> bool {
+        !self.busy.is_empty() || !self.expects.is_empty()
+    }
+
     /// Whether nothing is left that must be remembered.
     pub(super) fn idle(&self) -> bool {
-        self.tickets.is_empty() && self.busy.is_empty() && self.expects.is_empty()
+        self.tickets.is_empty() && !self.awaits()
     }
 
     /// What the pair adds to its Order's counts.
@@ -208,9 +220,7 @@ impl Pair {
     ) -> PairSummary {
         let held =
             |ticket: &TicketView| matches!(ticket.phase, Phase::Reserved | Phase::Claiming | Phase::Claimed);
-        let stale = |ticket: &TicketView| {
-            hash.is_some_and(|hash| ticket.open() && ticket.template_hash.as_ref() != hash)
-        };
+        let stale = |ticket: &TicketView| hash.is_some_and(|hash| ticket.template_hash.as_ref() != hash);
         let unavailable = desired && !self.tickets.iter().any(held);
         let reserved = |ticket: &&TicketView| ticket.phase == Phase::Reserved;
         let rolling = |ticket: &TicketView| ticket.phase == Phase::Pending && ticket.activated.is_some();
@@ -219,7 +229,7 @@ impl Pair {
             phases: self.tickets.iter().map(|ticket| ticket.phase).collect(),
             unavailable: unavailable.then(|| self.why(guardians)),
             updated: self.tickets.iter().filter(reserved).any(|ticket| !stale(ticket)),
-            stale: self.tickets.iter().filter(reserved).any(stale),
+            stale: desired && self.tickets.iter().filter(reserved).any(stale),
             rolling: desired && self.tickets.iter().any(rolling),
         }
     }

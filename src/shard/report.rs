@@ -2,10 +2,7 @@
 //!
 //! Counts are kept by difference, so that a report costs nothing per unaffected pair.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::ShardId;
 use crate::{
@@ -27,7 +24,7 @@ pub struct PairSummary {
     pub unavailable: Option<Arc<str>>,
     /// A Reserved Ticket has the present template.
     pub updated: bool,
-    /// An open Ticket has another template.
+    /// The node is eligible and its Reserved Ticket has another template.
     pub stale: bool,
     /// A Ticket that was Reserved is in replacement.
     pub rolling: bool,
@@ -44,12 +41,13 @@ pub struct Counts {
     pub unavailable: u32,
     /// Reserved Tickets of the present template.
     pub updated: u32,
-    /// Pairs with an open Ticket of another template.
+    /// Eligible nodes whose Reserved Ticket has another template.
     pub stale: u32,
     /// Pairs in replacement.
     pub rolling: u32,
-    /// The nodes behind `unavailable`, by reason.
-    pub reasons: BTreeMap<Arc<str>, BTreeSet<NodeName>>,
+    /// The nodes behind `unavailable`, by reason. Two may have one name for a moment: when a Node is
+    /// made anew and a relist shows the new one first.
+    pub reasons: BTreeMap<Arc<str>, BTreeMap<NodeName, u32>>,
 }
 
 impl Counts {
@@ -64,10 +62,8 @@ impl Counts {
         }
         if let Some(reason) = &pair.unavailable {
             self.unavailable += 1;
-            self.reasons
-                .entry(reason.clone())
-                .or_default()
-                .insert(node.clone());
+            let nodes = self.reasons.entry(reason.clone()).or_default();
+            *nodes.entry(node.clone()).or_default() += 1;
         }
     }
 
@@ -83,7 +79,11 @@ impl Counts {
         if let Some(reason) = &pair.unavailable {
             self.unavailable -= 1;
             let nodes = self.reasons.get_mut(reason).expect("added before");
-            nodes.remove(node);
+            let count = nodes.get_mut(node).expect("added before");
+            *count -= 1;
+            if *count == 0 {
+                nodes.remove(node);
+            }
             if nodes.is_empty() {
                 self.reasons.remove(reason);
             }
@@ -102,8 +102,8 @@ impl Counts {
             .iter()
             .map(|(reason, nodes)| UnavailableReason {
                 reason: reason.to_string(),
-                count: u32::try_from(nodes.len()).unwrap_or(u32::MAX),
-                node: nodes.first().map(ToString::to_string).unwrap_or_default(),
+                count: nodes.values().sum(),
+                node: nodes.keys().next().map(ToString::to_string).unwrap_or_default(),
             })
             .collect();
         reasons.sort_by_key(|reason| std::cmp::Reverse(reason.count));
@@ -136,6 +136,8 @@ pub struct Report {
     pub order: OrderUid,
     /// The counts; none once neither the Order nor a pair of it is left.
     pub counts: Option<OrderCounts>,
+    /// An eligible node has a Reserved Ticket of another template.
+    pub stale: bool,
 }
 
 /// Something that happened to one pair and is worth an Event on its Order.
@@ -162,4 +164,31 @@ pub enum NoticeKind {
     Removed,
     /// A Ticket or its Guardian failed or was refused.
     Failing,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_nodes_of_one_name_are_counted_and_taken_away_each_on_its_own() {
+        let (mut counts, node) = (Counts::default(), NodeName::from("n1"));
+        let pair = PairSummary {
+            desired: true,
+            unavailable: Some("Reserving".into()),
+            ..PairSummary::default()
+        };
+        counts.add(&node, &pair);
+        counts.add(&node, &pair);
+        assert_eq!(counts.summary(&"o".into(), 1).reasons[0].count, 2);
+        counts.remove(&node, &pair);
+        counts.remove(&node, &pair);
+        assert_eq!(
+            counts,
+            Counts {
+                phases: BTreeMap::new(),
+                ..Counts::default()
+            }
+        );
+    }
 }

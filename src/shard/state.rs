@@ -87,7 +87,7 @@ pub(super) struct NodeEntry {
 pub(super) struct OrderEntry {
     pub(super) pairs: Set<NodeUid>,
     pub(super) counts: Counts,
-    pub(super) reported: Option<OrderCounts>,
+    pub(super) reported: Option<(OrderCounts, bool)>,
     /// Its Tickets are being removed as a whole.
     pub(super) purging: bool,
     /// It is gone, or its Tickets have been removed as a whole.
@@ -299,17 +299,21 @@ impl Shard {
 
     /// The watch says that a Guardian is gone.
     pub fn delete_guardian(&mut self, ticket: &TicketKey, pod: &PodKey, uid: &PodUid) {
-        let Some(siblings) = self.guardians.get_mut(ticket) else {
-            return;
-        };
-        siblings.retain(|known| known.uid != *uid);
-        if siblings.is_empty() {
+        let siblings = self.guardians.get_mut(ticket);
+        let lost = siblings.and_then(|siblings| {
+            let index = siblings.iter().position(|known| known.uid == *uid)?;
+            Some(siblings.remove(index))
+        });
+        if self.guardians.get(ticket).is_some_and(Vec::is_empty) {
             self.guardians.remove(ticket);
             self.orphans.remove(ticket);
         }
         if let Some(key) = self.by_ticket.get(ticket).cloned() {
             self.mark(key, |pair| {
-                if !pair.doomed(uid) {
+                // That of an earlier Ticket of this name goes with it.
+                let own = |lost: &GuardianView| pair.tickets.iter().any(|known| known.uid == lost.ticket_uid);
+                let own = lost.as_ref().is_some_and(own) || pair.made(uid);
+                if own && !pair.doomed(uid) {
                     pair.memory.lost_guardian = Some(pod.clone());
                 }
                 pair.settle(&Settled::GuardianGone(uid));
@@ -337,8 +341,15 @@ impl Shard {
         match outcome {
             Outcome::Landed(expect) => self.landed(key, work, expect, now),
             Outcome::Observed(observation) => self.observe(key, work, observation, now),
-            Outcome::Refused { reason, message } => self.fail(key, reason, message, now),
+            Outcome::Refused { reason, message } => {
+                // The backoff holds up creates alone.
+                if !matches!(work.op, Op::CreateTicket { .. } | Op::CreateGuardian { .. }) {
+                    pair.hold_off(key, None, now);
+                }
+                self.fail(key, reason, message, now);
+            }
             Outcome::NamespaceTerminating => {
+                self.barred.retain(|_, until| now < *until);
                 self.barred
                     .insert(work.ticket.namespace.clone(), now.after(BARRED_FOR));
             }
@@ -367,18 +378,21 @@ impl Shard {
                 continue;
             };
             let keep = live.is_some() || !entry.pairs.is_empty();
+            let stale = entry.counts.stale > 0;
             let counts = keep.then(|| entry.counts.summary(&uid, live.unwrap_or_default()));
+            let report = counts.clone().map(|counts| (counts, stale));
             if !keep {
                 self.orders.swap_remove(&uid);
-            } else if entry.reported == counts {
+            } else if entry.reported == report {
                 continue;
             } else {
-                entry.reported = counts.clone();
+                entry.reported = report;
             }
             reports.push(Report {
                 shard: self.id,
                 order: uid,
                 counts,
+                stale,
             });
         }
         reports

@@ -864,3 +864,157 @@ fn counts_follow_the_pairs() {
         "unchanged counts are not reported again"
     );
 }
+
+/// Two nodes, one Order, Reserved; the first node's Guardian is lost and cannot be made again.
+fn one_without_room() -> Rig {
+    let mut rig = Rig::new();
+    rig.node(node("n1")).node(node("n2")).order(everywhere(json!({})));
+    rig.settle();
+    rig.refuse_guardians = true;
+    let ticket = rig.ticket("n1", 0);
+    rig.hide_guardian(&ticket);
+    rig.settle();
+    rig.wait(600).settle();
+    assert_eq!(rig.state(), ["n1 Pending", "n2 Reserved"]);
+    rig
+}
+
+/// An Order that asks for more.
+fn bigger(generation_: i64, paused: bool) -> Order {
+    let more = json!({
+        "paused": paused,
+        "template": { "spec": { "resources": { "requests": { "cpu": "2" } } } },
+    });
+    generation(everywhere(more), generation_)
+}
+
+#[test]
+fn refused_delete_is_tried_again_after_a_pause() {
+    let mut rig = reserved();
+    rig.node(node("n1").cordoned());
+    let mut tries = 0;
+    for _ in 0..600 {
+        for _ in 0..10 {
+            for work in std::mem::take(&mut rig.desk.pending).into_values() {
+                tries += 1;
+                let (message, mono) = ("denied by policy".into(), rig.now().mono);
+                let reason = "GuardianRefused";
+                rig.shard
+                    .apply_outcome(&work, Outcome::Refused { reason, message }, mono);
+            }
+            rig.decide();
+        }
+        rig.wait(1);
+    }
+    assert!((5..40).contains(&tries), "{tries} in ten minutes");
+}
+
+#[test]
+fn a_pair_that_lost_its_room_does_not_hold_up_a_roll_out() {
+    let mut rig = one_without_room();
+    rig.order(bigger(2, false)).settle();
+    rig.shard.grant(&"everywhere-uid".into(), true);
+    let done = rig.settle();
+    assert!(
+        done.contains(&"ticket_status Pending RollingOut".to_owned()),
+        "{done:?}"
+    );
+}
+
+#[test]
+fn roll_out_paused_before_its_first_write_goes_on_afterwards() {
+    let mut rig = reserved();
+    let uid = OrderUid::from("everywhere-uid");
+    rig.order(bigger(2, false)).settle();
+    rig.shard.grant(&uid, true);
+    assert_eq!(rig.decide(), ["ticket_status Pending RollingOut"]);
+    rig.order(bigger(3, true));
+    rig.shard.grant(&uid, false);
+    assert_eq!(rig.decide(), [""; 0]);
+    rig.order(bigger(4, false));
+    assert_eq!(rig.decide(), [""; 0], "no grant");
+    rig.shard.grant(&uid, true);
+    assert_eq!(
+        rig.settle(),
+        [
+            "ticket_status Pending RollingOut",
+            "delete_guardian Replaced",
+            "patch_ticket",
+            "create_guardian",
+            "ticket_status Reserved"
+        ]
+    );
+}
+
+#[test]
+fn roll_out_paused_midway_keeps_the_guardian_that_is_there() {
+    let mut rig = reserved();
+    let uid = OrderUid::from("everywhere-uid");
+    rig.order(bigger(2, false)).settle();
+    rig.shard.grant(&uid, true);
+    rig.decide();
+    let work = rig.desk.pending.pop_first().unwrap().1;
+    rig.perform(&work);
+    rig.log.clear();
+    rig.order(bigger(3, true));
+    rig.shard.grant(&uid, false);
+    assert_eq!(rig.settle(), ["ticket_status Reserved"]);
+    rig.order(bigger(4, false)).settle();
+    rig.shard.grant(&uid, true);
+    assert_eq!(rig.settle().len(), 5, "then it is replaced");
+}
+
+#[test]
+fn roll_out_passes_over_a_node_in_grace() {
+    let mut rig = Rig::new();
+    rig.node(node("n1")).node(node("n2")).order(everywhere(json!({})));
+    rig.settle();
+    rig.node(node("n1").ready(ReadyStatus::Unknown, 1000));
+    rig.order(bigger(2, false)).settle();
+    rig.shard.grant(&"everywhere-uid".into(), true);
+    rig.settle();
+    let hash = |rig: &Rig, node: &str| rig.tickets[&rig.ticket(node, 0)].template_hash.clone();
+    assert_eq!(rig.state(), ["n1 Reserved", "n2 Reserved"]);
+    assert_ne!(hash(&rig, "n1"), hash(&rig, "n2"), "the first keeps its Guardian");
+    assert!(
+        !rig.shard.take_reports().pop().unwrap().stale,
+        "nothing to wait for"
+    );
+    rig.node(node("n1").ready(ReadyStatus::True, 1030)).settle();
+    assert_eq!(hash(&rig, "n1"), hash(&rig, "n2"));
+}
+
+#[test]
+fn guardian_of_a_ticket_that_a_user_deleted_is_no_failure_of_the_next() {
+    let mut rig = reserved();
+    let ticket = rig.ticket("n1", 0);
+    rig.hide_ticket(&ticket);
+    rig.decide();
+    let work = rig.desk.pending.pop_first().unwrap().1;
+    rig.perform(&work);
+    rig.log.clear();
+    rig.hide_guardian(&ticket);
+    assert_eq!(rig.settle(), ["create_guardian", "ticket_status Reserved"]);
+}
+
+#[test]
+fn guardian_gone_before_it_was_seen_is_a_failure_and_not_awaited() {
+    let mut rig = Rig::new();
+    rig.node(node("n1")).order(everywhere(json!({})));
+    rig.decide();
+    let work = rig.desk.pending.pop_first().unwrap().1;
+    rig.perform(&work);
+    rig.decide();
+    let work = rig.desk.pending.pop_first().unwrap().1;
+    let (key, mono) = (guardian_key(&work.ticket), rig.now().mono);
+    let landed = Expect::Guardian(key.clone(), "pod-x".into(), Revision(7));
+    rig.shard.apply_outcome(&work, Outcome::Landed(landed), mono);
+    assert_eq!(rig.decide(), [""; 0]);
+    rig.shard.delete_guardian(&work.ticket, &key, &"pod-x".into());
+    rig.log.clear();
+    assert_eq!(rig.settle(), ["get_guardian"]);
+    assert_eq!(
+        rig.wait(2).settle(),
+        ["create_guardian", "ticket_status Reserved"]
+    );
+}

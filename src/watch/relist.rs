@@ -35,11 +35,13 @@ impl<U, R> Default for Relist<U, R> {
 }
 
 impl<U: Eq + Hash + Ord, R: Clone + PartialEq + Ord> Relist<U, R> {
-    /// Turns an event into changes. `read` gives uid, route and value; none for foreign objects.
+    /// Turns an event into changes. `read` gives route and value; none for foreign objects, also for
+    /// one that was not foreign before.
     pub fn apply<K, V>(
         &mut self,
         event: Event<K>,
-        read: impl FnOnce(K) -> Option<(U, R, V)>,
+        uid: impl FnOnce(&K) -> Option<U>,
+        read: impl FnOnce(K) -> Option<(R, V)>,
         out: &mut Vec<Change<V, R>>,
     ) {
         match event {
@@ -52,20 +54,23 @@ impl<U: Eq + Hash + Ord, R: Clone + PartialEq + Ord> Relist<U, R> {
                 }
             }
             Event::InitApply(object) | Event::Apply(object) => {
-                let Some((uid, route, value)) = read(object) else {
+                let Some(uid) = uid(&object) else {
                     return;
                 };
                 let before = self.before.as_mut().and_then(|before| before.remove(&uid));
-                let before = self.known.insert(uid, route.clone()).or(before);
+                let before = self.known.remove(&uid).or(before);
+                let Some((route, value)) = read(object) else {
+                    out.extend(before.map(Change::Delete));
+                    return;
+                };
+                self.known.insert(uid, route.clone());
                 out.extend(before.filter(|before| *before != route).map(Change::Delete));
                 out.push(Change::Apply(value));
             }
             Event::Delete(object) => {
-                let Some((uid, route, _)) = read(object) else {
-                    return;
-                };
-                let known = self.known.remove(&uid);
-                out.push(Change::Delete(known.unwrap_or(route)));
+                let known = uid(&object).and_then(|uid| self.known.remove(&uid));
+                let route = known.or_else(|| read(object).map(|(route, _)| route));
+                out.extend(route.map(Change::Delete));
             }
             Event::InitDone => {
                 let mut gone: Vec<(U, R)> = self.before.take().into_iter().flatten().collect();
@@ -86,7 +91,8 @@ mod tests {
     fn run(events: impl IntoIterator<Item = Event<Object>>) -> Vec<Change<Object, u32>> {
         let (mut relist, mut out) = (Relist::default(), Vec::new());
         for event in events {
-            relist.apply(event, |object| Some((object.0, object.1, object)), &mut out);
+            let read = |object: Object| (object.1 < 100).then_some((object.1, object));
+            relist.apply(event, |object| Some(object.0), read, &mut out);
         }
         out
     }
@@ -124,6 +130,24 @@ mod tests {
             changes[3..],
             [Change::Delete(1), Change::Delete(2), Change::Synced]
         );
+    }
+
+    #[test]
+    fn object_that_becomes_foreign_is_deleted() {
+        let changes = run([
+            Event::Apply(("a", 1)),
+            Event::Apply(("a", 100)),
+            Event::Delete(("a", 100)),
+            Event::Apply(("b", 2)),
+            Event::Delete(("b", 100)),
+        ]);
+        let expected = [
+            Change::Apply(("a", 1)),
+            Change::Delete(1),
+            Change::Apply(("b", 2)),
+            Change::Delete(2),
+        ];
+        assert_eq!(changes, expected);
     }
 
     #[test]

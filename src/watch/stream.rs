@@ -17,20 +17,21 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_
 
 /// Follows `api` and hands every change to `out`, which must not block.
 ///
-/// `read` gives an object's uid, what is needed to route its end, and its value; none if the object
-/// is not korder's.
+/// `read` gives what is needed to route an object's end, and its value; none if the object is not
+/// korder's.
 pub async fn follow<K, U, R, V>(
     kind: &'static str,
     api: Api<K>,
     config: Config,
-    read: impl Fn(K) -> Option<(U, R, V)>,
+    read: impl Fn(K) -> Option<(R, V)>,
     mut out: impl FnMut(Change<V, R>),
 ) where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
-    U: Eq + Hash + Ord,
+    U: Eq + Hash + Ord + From<String>,
     R: Clone + Ord,
 {
-    let (mut relist, mut changes, mut pause) = (Relist::default(), Vec::new(), PAUSE.0);
+    let (mut relist, mut changes, mut pause) = (Relist::<U, R>::default(), Vec::new(), PAUSE.0);
+    let uid = |object: &K| object.meta().uid.clone().map(U::from);
     let stream = watcher(api, config);
     pin_mut!(stream);
     while let Some(event) = stream.next().await {
@@ -38,7 +39,7 @@ pub async fn follow<K, U, R, V>(
             Ok(event) => {
                 pause = PAUSE.0;
                 metrics::watch_event(kind, word(&event));
-                relist.apply(event, &read, &mut changes);
+                relist.apply(event, uid, &read, &mut changes);
                 changes.drain(..).for_each(&mut out);
             }
             Err(error) => {

@@ -10,6 +10,7 @@ use k8s_openapi::{
 use kube::{
     Api, Resource,
     api::{Patch, PatchParams, PostParams},
+    core::PartialObjectMeta,
 };
 use serde_json::json;
 
@@ -36,7 +37,8 @@ pub struct NewEvent {
 impl Writer {
     /// Writes an Order's status; false if it did not land.
     pub async fn order_status(&self, order: &Order, status: &OrderStatus) -> bool {
-        let orders: Api<api::Order> = self.api(&order.key);
+        // The answer may hold a spec that cannot be decoded.
+        let orders: Api<PartialObjectMeta<api::Order>> = self.api(&order.key);
         let mut body = json!(status);
         for absent in ["nextScheduleTime", "rollout", "unavailableReasons", "conditions"] {
             // A merge patch removes only what it names.

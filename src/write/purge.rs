@@ -52,7 +52,8 @@ impl Writer {
         loop {
             let list = ListParams::default().labels(selector).limit(page);
             match ask(api.delete_collection(params, &list)).await {
-                Ok(Either::Left(deleted)) if deleted.items.is_empty() => return true,
+                // What is being deleted already waits for somebody else's finalizer.
+                Ok(Either::Left(deleted)) if deleted.items.iter().all(ending) => return true,
                 Ok(_) => {}
                 Err(Failure::Unknown(_)) if page > SMALLEST_PAGE => page /= 2,
                 Err(failure) => {
@@ -64,8 +65,56 @@ impl Writer {
     }
 }
 
+fn ending(object: &impl Resource) -> bool {
+    object.meta().deletion_timestamp.is_some()
+}
+
 /// The label selector of what belongs to these shards.
 pub fn shard_selector(shards: &[ShardId]) -> String {
     let shards: Vec<String> = shards.iter().map(ToString::to_string).collect();
     format!("{LABEL_SHARD} in ({})", shards.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use http::{Request, Response};
+    use kube::client::Body;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{shard::ShardCount, write::Guardians};
+
+    #[tokio::test]
+    async fn what_a_finalizer_keeps_is_deleted_once() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = asked.clone();
+        let answer = move |_: Request<Body>| {
+            let deleting = count.fetch_add(1, Ordering::Relaxed) > 0;
+            assert!(count.load(Ordering::Relaxed) < 10, "asked again and again");
+            let mut metadata = json!({ "name": "guardian-t", "uid": "u" });
+            if deleting {
+                metadata["deletionTimestamp"] = json!("2030-01-01T00:00:00Z");
+            }
+            let list = json!({ "kind": "PodList", "apiVersion": "v1", "metadata": {},
+                "items": [{ "metadata": metadata }] });
+            std::future::ready(Ok::<_, std::convert::Infallible>(Response::new(Body::from(
+                list.to_string().into_bytes(),
+            ))))
+        };
+        let client = kube::Client::new(tower::service_fn(answer), "default");
+        let guardians = Guardians {
+            image: String::new(),
+            priority_class: None,
+        };
+        let writer = Writer::new(client, ShardCount::try_from(1).unwrap(), guardians);
+        let (namespace, params) = ("ns".into(), DeleteParams::default());
+        let done = writer.purge_kind::<SlimPod>("Pod", &namespace, "a=b", &params);
+        assert!(done.await);
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
+    }
 }
