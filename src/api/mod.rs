@@ -17,6 +17,8 @@ pub use quantity::Quantity;
 pub use shard::{Shard, ShardSpec, ShardStatus};
 pub use ticket::{Ticket, TicketSpec, TicketStatus};
 
+/// The API group.
+pub const GROUP: &str = "core.korder.dev";
 /// Label on Tickets: the name of the Order they belong to.
 pub const LABEL_ORDER: &str = "korder.dev/order";
 /// Label on Tickets and Guardians: the uid of the Order they belong to.

@@ -35,7 +35,12 @@ pub struct Queue<K, T> {
     waiting: HashMap<K, Waiting<T>, ahash::RandomState>,
     started: HashSet<K, ahash::RandomState>,
     offered: u64,
+    starts: u64,
 }
+
+/// One start in so many goes to the last lane, whatever waits in the others: without it a long burst
+/// of creates would keep every status from being seen until its end.
+const STATUS_SHARE: u64 = 4;
 
 type Place = (Lane, u64);
 
@@ -53,6 +58,7 @@ impl<K, T> Default for Queue<K, T> {
             waiting: HashMap::default(),
             started: HashSet::default(),
             offered: 0,
+            starts: 0,
         }
     }
 }
@@ -93,7 +99,14 @@ impl<K: Clone + Eq + Hash, T> Queue<K, T> {
 
     /// Starts the next operation; also says how long it has waited.
     pub fn start(&mut self, now: Mono) -> Option<(K, T, Duration)> {
-        let (_, key) = self.line.pop_first()?;
+        self.starts += 1;
+        let of_last_lane = (Lane::Status, 0)..;
+        let fair = self.starts.is_multiple_of(STATUS_SHARE);
+        let last = fair
+            .then(|| self.line.range(of_last_lane).next().map(|(place, _)| *place))
+            .flatten();
+        let place = last.or_else(|| self.line.first_key_value().map(|(place, _)| *place))?;
+        let key = self.line.remove(&place).expect("just seen");
         let waiting = self.waiting.remove(&key).expect("what is in line waits");
         self.started.insert(key.clone());
         Some((key, waiting.item, now.since(waiting.since)))
@@ -167,6 +180,18 @@ mod tests {
             .map(|(_, item, _)| item)
             .collect();
         assert_eq!(order, [4, 2, 1]);
+    }
+
+    #[test]
+    fn every_fourth_start_is_a_status_even_while_creates_wait() {
+        let mut queue = Queue::default();
+        (0..9).for_each(|n| assert!(queue.offer(n, Lane::Create, "create", at(0))));
+        (10..13).for_each(|n| assert!(queue.offer(n, Lane::Status, "status", at(0))));
+        let order: Vec<_> = std::iter::from_fn(|| queue.start(at(0)))
+            .map(|(_, item, _)| item)
+            .collect();
+        let round = ["create", "create", "create", "status"];
+        assert_eq!(order, [round, round, round].concat());
     }
 
     #[test]

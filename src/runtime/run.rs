@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     future::Future,
+    io::IsTerminal,
     process::ExitCode,
     sync::{
         Arc,
@@ -88,7 +89,10 @@ fn stop(message: impl Into<String>) -> Stop {
 fn log(format: LogFormat) {
     use tracing_subscriber::{EnvFilter, fmt};
     let filter = EnvFilter::try_from_env("KORDER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     match format {
         LogFormat::Json => builder.json().flatten_event(true).init(),
         LogFormat::Text => builder.init(),

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
 
+use crate::api::GROUP;
+
 /// Metadata whose annotations are read as `A`.
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
@@ -49,13 +51,20 @@ pub fn annotated<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMet
     Ok(Meta::<Option<BTreeMap<String, String>>>::deserialize(deserializer)?.with(|annotations| annotations))
 }
 
-/// The owner that controls the object, if its kind is `kind`.
+/// The owner that controls the object, if it is of korder's API group and of this kind.
 pub fn controller<'a>(meta: &'a ObjectMeta, kind: &str) -> Option<&'a OwnerReference> {
     let owners = meta.owner_references.as_deref().unwrap_or_default();
+    let ours = |owner: &&OwnerReference| {
+        owner.kind == kind
+            && owner
+                .api_version
+                .split_once('/')
+                .is_some_and(|(group, _)| group == GROUP)
+    };
     owners
         .iter()
         .find(|owner| owner.controller == Some(true))
-        .filter(|owner| owner.kind == kind)
+        .filter(ours)
 }
 
 /// The value of a label.
