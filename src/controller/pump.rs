@@ -138,9 +138,7 @@ pub async fn pump(
 
 async fn send(writer: &Writer, work: &Work, clock: &Clock) -> Outcome {
     let started = clock.mono();
-    if let (Op::CreateTicket { .. } | Op::DeleteTicket { .. } | Op::DeleteGuardian { .. }, Some(changed)) =
-        (&work.op, work.changed)
-    {
+    if let Some(changed) = work.changed {
         metrics::change_to_write(started.since(changed));
     }
     let outcome = writer.perform(work).await;

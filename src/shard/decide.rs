@@ -65,6 +65,9 @@ impl Shard {
             let plan = plan(&view);
             wake = wake.into_iter().chain(plan.wake).min();
             pair.remember(plan.pending, now.mono);
+            if plan.ops.is_empty() {
+                pair.nothing_to_answer();
+            }
             self.offer(&key, &mut pair, plan.ops, sink);
         }
         self.account(&key, &mut pair, &order, desired);
@@ -128,7 +131,7 @@ impl Shard {
                 pair: Some(key.clone()),
                 ticket,
                 op,
-                changed: pair.changed,
+                changed: pair.unanswered.take(),
             });
         }
     }

@@ -38,6 +38,8 @@ pub(super) struct Pair {
     pub(super) expects: Vec<(TicketKey, Expect, Mono)>,
     /// When the Node's change was seen that is not answered yet.
     pub(super) changed: Option<Mono>,
+    /// The same, until the first write.
+    pub(super) unanswered: Option<Mono>,
     pub(super) counted: PairSummary,
     pub(super) counted_as: NodeName,
     pub(super) wake: Option<Mono>,
@@ -57,6 +59,7 @@ impl Default for Pair {
             busy: Vec::new(),
             expects: Vec::new(),
             changed: None,
+            unanswered: None,
             counted: PairSummary::default(),
             counted_as: nameless,
             wake: None,
@@ -173,6 +176,19 @@ impl Pair {
     pub(super) fn fail(&mut self, key: &PairKey, reason: &'static str, message: Arc<str>, now: Mono) {
         self.memory.backoff.fail(key, now);
         self.memory.trouble = Some(Trouble { reason, message });
+    }
+
+    /// A change was seen that may have to be answered by a write.
+    pub(super) fn note_change(&mut self, seen: Mono) {
+        (self.changed, self.unanswered) = (Some(seen), Some(seen));
+    }
+
+    /// What changed asks for no write, or not yet: it is no measure of how fast writes follow.
+    pub(super) fn nothing_to_answer(&mut self) {
+        self.unanswered = None;
+        if self.tickets.iter().any(|ticket| ticket.phase == Phase::Reserved) {
+            self.changed = None;
+        }
     }
 
     /// Whether the end of this Guardian is korder's own doing.

@@ -35,7 +35,7 @@ type Map<K, V> = IndexMap<K, V, ahash::RandomState>;
 type Set<K> = IndexSet<K, ahash::RandomState>;
 
 /// How long nothing is made in a namespace after the API server said that it is being deleted.
-const BARRED_FOR: Duration = Duration::from_secs(10);
+const BARRED_FOR: Duration = Duration::from_secs(60);
 /// How long a Guardian may be without its Ticket before a GET asks for it.
 pub(super) const ORPHANED_AFTER: Duration = Duration::from_secs(5);
 
@@ -60,7 +60,7 @@ pub struct Work {
     pub ticket: TicketKey,
     /// What to do.
     pub op: Op,
-    /// When the change of the Node was seen that led to it.
+    /// When the change was seen that this is the first answer to.
     pub changed: Option<Mono>,
 }
 
@@ -430,7 +430,7 @@ impl Shard {
                 },
                 |pair| {
                     pair.node_name = name.clone();
-                    pair.changed = Some(seen);
+                    pair.note_change(seen);
                 },
             );
         }
@@ -459,7 +459,7 @@ impl Shard {
                 },
                 |pair| {
                     pair.node_name = name;
-                    pair.changed = Some(now);
+                    pair.note_change(now);
                 },
             );
         }

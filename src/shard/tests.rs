@@ -842,6 +842,21 @@ fn write_that_did_not_land_is_decided_again_after_a_pause() {
 }
 
 #[test]
+fn a_change_that_asks_for_no_write_is_not_measured_by_a_later_one() {
+    let mut rig = reserved();
+    rig.shard.take_stats();
+    rig.node(node("n1").ready(ReadyStatus::Unknown, 1000)).settle();
+    rig.wait(10).node(node("n1")).settle();
+    rig.wait(5000);
+    let ticket = rig.ticket("n1", 0);
+    rig.hide_guardian(&ticket);
+    rig.settle();
+    rig.wait(2).settle();
+    assert_eq!(rig.state(), ["n1 Reserved"]);
+    assert!(rig.shard.take_stats().reserved_after.is_empty());
+}
+
+#[test]
 fn counts_follow_the_pairs() {
     let mut rig = Rig::new();
     rig.node(node("n1")).node(node("n2")).order(everywhere(json!({})));
