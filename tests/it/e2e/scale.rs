@@ -40,7 +40,11 @@ async fn many(ground: &Ground<'_>) -> Result<()> {
     let audit = ground.audit();
     let mark = audit.settled_mark().await?;
     ground
-        .ask("order", json!({ "tolerations": [{ "operator": "Exists" }] }))
+        .ask_crowd(
+            "order",
+            count,
+            json!({ "tolerations": [{ "operator": "Exists" }] }),
+        )
         .await?;
     let reserved = ListParams::default().fields("status.phase=Reserved");
     wait::until(SOON * 4, "all Tickets to be Reserved", async || {
@@ -111,7 +115,8 @@ async fn writes(ground: &Ground<'_>, since: Mark) -> Result<Vec<AuditEntry>> {
     Ok(writes)
 }
 
-/// The last of all: looks back over the whole run.
+/// Looks back over all trials before; not over those that restart the API server, which forbids
+/// everything until it has read the roles.
 async fn granted(ground: &Ground<'_>) -> Result<()> {
     let audit = ground.audit();
     audit.settled_mark().await?;
