@@ -115,7 +115,8 @@ async fn writes(ground: &Ground<'_>, since: Mark) -> Result<Vec<AuditEntry>> {
     Ok(writes)
 }
 
-/// The last of all: looks back over the whole run.
+/// Looks back over all trials before; not over those that restart the API server, which forbids
+/// everything until it has read the roles.
 async fn granted(ground: &Ground<'_>) -> Result<()> {
     let audit = ground.audit();
     audit.settled_mark().await?;
