@@ -1,7 +1,7 @@
 //! Bad input: each is refused or shown with a message that names field and remedy, and nothing else
 //! suffers.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt::Debug, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use k8s_openapi::{
@@ -14,15 +14,17 @@ use k8s_openapi::{
 };
 use korder::api::{Order, Ticket};
 use kube::{
-    Api, ResourceExt,
+    Api, Resource, ResourceExt,
     api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
+    core::NamespaceResourceScope,
 };
 use libtest_mimic::Trial;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use testbed::real::{Mark, NodeSpec, wait};
 
 use super::{
-    expect::untouched,
+    expect::{Pair, Pairs, untouched},
     names,
     world::{Ground, KORDER, SOON, condition, merge, same},
 };
@@ -308,49 +310,41 @@ fn foreign_pod(name: &str) -> Result<Pod> {
 }
 
 async fn ticket_labels(ground: &Ground<'_>) -> Result<()> {
-    let all = ground.nodes(6).await?;
-    ground.ask("order", json!({})).await?;
-    let before = ground.pairs("order", &all).await?;
-    let keys = ["order", "order-uid", "node-uid", "shard"].map(|key| format!("korder.dev/{key}"));
-    let tickets: Api<Ticket> = ground.api();
-    let strip = async |n: usize, keys: &[String]| {
-        let labels: BTreeMap<_, Option<&str>> = keys.iter().map(|key| (key, None)).collect();
-        let name = before[&ground.node(n)].ticket_name();
-        let patch = Patch::Merge(json!({ "metadata": { "labels": labels } }));
-        tickets.patch(&name, &PatchParams::default(), &patch).await
-    };
-    for n in 0..4 {
-        strip(n, &keys[n..=n]).await?;
-    }
-    strip(4, &keys).await?;
-    let after = ground.pairs("order", &all).await?;
-    untouched(&before, &after, [&ground.node(5)])?;
-    for node in &all {
-        same(
-            "the Ticket's uid",
-            &after[node].ticket_uid(),
-            &before[node].ticket_uid(),
-        )?;
-        same(
-            "the Guardian",
-            &after[node].guardian.metadata,
-            &before[node].guardian.metadata,
-        )?;
+    let keys = ["order", "order-uid", "node-uid", "shard"];
+    let (before, after) = stripped::<Ticket>(ground, keys, Pair::ticket_name).await?;
+    for (node, pair) in &after {
+        same("the Ticket's uid", &pair.ticket_uid(), &before[node].ticket_uid())?;
+        same("the Guardian", &pair.guardian.metadata, &before[node].guardian.metadata)?;
     }
     Ok(())
 }
 
 async fn guardian_labels(ground: &Ground<'_>) -> Result<()> {
+    let keys = ["guardian", "ticket", "order-uid", "shard"];
+    let (before, after) = stripped::<Pod>(ground, keys, Pair::guardian_name).await?;
+    for (node, pair) in &after {
+        same("the Guardian's uid", &pair.guardian_uid(), &before[node].guardian_uid())?;
+        same("the Ticket", &pair.ticket.metadata, &before[node].ticket.metadata)?;
+    }
+    Ok(())
+}
+
+/// Takes each of `keys` off one node's object, all of them off another's, and none off a third's;
+/// gives the pairs before, and once they are as they must be again.
+async fn stripped<K>(ground: &Ground<'_>, keys: [&str; 4], name: fn(&Pair) -> String) -> Result<(Pairs, Pairs)>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
     let all = ground.nodes(6).await?;
     ground.ask("order", json!({})).await?;
     let before = ground.pairs("order", &all).await?;
-    let keys = ["guardian", "ticket", "order-uid", "shard"].map(|key| format!("korder.dev/{key}"));
-    let pods: Api<Pod> = ground.api();
+    let keys = keys.map(|key| format!("korder.dev/{key}"));
+    let objects: Api<K> = ground.api();
     let strip = async |n: usize, keys: &[String]| {
         let labels: BTreeMap<_, Option<&str>> = keys.iter().map(|key| (key, None)).collect();
-        let name = before[&ground.node(n)].guardian_name();
         let patch = Patch::Merge(json!({ "metadata": { "labels": labels } }));
-        pods.patch(&name, &PatchParams::default(), &patch).await
+        let name = name(&before[&ground.node(n)]);
+        objects.patch(&name, &PatchParams::default(), &patch).await
     };
     for n in 0..4 {
         strip(n, &keys[n..=n]).await?;
@@ -358,19 +352,7 @@ async fn guardian_labels(ground: &Ground<'_>) -> Result<()> {
     strip(4, &keys).await?;
     let after = ground.pairs("order", &all).await?;
     untouched(&before, &after, [&ground.node(5)])?;
-    for node in &all {
-        same(
-            "the Guardian's uid",
-            &after[node].guardian_uid(),
-            &before[node].guardian_uid(),
-        )?;
-        same(
-            "the Ticket",
-            &after[node].ticket.metadata,
-            &before[node].ticket.metadata,
-        )?;
-    }
-    Ok(())
+    Ok((before, after))
 }
 
 async fn priority_class(ground: &Ground<'_>) -> Result<()> {
