@@ -115,13 +115,21 @@ async fn writes(ground: &Ground<'_>, since: Mark) -> Result<Vec<AuditEntry>> {
     Ok(writes)
 }
 
-/// Looks back over all trials before; not over those that restart the API server, which forbids
-/// everything until it has read the roles.
+/// Looks back over all trials before.
 async fn granted(ground: &Ground<'_>) -> Result<()> {
     let audit = ground.audit();
     audit.settled_mark().await?;
     let all = audit.entries_since(Mark::START, KORDER)?;
-    let forbidden: Vec<_> = all.iter().filter(|entry| entry.forbidden).collect();
+    let away = ground.world.away.lock().await.clone();
+    let served = |entry: &&AuditEntry| {
+        away.iter()
+            .all(|(from, to)| entry.received < *from || entry.received > *to)
+    };
+    let forbidden: Vec<_> = all
+        .iter()
+        .filter(|entry| entry.forbidden)
+        .filter(served)
+        .collect();
     let mut used: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
     for entry in &all {
         let slash = if entry.subresource.is_empty() { "" } else { "/" };
