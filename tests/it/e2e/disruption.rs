@@ -48,10 +48,12 @@ async fn killed(ground: &Ground<'_>) -> Result<()> {
 async fn api_server(ground: &Ground<'_>) -> Result<()> {
     let away = Duration::from_secs(setting("E2E_AWAY", 5));
     interrupted(ground, async || {
-        let plane = &ground.world.plane;
+        let (plane, stopped) = (&ground.world.plane, now());
         plane.stop(Component::ApiServer).await?;
         tokio::time::sleep(away).await;
-        plane.start_again(Component::ApiServer).await
+        let started = plane.start_again(Component::ApiServer).await;
+        ground.world.away.lock().await.push((stopped, now()));
+        started
     })
     .await
 }

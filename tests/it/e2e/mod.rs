@@ -34,8 +34,8 @@ pub(crate) fn trials(harness: &Arc<Harness>) -> Vec<Trial> {
         input::disruptive(harness),
         start::disruptive(harness),
         orders::disruptive(harness),
-        scale::disruptive(harness),
         disruption::disruptive(harness),
+        scale::disruptive(harness),
     ]
     .into_iter()
     .flatten()

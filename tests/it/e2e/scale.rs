@@ -115,12 +115,21 @@ async fn writes(ground: &Ground<'_>, since: Mark) -> Result<Vec<AuditEntry>> {
     Ok(writes)
 }
 
-/// Looks back over all trials before; not over those that restart the API server, which forbids
-/// everything until it has read the roles.
+/// Looks back over all trials before.
 async fn granted(ground: &Ground<'_>) -> Result<()> {
     let audit = ground.audit();
     audit.settled_mark().await?;
     let all = audit.entries_since(Mark::START, KORDER)?;
+    let away = ground.world.away.lock().await.clone();
+    let served = |entry: &&AuditEntry| {
+        away.iter()
+            .all(|(from, to)| entry.received < *from || entry.received > *to)
+    };
+    let forbidden: Vec<_> = all
+        .iter()
+        .filter(|entry| entry.forbidden)
+        .filter(served)
+        .collect();
     let mut used: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
     for entry in &all {
         let slash = if entry.subresource.is_empty() { "" } else { "/" };
@@ -130,7 +139,7 @@ async fn granted(ground: &Ground<'_>) -> Result<()> {
             .insert(entry.verb.clone());
     }
     let role: ClusterRole = Api::all(ground.client()).get("korder-controller").await?;
-    let (mut unused, mut permitted) = (BTreeSet::new(), BTreeSet::new());
+    let mut unused = BTreeSet::new();
     for rule in role.rules.unwrap_or_default() {
         let (groups, resources) = (
             rule.api_groups.unwrap_or_default(),
@@ -142,27 +151,11 @@ async fn granted(ground: &Ground<'_>) -> Result<()> {
                 .cloned()
                 .unwrap_or_default();
             let granted = BTreeSet::from_iter(rule.verbs.iter().cloned());
-            permitted.extend(
-                granted
-                    .iter()
-                    .map(|verb| (group.clone(), resource.clone(), verb.clone())),
-            );
             eprintln!("{resource:16} granted {granted:?}, used {used:?}");
             unused.extend(granted.difference(&used).map(|verb| format!("{verb} {resource}")));
         }
     }
     eprintln!("granted and not used in this run: {unused:?}");
-    // What the role grants is forbidden only while an API server that has just started does not know
-    // its roles yet.
-    let granted = |entry: &AuditEntry| {
-        let slash = if entry.subresource.is_empty() { "" } else { "/" };
-        let resource = format!("{}{slash}{}", entry.resource, entry.subresource);
-        permitted.contains(&(entry.group.clone(), resource, entry.verb.clone()))
-    };
-    let forbidden: Vec<_> = all
-        .iter()
-        .filter(|entry| entry.forbidden && !granted(entry))
-        .collect();
     let first = forbidden
         .first()
         .map(|entry| (&entry.verb, &entry.resource, &entry.uri));

@@ -35,6 +35,8 @@ pub(crate) const SOON: Duration = Duration::from_secs(45);
 pub(crate) struct World {
     pub(crate) korder: RwLock<KorderProcess>,
     pub(crate) plane: Plane,
+    /// When the API server was away: one that starts forbids everything until it has read the roles.
+    pub(crate) away: Mutex<Vec<(Timestamp, Timestamp)>>,
     crowd: Mutex<usize>,
 }
 
@@ -55,6 +57,7 @@ impl World {
         Ok(Self {
             korder: RwLock::new(korder),
             plane,
+            away: Mutex::default(),
             crowd: Mutex::default(),
         })
     }
