@@ -314,7 +314,11 @@ async fn ticket_labels(ground: &Ground<'_>) -> Result<()> {
     let (before, after) = stripped::<Ticket>(ground, keys, Pair::ticket_name).await?;
     for (node, pair) in &after {
         same("the Ticket's uid", &pair.ticket_uid(), &before[node].ticket_uid())?;
-        same("the Guardian", &pair.guardian.metadata, &before[node].guardian.metadata)?;
+        same(
+            "the Guardian",
+            &pair.guardian.metadata,
+            &before[node].guardian.metadata,
+        )?;
     }
     Ok(())
 }
@@ -323,7 +327,11 @@ async fn guardian_labels(ground: &Ground<'_>) -> Result<()> {
     let keys = ["guardian", "ticket", "order-uid", "shard"];
     let (before, after) = stripped::<Pod>(ground, keys, Pair::guardian_name).await?;
     for (node, pair) in &after {
-        same("the Guardian's uid", &pair.guardian_uid(), &before[node].guardian_uid())?;
+        same(
+            "the Guardian's uid",
+            &pair.guardian_uid(),
+            &before[node].guardian_uid(),
+        )?;
         same("the Ticket", &pair.ticket.metadata, &before[node].ticket.metadata)?;
     }
     Ok(())
@@ -331,7 +339,11 @@ async fn guardian_labels(ground: &Ground<'_>) -> Result<()> {
 
 /// Takes each of `keys` off one node's object, all of them off another's, and none off a third's;
 /// gives the pairs before, and once they are as they must be again.
-async fn stripped<K>(ground: &Ground<'_>, keys: [&str; 4], name: fn(&Pair) -> String) -> Result<(Pairs, Pairs)>
+async fn stripped<K>(
+    ground: &Ground<'_>,
+    keys: [&str; 4],
+    name: fn(&Pair) -> String,
+) -> Result<(Pairs, Pairs)>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
