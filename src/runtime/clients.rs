@@ -11,7 +11,7 @@ use kube::{
     Client, Config,
     client::{Body, ClientBuilder},
 };
-use tower::Service;
+use tower::{BoxError, Service};
 
 use super::clock::Clock;
 use crate::write::writer::TIMEOUT;
@@ -33,6 +33,32 @@ impl Clients {
             read: client(config.clone(), clock, false)?,
             write: client(config, clock, true)?,
         })
+    }
+
+    /// Clients over a transport of the caller's.
+    pub fn over<S, B>(transport: S, clock: &Clock) -> Self
+    where
+        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Into<BoxError> + 'static,
+        B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let over = |limited| {
+            let (inner, clock) = (transport.clone(), clock.clone());
+            Client::new(
+                Dated {
+                    inner,
+                    clock,
+                    limited,
+                },
+                "default",
+            )
+        };
+        Self {
+            read: over(false),
+            write: over(true),
+        }
     }
 }
 

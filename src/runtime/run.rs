@@ -1,25 +1,18 @@
 //! `korder run`: puts everything together, runs it, and ends it cleanly.
 
 use std::{
-    collections::BTreeMap,
-    future::Future,
     io::IsTerminal,
     process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
 use kube::{
     Api, Client,
     api::ListParams,
-    core::{DeserializeGuard, PartialObjectMeta, Resource},
-    runtime::watcher,
+    core::{PartialObjectMeta, Resource},
 };
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -28,34 +21,14 @@ use super::{
     config::{Config, LogFormat},
     error::one_line,
     http, metrics,
+    replica::Replica,
+    tasks::Tasks,
 };
-use crate::{
-    api,
-    controller::{
-        events::{self, News},
-        mailbox::Mailbox,
-        orders::{OrderInbox, Orders, SeenOrder},
-        pump::{self, Pending},
-        rollup::{self, Reports},
-        router::Router,
-        synced::{Part, Synced},
-        worker::Worker,
-    },
-    domain::{
-        ids::{NodeUid, OrderUid, PodUid, TicketUid},
-        order::Order,
-    },
-    index::Snapshot,
-    shard::{Shard, ShardId},
-    watch::{guardian::SlimPod, node::SlimNode, relist::Change, stream::follow, ticket::SlimTicket},
-    write::{Guardians, Writer, purge::shard_selector},
-};
+use crate::api;
 
 /// How long an API server that does not answer, or lacks the CRDs, is tried at start.
 const START_WITHIN: Duration = Duration::from_secs(30);
 const TRY_EVERY: Duration = Duration::from_secs(1);
-/// Nodes are large; a page of them should not be.
-const NODE_PAGE: u32 = 100;
 
 /// Exit codes of `korder run` besides 0.
 const CONFIGURATION: u8 = 1;
@@ -120,8 +93,8 @@ async fn start(config: Config) -> Result<(), Stop> {
             one_line(&error)
         ))
     })?;
-    let (quit, ready) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
-    let mut tasks = Tasks::new(quit.clone());
+    let (mut tasks, ready) = (Tasks::default(), Arc::new(AtomicBool::new(false)));
+    let quit = tasks.quit().clone();
     let upkeep = recorder.clone();
     tasks.spawn(
         "metrics",
@@ -141,10 +114,10 @@ async fn start(config: Config) -> Result<(), Stop> {
         listen = %config.listen,
         "starting"
     );
-    let pumping = assemble(&config, clients, &clock, &ready, &mut tasks);
+    let mut replica = Replica::start(&config, clients, &clock, ready, tasks);
     tokio::select! {
         biased; // a task that has ended is worse than a signal
-        name = tasks.ended() => {
+        name = replica.ended() => {
             quit.cancel();
             let message = format!("the task `{name}` has ended; stopping rather than going on without it");
             return Err(Stop { code: UNSAFE, message });
@@ -152,9 +125,7 @@ async fn start(config: Config) -> Result<(), Stop> {
         () = signal => {}
     }
     tracing::info!("stopping: waiting for writes in flight");
-    ready.store(false, Ordering::Release);
-    quit.cancel();
-    pumping.cancelled().await;
+    replica.drain().await;
     tracing::info!("stopped");
     Ok(())
 }
@@ -203,215 +174,6 @@ where
     }
 }
 
-/// Spawns everything; returns what is cancelled once nothing is in flight any more.
-fn assemble(
-    config: &Config,
-    clients: Clients,
-    clock: &Clock,
-    ready: &Arc<AtomicBool>,
-    tasks: &mut Tasks,
-) -> CancellationToken {
-    let shards: Vec<ShardId> = config.shards.all().collect();
-    let mailboxes: Arc<BTreeMap<ShardId, Arc<Mailbox>>> =
-        Arc::new(shards.iter().map(|&shard| (shard, Arc::default())).collect());
-    let snapshot: Arc<ArcSwap<Snapshot>> = Arc::default();
-    let (pending, news) = (Arc::new(Pending::default()), Arc::new(News::default()));
-    let reports = Arc::new(Reports::new(shards.len()));
-    let synced = Synced::default();
-    let guardians = Guardians {
-        image: config.guardian_image.clone(),
-        priority_class: config.guardian_priority_class.clone(),
-    };
-    let writer = Writer::new(clients.write, config.shards, guardians);
-    let router = Arc::new(Router::new(config.shards, mailboxes.clone(), clock.clone()));
-    let quit = tasks.quit.clone();
-
-    for (&id, mailbox) in mailboxes.iter() {
-        let worker = Worker {
-            shard: Shard::new(id, config.not_ready_grace),
-            mailbox: mailbox.clone(),
-            snapshot: snapshot.clone(),
-            pending: pending.clone(),
-            reports: reports.clone(),
-            news: news.clone(),
-            synced: synced.receiver(),
-            clock: clock.clone(),
-        };
-        tasks.spawn("worker", worker.run(quit.clone()));
-    }
-    let inbox = Arc::new(OrderInbox::default());
-    let orders = Orders {
-        inbox: inbox.clone(),
-        snapshot: snapshot.clone(),
-        mailboxes: mailboxes.clone(),
-        reports: reports.clone(),
-        writer: writer.clone(),
-        synced: synced.clone(),
-    };
-    tasks.spawn("orders", orders.run(quit.clone()));
-    let rollup = rollup::run(
-        reports,
-        writer.clone(),
-        mailboxes.clone(),
-        clock.clone(),
-        quit.clone(),
-    );
-    tasks.spawn("roll-up", rollup);
-    let events = events::run(
-        news,
-        snapshot,
-        writer.clone(),
-        config.replica(),
-        clock.clone(),
-        quit.clone(),
-    );
-    tasks.spawn("events", events);
-    tasks.spawn("queue metrics", watch_queue(pending.clone(), quit.clone()));
-
-    let watches = Watches {
-        client: clients.read,
-        synced,
-        ready: ready.clone(),
-    };
-    tasks.spawn("orders watch", watches.clone().orders(inbox));
-    tasks.spawn("nodes watch", watches.clone().nodes(router.clone()));
-    tasks.spawn(
-        "tickets watch",
-        watches.clone().tickets(router.clone(), config.shards, &shards),
-    );
-    tasks.spawn("guardians watch", watches.guardians(router, &shards));
-
-    let drained = CancellationToken::new();
-    let guard = drained.clone().drop_guard();
-    let pump = pump::pump(pending, writer, mailboxes, clock.clone(), quit);
-    tasks.spawn("pump", async move {
-        let _drained_at_the_end = guard;
-        pump.await;
-    });
-    drained
-}
-
-/// The watches of a replica.
-#[derive(Clone)]
-struct Watches {
-    client: Client,
-    synced: Synced,
-    ready: Arc<AtomicBool>,
-}
-
-impl Watches {
-    fn orders(self, inbox: Arc<OrderInbox>) -> impl Future<Output = ()> + Send + 'static {
-        let orders: Api<DeserializeGuard<api::Order>> = Api::all(self.client);
-        let read = |object: DeserializeGuard<api::Order>| {
-            let seen = see_order(object)?;
-            let uid = seen.order.uid.clone();
-            Some((uid, seen))
-        };
-        follow::<_, OrderUid, _, _>("Order", orders, watcher::Config::default(), read, move |change| {
-            inbox.put(change)
-        })
-    }
-
-    fn nodes(self, router: Arc<Router>) -> impl Future<Output = ()> + Send + 'static {
-        let nodes: Api<SlimNode> = Api::all(self.client);
-        let config = watcher::Config::default().page_size(NODE_PAGE);
-        let read = |node: SlimNode| {
-            let uid = NodeUid::from(node.metadata.uid.as_deref()?);
-            Some((uid, node))
-        };
-        let (synced, ready) = (self.synced, self.ready);
-        follow::<_, NodeUid, _, _>("Node", nodes, config, read, move |change| {
-            let listed = matches!(change, Change::Synced);
-            router.node(change);
-            if listed {
-                tracing::info!(nodes = router.nodes(), "nodes listed");
-                synced.part(Part::Nodes);
-                ready.store(true, Ordering::Release);
-            }
-        })
-    }
-
-    fn tickets(
-        self,
-        router: Arc<Router>,
-        count: crate::shard::ShardCount,
-        shards: &[ShardId],
-    ) -> impl Future<Output = ()> + Send + 'static {
-        let tickets: Api<SlimTicket> = Api::all(self.client);
-        let config = watcher::Config::default().labels(&shard_selector(shards));
-        let read = move |ticket: SlimTicket| {
-            let (shard, view) = ticket.view(count)?;
-            Some(((shard, view.key.clone(), view.uid.clone()), (shard, view)))
-        };
-        let synced = self.synced;
-        follow::<_, TicketUid, _, _>("Ticket", tickets, config, read, move |change| {
-            let listed = matches!(change, Change::Synced);
-            router.ticket(change);
-            if listed {
-                synced.part(Part::Tickets);
-            }
-        })
-    }
-
-    fn guardians(self, router: Arc<Router>, shards: &[ShardId]) -> impl Future<Output = ()> + Send + 'static {
-        let pods: Api<SlimPod> = Api::all(self.client);
-        let config = watcher::Config::default().labels(&shard_selector(shards));
-        let read = |pod: SlimPod| {
-            let (shard, view) = pod.view()?;
-            let shard = shard?;
-            let route = (shard, view.ticket.clone(), view.key.clone(), view.uid.clone());
-            Some((route, (shard, view)))
-        };
-        let synced = self.synced;
-        follow::<_, PodUid, _, _>("Pod", pods, config, read, move |change| {
-            let listed = matches!(change, Change::Synced);
-            router.guardian(change);
-            if listed {
-                synced.part(Part::Guardians);
-            }
-        })
-    }
-}
-
-/// An Order, or what can be known of one that cannot be decoded.
-fn see_order(object: DeserializeGuard<api::Order>) -> Option<SeenOrder> {
-    match object.0 {
-        Ok(order) => Some(SeenOrder {
-            status: Some(order.status.clone().unwrap_or_default()),
-            order: Arc::new(Order::from_api(&order)),
-        }),
-        Err(invalid) => {
-            let meta = &invalid.metadata;
-            let key = crate::domain::ids::OrderKey::new(meta.namespace.as_deref()?, meta.name.as_deref()?);
-            let order = Order::undecodable(
-                OrderUid::from(meta.uid.as_deref()?),
-                key,
-                meta.generation.unwrap_or_default(),
-                meta.creation_timestamp
-                    .as_ref()
-                    .map(|time| time.0)
-                    .unwrap_or_default(),
-                meta.deletion_timestamp.is_some(),
-                &invalid.error,
-            );
-            tracing::warn!(order = %order.key, error = invalid.error, "the Order cannot be decoded");
-            Some(SeenOrder {
-                order: Arc::new(order),
-                status: None,
-            })
-        }
-    }
-}
-
-async fn watch_queue(pending: Arc<Pending>, quit: CancellationToken) {
-    let mut ticks = tokio::time::interval(Duration::from_secs(1));
-    while !quit.is_cancelled() {
-        ticks.tick().await;
-        let (depth, in_flight) = pending.depth();
-        metrics::queue(depth, in_flight);
-    }
-}
-
 async fn upkeep_metrics(handle: metrics_exporter_prometheus::PrometheusHandle, quit: CancellationToken) {
     let mut ticks = tokio::time::interval(Duration::from_secs(5));
     while !quit.is_cancelled() {
@@ -428,36 +190,5 @@ async fn terminated() {
         biased; // either will do
         _ = term.recv() => {}
         _ = interrupt.recv() => {}
-    }
-}
-
-/// The tasks of the process; none may end before `quit`.
-struct Tasks {
-    set: JoinSet<&'static str>,
-    quit: CancellationToken,
-}
-
-impl Tasks {
-    fn new(quit: CancellationToken) -> Self {
-        Self {
-            set: JoinSet::new(),
-            quit,
-        }
-    }
-
-    fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        self.set.spawn(async move {
-            task.await;
-            name
-        });
-    }
-
-    /// Returns when a task has ended, with its name.
-    async fn ended(&mut self) -> &'static str {
-        match self.set.join_next().await {
-            Some(Ok(name)) => name,
-            Some(Err(_)) => "one that panicked",
-            None => "all",
-        }
     }
 }
