@@ -3,4 +3,11 @@
 //!
 //! Nothing here knows korder's types; a controller under test comes in through its HTTP transport.
 
+pub mod actors;
 pub mod api;
+pub mod cluster;
+pub mod faults;
+pub mod journal;
+pub mod link;
+pub mod oracle;
+pub mod transport;

@@ -1,0 +1,48 @@
+//! Those who live in a cluster besides the controller under test.
+//!
+//! Each is a task that hears every change and writes through the API server, like the real one.
+
+pub mod amounts;
+pub mod collector;
+pub mod fit;
+pub mod kubelet;
+pub mod nodes;
+pub mod scheduler;
+pub mod users;
+
+use serde_json::Value;
+
+/// The text at a JSON pointer, or nothing.
+pub fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
+    object
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+}
+
+/// The elements of the list at a JSON pointer.
+pub fn items<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
+    object
+        .pointer(pointer)
+        .and_then(Value::as_array)
+        .map_or(&[], Vec::as_slice)
+}
+
+/// Namespace and name.
+pub type Key = (String, String);
+
+/// An object's namespace and name.
+pub fn key(object: &Value) -> Key {
+    let own = |pointer| text(object, pointer).to_owned();
+    (own("/metadata/namespace"), own("/metadata/name"))
+}
+
+/// An object's uid.
+pub fn uid(object: &Value) -> &str {
+    text(object, "/metadata/uid")
+}
+
+/// Whether an object is being deleted.
+pub fn deleting(object: &Value) -> bool {
+    object.pointer("/metadata/deletionTimestamp").is_some()
+}

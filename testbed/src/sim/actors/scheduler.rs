@@ -1,0 +1,297 @@
+//! The scheduler: binds one Pod at a time, by priority, then age, where it fits.
+//!
+//! It counts nominated Pods as if they ran, leaves gated ones alone, and says of what does not fit why.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::{
+    Key,
+    amounts::{Amounts, add, allocatable, lacking, occupies, requests},
+    deleting, fit, items, key, text, uid,
+};
+use crate::sim::{
+    api::{Change, ChangeKind, User},
+    cluster::Cluster,
+};
+
+/// The scheduler's task.
+pub struct Scheduler {
+    cluster: Cluster,
+    news: mpsc::UnboundedReceiver<Arc<Change>>,
+    user: User,
+    /// Between two bindings.
+    pace: Duration,
+    nodes: BTreeMap<String, Room>,
+    /// Where each Pod counts, and with how much.
+    counted: BTreeMap<Key, (String, Amounts)>,
+    pods: BTreeMap<Key, Arc<Value>>,
+    queue: BTreeSet<Turn>,
+    turns: BTreeMap<Key, Turn>,
+    /// Pods that found no room, by the one node they could have gone to, or "".
+    waiting: BTreeMap<String, BTreeSet<Key>>,
+    waits_for: BTreeMap<Key, String>,
+}
+
+type Turn = (Reverse<i64>, u64, Key);
+
+#[derive(Default)]
+struct Room {
+    node: Option<Arc<Value>>,
+    all: Amounts,
+    used: Amounts,
+}
+
+impl Scheduler {
+    /// A scheduler that binds a Pod every `pace`.
+    pub fn new(cluster: &Cluster, pace: Duration) -> Self {
+        Self {
+            cluster: cluster.clone(),
+            news: cluster.listen(),
+            user: "scheduler".into(),
+            pace,
+            nodes: BTreeMap::new(),
+            counted: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            queue: BTreeSet::new(),
+            turns: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            waits_for: BTreeMap::new(),
+        }
+    }
+
+    /// Schedules for ever.
+    pub async fn run(mut self) {
+        while let Some(change) = self.news.recv().await {
+            self.hear(&change);
+            self.hear_more();
+            while let Some(turn) = self.queue.pop_first() {
+                let (_, _, pod) = turn;
+                self.turns.remove(&pod);
+                self.schedule(&pod);
+                tokio::time::sleep(self.pace).await;
+                self.hear_more();
+            }
+        }
+    }
+
+    fn hear_more(&mut self) {
+        while let Ok(change) = self.news.try_recv() {
+            self.hear(&change);
+        }
+    }
+
+    fn hear(&mut self, change: &Change) {
+        let gone = change.kind == ChangeKind::Deleted;
+        match &*change.resource {
+            "nodes" => self.see_node(&change.name, (!gone).then(|| change.after.clone())),
+            "pods" => self.see_pod(&change.after, change.revision, gone),
+            _ => {}
+        }
+    }
+
+    fn see_node(&mut self, name: &str, node: Option<Arc<Value>>) {
+        let room = self.nodes.entry(name.to_owned()).or_default();
+        let matters = match (&room.node, &node) {
+            (Some(before), Some(now)) => ["/spec", "/metadata/labels", "/status/allocatable"]
+                .iter()
+                .any(|part| before.pointer(part) != now.pointer(part)),
+            _ => true,
+        };
+        room.all = node.as_deref().map(allocatable).unwrap_or_default();
+        room.node = node;
+        if matters {
+            self.wake(name);
+        }
+    }
+
+    fn see_pod(&mut self, pod: &Arc<Value>, revision: u64, gone: bool) {
+        let key = key(pod);
+        let bound = text(pod, "/spec/nodeName");
+        let nominated = text(pod, "/status/nominatedNodeName");
+        let node = if bound.is_empty() { nominated } else { bound };
+        let over = gone || matches!(text(pod, "/status/phase"), "Succeeded" | "Failed");
+        let counts = (!over && !node.is_empty()).then(|| (node.to_owned(), requests(pod)));
+        self.count(&key, counts);
+        let mine = text(pod, "/spec/schedulerName") == "default-scheduler";
+        let gated = !items(pod, "/spec/schedulingGates").is_empty();
+        let waits = mine && !over && bound.is_empty() && !gated && !deleting(pod);
+        if gone {
+            self.pods.remove(&key);
+        } else {
+            self.pods.insert(key.clone(), pod.clone());
+        }
+        if waits {
+            if !self.turns.contains_key(&key) && !self.waits_for.contains_key(&key) {
+                self.line_up(key, revision);
+            }
+        } else {
+            if let Some(turn) = self.turns.remove(&key) {
+                self.queue.remove(&turn);
+            }
+            if let Some(node) = self.waits_for.remove(&key) {
+                self.waiting.entry(node).or_default().remove(&key);
+            }
+        }
+    }
+
+    fn line_up(&mut self, key: Key, revision: u64) {
+        let priority = self.pods[&key].pointer("/spec/priority").and_then(Value::as_i64);
+        let turn = (Reverse(priority.unwrap_or_default()), revision, key.clone());
+        self.turns.insert(key, turn.clone());
+        self.queue.insert(turn);
+    }
+
+    /// Counts a Pod where it belongs now; room that came free wakes those who wait for it.
+    fn count(&mut self, key: &Key, counts: Option<(String, Amounts)>) {
+        if self.counted.get(key) == counts.as_ref() {
+            return;
+        }
+        if let Some((node, amounts)) = self.counted.remove(key) {
+            add(
+                &mut self.nodes.entry(node.clone()).or_default().used,
+                &amounts,
+                -1,
+            );
+            self.wake(&node);
+        }
+        if let Some((node, amounts)) = counts {
+            add(&mut self.nodes.entry(node.clone()).or_default().used, &amounts, 1);
+            self.counted.insert(key.clone(), (node, amounts));
+        }
+    }
+
+    fn wake(&mut self, node: &str) {
+        for of in [node, ""] {
+            for key in self.waiting.remove(of).unwrap_or_default() {
+                self.waits_for.remove(&key);
+                if self.pods.contains_key(&key) {
+                    self.line_up(key, 0);
+                }
+            }
+        }
+    }
+
+    fn schedule(&mut self, pod: &Key) {
+        let Some(object) = self.pods.get(pod).cloned() else {
+            return;
+        };
+        let pinned = fit::pinned(&object).map(str::to_owned);
+        let asked = requests(&object);
+        let nominated = text(&object, "/status/nominatedNodeName").to_owned();
+        let mut why = BTreeMap::<String, u32>::new();
+        let candidates: Vec<&String> = match &pinned {
+            Some(name) => self
+                .nodes
+                .get_key_value(name)
+                .map(|(name, _)| name)
+                .into_iter()
+                .collect(),
+            None => {
+                let first = self.nodes.get_key_value(&nominated).map(|(name, _)| name);
+                first.into_iter().chain(self.nodes.keys()).collect()
+            }
+        };
+        for name in candidates {
+            let room = &self.nodes[name];
+            let own = self.counted.get(pod).filter(|(node, _)| node == name);
+            let mut used = room.used.clone();
+            if let Some((_, amounts)) = own {
+                add(&mut used, amounts, -1);
+            }
+            match refusal(room, &object, &asked, &used) {
+                Some(reason) => *why.entry(reason).or_default() += 1,
+                None => return self.bind(pod, &object, &name.clone(), asked),
+            }
+        }
+        self.cannot(pod, &object, pinned.unwrap_or_default(), &why);
+    }
+
+    fn bind(&mut self, pod: &Key, object: &Value, node: &str, asked: Amounts) {
+        let (namespace, name) = pod;
+        let bound = self
+            .cluster
+            .api(|api| api.bind(&self.user, namespace, name, uid(object), node));
+        if bound.is_ok() {
+            self.count(pod, Some((node.to_owned(), asked)));
+        }
+    }
+
+    fn cannot(&mut self, pod: &Key, object: &Value, only: String, why: &BTreeMap<String, u32>) {
+        self.waits_for.insert(pod.clone(), only.clone());
+        self.waiting.entry(only).or_default().insert(pod.clone());
+        let (fit, reasons) = (
+            self.nodes.len(),
+            why.iter().map(|(why, count)| format!("{count} {why}")),
+        );
+        let reasons = reasons.collect::<Vec<_>>().join(", ");
+        let message = format!("0/{fit} nodes are available: {reasons}.");
+        let told = fit::condition(object, "PodScheduled")
+            .is_some_and(|condition| text(condition, "/message") == message);
+        if told {
+            return;
+        }
+        let now = self.cluster.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let condition = json!({
+            "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+            "message": message, "lastTransitionTime": now,
+        });
+        let patch = json!({ "metadata": { "uid": uid(object) }, "status": { "conditions": [condition] } });
+        let (namespace, name) = pod;
+        // The Pod may be gone by now; its end is heard in time.
+        let _told = self
+            .cluster
+            .api(|api| api.merge(&self.user, "pods", namespace, name, Some("status"), &patch));
+    }
+}
+
+/// Why a Pod cannot go to a node, in the scheduler's words.
+fn refusal(room: &Room, pod: &Value, asked: &Amounts, used: &Amounts) -> Option<String> {
+    let Some(node) = room.node.as_deref().filter(|node| !deleting(node)) else {
+        return Some("node(s) not found".to_owned());
+    };
+    let spec = pod.get("spec").unwrap_or(&Value::Null);
+    if !fit::selected(node, spec) {
+        return Some("node(s) didn't match Pod's node affinity/selector".to_owned());
+    }
+    let tolerations = items(spec, "/tolerations");
+    if let Some(taint) = fit::taints(node).find(|taint| fit::tolerates(tolerations, taint).is_none()) {
+        let (key, value) = (text(taint, "/key"), text(taint, "/value"));
+        return Some(format!("node(s) had untolerated taint {{{key}: {value}}}"));
+    }
+    let cordon = json!({ "key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule" });
+    let cordoned = node.pointer("/spec/unschedulable") == Some(&Value::Bool(true));
+    if cordoned && fit::tolerates(tolerations, &cordon).is_none() {
+        return Some("node(s) were unschedulable".to_owned());
+    }
+    lacking(asked, used, &room.all).map(|resource| match resource {
+        "pods" => "Too many pods".to_owned(),
+        resource => format!("Insufficient {resource}"),
+    })
+}
+
+/// The Pods that take more than a node has: none, or the scheduler or a kubelet is wrong.
+pub fn overcommitted(nodes: &[Arc<Value>], pods: &[Arc<Value>]) -> Vec<String> {
+    let mut used = BTreeMap::<&str, Amounts>::new();
+    for pod in pods.iter().filter(|pod| occupies(pod)) {
+        add(
+            used.entry(text(pod, "/spec/nodeName")).or_default(),
+            &requests(pod),
+            1,
+        );
+    }
+    let over = |node: &Arc<Value>| {
+        let name = text(node, "/metadata/name");
+        let (used, none) = (used.get(name)?, Amounts::new());
+        let resource = lacking(used, &none, &allocatable(node))?;
+        Some(format!("{name}: {resource}"))
+    };
+    nodes.iter().filter_map(over).collect()
+}

@@ -1,0 +1,320 @@
+//! What must hold at every revision: unique Tickets, right names, and no removal without a rule.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use super::{
+    Pair, open, owner, pair,
+    rules::{Deserves, deserves},
+    ticket_name,
+};
+use crate::sim::{
+    actors::{Key, deleting, key, text, uid},
+    api::{Change, ChangeKind},
+    cluster::Cluster,
+};
+
+/// How long the controller may act on what it saw before: delays, backoff and partitions included.
+const LAG: SignedDuration = SignedDuration::from_secs(150);
+/// How far its idea of the server's time may be off.
+const SLACK: SignedDuration = SignedDuration::from_secs(3);
+
+/// Watches a run; clones share what was found.
+#[derive(Clone)]
+pub struct Safety {
+    shared: Arc<Mutex<Seen>>,
+}
+
+struct Seen {
+    controller: Arc<str>,
+    grace: SignedDuration,
+    orders: BTreeMap<String, Arc<Value>>,
+    nodes: BTreeMap<String, Arc<Value>>,
+    names: BTreeMap<String, String>,
+    /// By uid.
+    tickets: BTreeMap<String, Arc<Value>>,
+    /// Names of a pair's open Tickets.
+    open: BTreeMap<Pair, BTreeSet<Key>>,
+    /// Live Guardians by their Ticket's uid.
+    guardians: BTreeMap<String, BTreeSet<Key>>,
+    pasts: BTreeMap<Pair, Vec<(Timestamp, Deserves)>>,
+    /// When an object of this uid ended, or was asked to by somebody else.
+    ended: BTreeMap<String, Timestamp>,
+    /// When what an Order asks for has changed last.
+    edited: BTreeMap<String, Timestamp>,
+    violations: Vec<String>,
+    revisions: u64,
+}
+
+impl Safety {
+    /// Watches `cluster` from now on, and the writes of `controller` above all.
+    pub fn watch(cluster: &Cluster, controller: &str, grace: SignedDuration) -> Self {
+        let seen = Seen {
+            controller: controller.into(),
+            grace,
+            orders: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            names: BTreeMap::new(),
+            tickets: BTreeMap::new(),
+            open: BTreeMap::new(),
+            guardians: BTreeMap::new(),
+            pasts: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            edited: BTreeMap::new(),
+            violations: Vec::new(),
+            revisions: 0,
+        };
+        let safety = Self {
+            shared: Arc::new(Mutex::new(seen)),
+        };
+        let shared = safety.shared.clone();
+        cluster.observe(Box::new(move |change| shared.lock().see(change)));
+        safety
+    }
+
+    /// What was found, and the number of revisions looked at.
+    pub fn verdict(&self) -> (Vec<String>, u64) {
+        let seen = self.shared.lock();
+        (seen.violations.clone(), seen.revisions)
+    }
+}
+
+impl Seen {
+    fn see(&mut self, change: &Change) {
+        self.revisions += 1;
+        let gone = change.kind == ChangeKind::Deleted;
+        let object = &change.after;
+        match &*change.resource {
+            "orders" => self.see_order(object, change, gone),
+            "nodes" => self.see_node(object, change.at, gone),
+            "tickets" => self.see_ticket(object, change, gone),
+            "pods" => self.see_guardian(object, change, gone),
+            _ => {}
+        }
+        if gone {
+            self.ended.insert(uid(object).to_owned(), change.at);
+        }
+    }
+
+    fn violated(&mut self, change: &Change, what: &str) {
+        let (resource, name) = (&change.resource, &change.name);
+        let line = format!(
+            "{what}: {resource} {name} at revision {} by {}",
+            change.revision, change.by
+        );
+        self.violations.push(line);
+    }
+
+    fn see_order(&mut self, order: &Arc<Value>, change: &Change, gone: bool) {
+        let id = uid(order).to_owned();
+        if gone {
+            self.orders.remove(&id);
+        } else {
+            let before = self.orders.insert(id.clone(), order.clone());
+            let same =
+                |before: Arc<Value>| before["spec"] == order["spec"] && deleting(&before) == deleting(order);
+            if before.is_some_and(same) {
+                return;
+            }
+            self.edited.insert(id.clone(), change.at);
+        }
+        let nodes: Vec<String> = self.nodes.keys().cloned().collect();
+        nodes
+            .into_iter()
+            .for_each(|node| self.judge((id.clone(), node), change.at));
+    }
+
+    fn see_node(&mut self, node: &Arc<Value>, at: Timestamp, gone: bool) {
+        let id = uid(node).to_owned();
+        if gone {
+            self.nodes.remove(&id);
+        } else {
+            self.names
+                .insert(id.clone(), text(node, "/metadata/name").to_owned());
+            let before = self.nodes.insert(id.clone(), node.clone());
+            let judged = |node: &Value| {
+                let conditions = super::super::actors::fit::condition(node, "Ready").cloned();
+                let told =
+                    conditions.map(|ready| (ready["status"].clone(), ready["lastTransitionTime"].clone()));
+                (node["metadata"]["labels"].clone(), node["spec"].clone(), told)
+            };
+            if before.is_some_and(|before| judged(&before) == judged(node)) {
+                return;
+            }
+        }
+        let orders: Vec<String> = self.orders.keys().cloned().collect();
+        orders
+            .into_iter()
+            .for_each(|order| self.judge((order, id.clone()), at));
+    }
+
+    /// Notes what a pair deserves from now on.
+    fn judge(&mut self, pair: Pair, at: Timestamp) {
+        let (order, node) = (self.orders.get(&pair.0), self.nodes.get(&pair.1));
+        let deserved = match (order, node) {
+            (Some(order), Some(node)) => deserves(order, node, self.grace, at),
+            _ => Deserves::Until(Some(Timestamp::MIN)),
+        };
+        let past = self.pasts.entry(pair).or_default();
+        past.push((at, deserved));
+        let old = past.iter().rposition(|(since, _)| since.duration_until(at) > LAG);
+        past.drain(..old.unwrap_or_default());
+    }
+
+    /// Whether something was so at some time since `LAG` ago.
+    fn lately(&self, pair: &Pair, at: Timestamp, so: impl Fn(Deserves, Timestamp) -> bool) -> bool {
+        let past = self.pasts.get(pair).map_or(&[][..], Vec::as_slice);
+        past.iter().enumerate().any(|(index, (_, deserved))| {
+            let until = past.get(index + 1).map_or(at, |(next, _)| *next);
+            until.duration_until(at) <= LAG && so(*deserved, until)
+        })
+    }
+
+    fn removable(&self, pair: &Pair, at: Timestamp) -> bool {
+        let unknown = !self.pasts.contains_key(pair);
+        unknown
+            || self.lately(pair, at, |deserved, until| {
+                let late = |end: Timestamp| end.saturating_sub(SLACK).unwrap_or(end) <= until;
+                matches!(deserved, Deserves::Until(Some(end)) if late(end))
+            })
+    }
+
+    fn just_now(&self, when: Option<&Timestamp>, at: Timestamp) -> bool {
+        when.is_some_and(|when| when.duration_until(at) <= LAG)
+    }
+
+    fn see_ticket(&mut self, ticket: &Arc<Value>, change: &Change, gone: bool) {
+        let key = key(ticket);
+        if gone {
+            self.tickets.remove(uid(ticket));
+        } else {
+            self.tickets.insert(uid(ticket).to_owned(), ticket.clone());
+        }
+        let Some(pair) = pair(ticket) else { return };
+        let own = change.by == self.controller;
+        match change.kind {
+            ChangeKind::Added if own => self.check_new_ticket(ticket, &pair, change),
+            ChangeKind::Modified
+                if own && deleting(ticket) && !change.before.as_deref().is_some_and(deleting) =>
+            {
+                self.check_removal(ticket, &pair, change);
+            }
+            ChangeKind::Deleted if own && !change.before.as_deref().is_some_and(deleting) => {
+                self.check_removal(ticket, &pair, change);
+            }
+            _ => {}
+        }
+        let names = self.open.entry(pair.clone()).or_default();
+        if !gone && open(ticket) {
+            names.insert(key);
+        } else {
+            names.remove(&key);
+        }
+        if names.len() > 1 {
+            let names = format!("two open Tickets of one pair ({names:?})");
+            self.violated(change, &names);
+        }
+    }
+
+    fn check_new_ticket(&mut self, ticket: &Value, pair: &Pair, change: &Change) {
+        let sequence = ticket
+            .pointer("/spec/sequence")
+            .and_then(Value::as_i64)
+            .unwrap_or(-1);
+        let order = items_owner_name(ticket);
+        let expected = ticket_name(order, &pair.0, &pair.1, sequence);
+        if *change.name != *expected {
+            self.violated(change, &format!("a Ticket that should be named {expected}"));
+        }
+        if self.names.get(&pair.1).map(String::as_str) != Some(text(ticket, "/spec/nodeName")) {
+            self.violated(change, "a Ticket whose nodeName is not its node's");
+        }
+        let eligible = self.lately(pair, change.at, |deserved, _| deserved == Deserves::Ticket);
+        if !eligible {
+            self.violated(change, "a new Ticket on a node that is not eligible");
+        }
+        for (label, value) in [("order-uid", pair.0.as_str()), ("node-uid", pair.1.as_str())] {
+            if text(ticket, &format!("/metadata/labels/korder.dev~1{label}")) != value {
+                self.violated(change, &format!("a Ticket without the right label {label}"));
+            }
+        }
+    }
+
+    fn check_removal(&mut self, ticket: &Value, pair: &Pair, change: &Change) {
+        if !self.removable(pair, change.at) {
+            let what = format!("no rule removes the {} Ticket", text(ticket, "/status/phase"));
+            self.violated(change, &what);
+        }
+    }
+
+    fn see_guardian(&mut self, pod: &Arc<Value>, change: &Change, gone: bool) {
+        let Some(ticket) = owner(pod, "Ticket").map(str::to_owned) else {
+            return;
+        };
+        let own = change.by == self.controller;
+        let over = matches!(text(pod, "/status/phase"), "Succeeded" | "Failed");
+        let siblings = self.guardians.entry(ticket.clone()).or_default();
+        if gone || over || deleting(pod) {
+            siblings.remove(&key(pod));
+        } else {
+            siblings.insert(key(pod));
+        }
+        if siblings.len() > 1 {
+            let names = format!("two Guardians of one Ticket ({siblings:?})");
+            self.violated(change, &names);
+        }
+        if own && change.kind == ChangeKind::Added {
+            self.check_new_guardian(pod, &ticket, change);
+        }
+        if own && gone && !over {
+            self.check_guardian_removal(pod, &ticket, change);
+        }
+    }
+
+    fn check_new_guardian(&mut self, pod: &Value, ticket: &str, change: &Change) {
+        let Some(known) = self.tickets.get(ticket).cloned() else {
+            if !self.just_now(self.ended.get(ticket), change.at) {
+                self.violated(change, "a Guardian of a Ticket that never was");
+            }
+            return;
+        };
+        if *change.name != format!("guardian-{}", text(&known, "/metadata/name")) {
+            self.violated(change, "a Guardian of the wrong name");
+        }
+        if super::super::actors::fit::pinned(pod) != Some(text(&known, "/spec/nodeName")) {
+            self.violated(change, "a Guardian that is not pinned to its Ticket's node");
+        }
+    }
+
+    /// A Guardian that runs goes with its Ticket, or for a new template.
+    fn check_guardian_removal(&mut self, pod: &Value, ticket: &str, change: &Change) {
+        let known = self.tickets.get(ticket);
+        let justified = match known.and_then(|known| pair(known)) {
+            None => true,
+            Some(pair) => {
+                let unbound = text(pod, "/spec/nodeName").is_empty();
+                let edited = self.just_now(self.edited.get(&pair.0), change.at);
+                unbound || edited || self.removable(&pair, change.at) || self.rolling(&pair, known)
+            }
+        };
+        if !justified {
+            self.violated(change, "no rule removes the Guardian");
+        }
+    }
+
+    /// Whether a Ticket's Guardian is being replaced, which may take long after the edit.
+    fn rolling(&self, _pair: &Pair, ticket: Option<&Arc<Value>>) -> bool {
+        ticket.is_some_and(|ticket| text(ticket, "/status/reason") == "RollingOut")
+    }
+}
+
+/// The name of the Order that controls a Ticket.
+fn items_owner_name(ticket: &Value) -> &str {
+    text(ticket, "/metadata/ownerReferences/0/name")
+}

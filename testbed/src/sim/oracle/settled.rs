@@ -1,0 +1,212 @@
+//! What must hold once everything is quiet: every pair has what the rules give it, and nothing else
+//! is there.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::SignedDuration;
+use serde_json::{Value, json};
+
+use super::{
+    Pair, open, owner, pair,
+    rules::{Deserves, asks, deserves},
+};
+use crate::sim::{
+    actors::{
+        amounts::{amounts, occupies},
+        deleting, fit, items,
+        scheduler::overcommitted,
+        text, uid,
+    },
+    cluster::Cluster,
+};
+
+/// All objects at one revision.
+pub struct State {
+    orders: Vec<Arc<Value>>,
+    nodes: Vec<Arc<Value>>,
+    tickets: Vec<Arc<Value>>,
+    pods: Vec<Arc<Value>>,
+    now: jiff::Timestamp,
+    grace: SignedDuration,
+}
+
+/// How far a state is from what the rules ask for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gaps {
+    /// Pairs that do not have what they deserve.
+    pub pairs: BTreeMap<Pair, String>,
+    /// What else is wrong.
+    pub other: Vec<String>,
+}
+
+impl Gaps {
+    /// Whether all is as it should be.
+    pub fn none(&self) -> bool {
+        self.pairs.is_empty() && self.other.is_empty()
+    }
+}
+
+impl State {
+    /// The state of `cluster` now; `grace` is the flag's.
+    pub fn of(cluster: &Cluster, grace: SignedDuration) -> Self {
+        cluster.api(|api| Self {
+            orders: api.list("orders"),
+            nodes: api.list("nodes"),
+            tickets: api.list("tickets"),
+            pods: api.list("pods"),
+            now: api.now(),
+            grace,
+        })
+    }
+
+    /// What is not as the rules say.
+    pub fn gaps(&self) -> Gaps {
+        let mut gaps = Gaps::default();
+        let mut tickets = BTreeMap::<Pair, Vec<&Arc<Value>>>::new();
+        for ticket in self.tickets.iter().filter(|ticket| open(ticket)) {
+            match pair(ticket) {
+                Some(pair) => tickets.entry(pair).or_default().push(ticket),
+                None => gaps
+                    .other
+                    .push(format!("{} is nobody's", text(ticket, "/metadata/name"))),
+            }
+        }
+        let guardians = self.guardians(&mut gaps);
+        for order in &self.orders {
+            self.order(order, &mut tickets, &guardians, &mut gaps);
+        }
+        for (pair, left) in tickets {
+            let names: Vec<&str> = left.iter().map(|ticket| text(ticket, "/metadata/name")).collect();
+            gaps.pairs
+                .insert(pair, format!("{names:?} of no Order or no node"));
+        }
+        let over = overcommitted(&self.nodes, &self.pods);
+        gaps.other
+            .extend(over.into_iter().map(|over| format!("overcommitted {over}")));
+        gaps
+    }
+
+    /// Guardians by their Ticket's uid; those without a Ticket are gaps.
+    fn guardians(&self, gaps: &mut Gaps) -> BTreeMap<&str, &Arc<Value>> {
+        let known: BTreeMap<&str, &Arc<Value>> =
+            self.tickets.iter().map(|ticket| (uid(ticket), ticket)).collect();
+        let mut guardians = BTreeMap::new();
+        for pod in &self.pods {
+            let Some(ticket) = owner(pod, "Ticket") else {
+                continue;
+            };
+            let name = text(pod, "/metadata/name");
+            if !known.contains_key(ticket) {
+                gaps.other.push(format!("{name} guards no Ticket"));
+            } else if guardians.insert(ticket, pod).is_some() {
+                gaps.other
+                    .push(format!("{name} guards a Ticket that is guarded already"));
+            }
+        }
+        guardians
+    }
+
+    fn order(
+        &self,
+        order: &Arc<Value>,
+        tickets: &mut BTreeMap<Pair, Vec<&Arc<Value>>>,
+        guardians: &BTreeMap<&str, &Arc<Value>>,
+        gaps: &mut Gaps,
+    ) {
+        let (mut desired, mut reserved, mut held) = (0, 0, 0);
+        for node in &self.nodes {
+            let pair = (uid(order).to_owned(), uid(node).to_owned());
+            let own = tickets.remove(&pair).unwrap_or_default();
+            let is_reserved = own
+                .iter()
+                .any(|ticket| text(ticket, "/status/phase") == "Reserved");
+            let deserved = deserves(order, node, self.grace, self.now);
+            let wanted = deserved == Deserves::Ticket;
+            desired += u32::from(wanted);
+            reserved += u32::from(is_reserved);
+            held += u32::from(is_reserved && wanted);
+            let gap = match deserved {
+                Deserves::Ticket => self.missing(order, node, &own, guardians),
+                Deserves::Until(Some(end)) if end <= self.now => {
+                    (!own.is_empty()).then(|| "a Ticket on a node that is not eligible".to_owned())
+                }
+                Deserves::Until(_) | Deserves::AsItIs => None,
+            };
+            if let Some(gap) = gap {
+                let (order, node) = (text(order, "/metadata/name"), text(node, "/metadata/name"));
+                gaps.pairs.insert(pair, format!("{order} on {node}: {gap}"));
+            }
+        }
+        if asks(order) {
+            let counts = [
+                ("replicas", desired),
+                ("availableReplicas", reserved),
+                ("unavailableReplicas", desired - held),
+            ];
+            for (field, count) in counts {
+                let told = order
+                    .pointer(&format!("/status/{field}"))
+                    .cloned()
+                    .unwrap_or(json!(0));
+                if told != json!(count) {
+                    let name = text(order, "/metadata/name");
+                    gaps.other
+                        .push(format!("{name}: status.{field} is {told}, not {count}"));
+                }
+            }
+        }
+        let generation = order.pointer("/metadata/generation");
+        if !deleting(order) && order.pointer("/status/observedGeneration") != generation {
+            let name = text(order, "/metadata/name");
+            gaps.other
+                .push(format!("{name}: status.observedGeneration is not {generation:?}"));
+        }
+        if deleting(order) {
+            gaps.other
+                .push(format!("{} has not gone", text(order, "/metadata/name")));
+        }
+    }
+
+    /// What an eligible pair lacks.
+    fn missing(
+        &self,
+        order: &Value,
+        node: &Value,
+        own: &[&Arc<Value>],
+        guardians: &BTreeMap<&str, &Arc<Value>>,
+    ) -> Option<String> {
+        let [ticket] = own else {
+            let paused = !asks(order) && own.is_empty();
+            return (!paused).then(|| format!("{} open Tickets", own.len()));
+        };
+        if !asks(order) {
+            return None;
+        }
+        let (wanted, has) = (order.pointer("/spec/template/spec")?, ticket.get("spec")?);
+        let same_amounts = ["/resources/requests", "/resources/limits"].iter().all(|list| {
+            amounts(wanted.pointer(list)) == amounts(has.pointer(list)) || wanted.get("resources").is_none()
+        });
+        if !same_amounts || items(wanted, "/tolerations") != items(has, "/tolerations") {
+            return Some("a Ticket of another template".to_owned());
+        }
+        if text(ticket, "/spec/nodeName") != text(node, "/metadata/name") {
+            return Some("a Ticket of another node name".to_owned());
+        }
+        let Some(guardian) = guardians.get(uid(ticket)) else {
+            return Some("a Ticket without a Guardian".to_owned());
+        };
+        let asked = |object: &Value, list: &str| amounts(object.pointer(list));
+        if asked(guardian, "/spec/containers/0/resources/requests") != asked(has, "/resources/requests")
+            && wanted.get("resources").is_some()
+        {
+            return Some("a Guardian of another size".to_owned());
+        }
+        let phase = text(ticket, "/status/phase");
+        let waits = fit::condition(guardian, "PodScheduled")
+            .is_some_and(|condition| text(condition, "/reason") == "Unschedulable");
+        match (occupies(guardian), phase) {
+            (true, "Reserved") | (false, "Pending") if occupies(guardian) || waits => None,
+            (bound, phase) => Some(format!("a {phase} Ticket, Guardian bound: {bound}")),
+        }
+    }
+}

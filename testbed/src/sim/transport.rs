@@ -1,0 +1,411 @@
+//! The HTTP transport of a process under test: hands requests to the API server through its link, with
+//! the faults that the dice throw.
+//!
+//! What was handed over is carried out even if the caller has gone away, as on a real network.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::channel::mpsc;
+use http::{HeaderMap, Method, Request, Response, header};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use kube::client::Body;
+use serde_json::{Value, json};
+use tokio::{sync::oneshot, time::Instant};
+use tower::{BoxError, Service};
+
+use super::{
+    api::{self, Answer, Reply, Watch},
+    faults::{Delivery, Twist},
+    link::Link,
+};
+
+/// The transport of one process; clones share its link.
+#[derive(Clone)]
+pub struct Transport {
+    link: Link,
+}
+
+type Responded = Result<Response<UnsyncBoxBody<Bytes, BoxError>>, BoxError>;
+
+impl Transport {
+    /// Over this link.
+    pub fn new(link: Link) -> Self {
+        Self { link }
+    }
+}
+
+impl Service<Request<Body>> for Transport {
+    type Response = Response<UnsyncBoxBody<Bytes, BoxError>>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Responded> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let (link, (sender, receiver)) = (self.link.clone(), oneshot::channel());
+        let what = name(&request);
+        if writes(request.method(), request.uri().path()) {
+            link.write_leaves(&what);
+        }
+        let carrier = link.clone();
+        link.cluster.spawn(async move {
+            if let Some(responded) = carry(&carrier, request, what).await {
+                // The caller may have given up.
+                let _taken = sender.send(responded);
+            }
+        });
+        Box::pin(async move {
+            match receiver.await {
+                Ok(responded) => responded,
+                Err(_) => std::future::pending().await,
+            }
+        })
+    }
+}
+
+fn name(request: &Request<Body>) -> String {
+    format!("{} {}", request.method(), request.uri())
+}
+
+/// Leases apart, whose client does not share in the budget.
+fn writes(method: &Method, path: &str) -> bool {
+    *method != Method::GET && !path.contains("/leases")
+}
+
+/// Carries a request there and its answer back; none if nobody hears of it again.
+async fn carry(link: &Link, request: Request<Body>, what: String) -> Option<Responded> {
+    let write = writes(request.method(), request.uri().path());
+    let fate = link.dice.request(write);
+    let asked = asked(link, request).await;
+    if link.up().await && fate.twist != Twist::None {
+        return Some(broken("the connection broke before the request was sent"));
+    }
+    tokio::time::sleep(fate.there).await;
+    let Some((_seat, service)) = link.seat() else {
+        link.count_answer(429);
+        return answer(link, &what, too_many(1), fate.back).await;
+    };
+    if !service.is_zero() {
+        tokio::time::sleep(service).await;
+    }
+    let instead = match fate.twist {
+        Twist::FailBefore(code) => Some(failure(code)),
+        Twist::Conflict => Some(conflict()),
+        Twist::TooMany(seconds) => Some(too_many(seconds)),
+        Twist::LoseRequest => {
+            link.up().await;
+            return Some(broken("the connection broke"));
+        }
+        _ if link.refuses_pods() && resource(&what) == "POST pods" => Some(quota()),
+        _ => None,
+    };
+    if let Some(reply) = instead {
+        link.count_answer(reply.code);
+        return answer(link, &what, reply, fate.back).await;
+    }
+    let dies = write && link.count_write(resource(&what));
+    let answered = link.cluster.api(|api| match fate.twist {
+        Twist::Stale(by) if is_list(&asked) => {
+            let at = api.revision().saturating_sub(by).max(api.compacted());
+            api.handle_stale(&asked, at)
+        }
+        _ => api.handle(&asked),
+    });
+    if dies {
+        link.break_down();
+        return None;
+    }
+    match (answered, fate.twist) {
+        (_, Twist::LoseReply) => None,
+        (_, Twist::FailAfter(code)) => {
+            link.count_answer(code);
+            answer(link, &what, failure(code), fate.back).await
+        }
+        (Answer::Whole(mut reply), _) => {
+            if asked.path == "/api/v1/nodes" && is_list(&asked) && link.hides_nodes() {
+                hide(&mut reply);
+            }
+            link.count_answer(reply.code);
+            answer(link, &what, reply, fate.back).await
+        }
+        (Answer::Watch(watch), _) => {
+            link.count_answer(200);
+            note(link, &what, 200);
+            tokio::time::sleep(fate.back).await;
+            link.up().await;
+            Some(Ok(stream(link, watch, &asked.query)))
+        }
+    }
+}
+
+async fn asked(link: &Link, request: Request<Body>) -> api::Request {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.map(|body| body.to_bytes().to_vec());
+    let text = |name| {
+        let value = parts.headers.get(name).and_then(|value| value.to_str().ok());
+        value.unwrap_or_default().to_owned()
+    };
+    api::Request {
+        user: link.user.clone(),
+        method: parts.method,
+        path: parts.uri.path().to_owned(),
+        query: parts.uri.query().unwrap_or_default().to_owned(),
+        accept: text(header::ACCEPT),
+        content_type: text(header::CONTENT_TYPE),
+        body: body.unwrap_or_default(),
+    }
+}
+
+/// A GET of a collection that is not a watch.
+fn is_list(request: &api::Request) -> bool {
+    let segments = request.path.trim_matches('/').split('/').count();
+    let collection = match (
+        request.path.starts_with("/api/"),
+        request.path.contains("/namespaces/"),
+    ) {
+        (true, false) => 3,
+        (true, true) => 5,
+        (false, false) => 4,
+        (false, true) => 6,
+    };
+    request.method == Method::GET && segments == collection && !request.query.contains("watch=")
+}
+
+/// `METHOD resource[/subresource]` of a request's name.
+fn resource(what: &str) -> String {
+    let (method, uri) = what.split_once(' ').unwrap_or((what, ""));
+    let path = uri.split('?').next().unwrap_or_default();
+    let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let after = match segments.iter().position(|&segment| segment == "namespaces") {
+        Some(at) if segments.len() > at + 2 => at + 2,
+        Some(at) => at,
+        None if segments.first() == Some(&"api") => 2,
+        None => 3,
+    };
+    let mut named = segments.get(after).copied().unwrap_or_default().to_owned();
+    if let Some(subresource) = segments.get(after + 2) {
+        named = format!("{named}/{subresource}");
+    }
+    if method == "DELETE" && segments.len() == after + 1 {
+        return format!("DELETECOLLECTION {named}");
+    }
+    format!("{method} {named}")
+}
+
+fn note(link: &Link, what: &str, code: u16) {
+    let (cluster, user) = (&link.cluster, &link.user);
+    let line = format_args!("{user} {what} -> {code}");
+    cluster.journal().note(cluster.elapsed(), line);
+}
+
+async fn answer(link: &Link, what: &str, reply: Reply, back: Duration) -> Option<Responded> {
+    note(link, what, reply.code);
+    tokio::time::sleep(back).await;
+    if link.up().await {
+        return Some(broken("the connection broke before the answer came"));
+    }
+    if let Some(seconds) = reply.retry_after {
+        link.asked_to_wait(seconds);
+    }
+    let body = Full::new(Bytes::from(reply.body.to_string())).map_err(|never: Infallible| match never {});
+    let mut response = Response::new(body.boxed_unsync());
+    *response.status_mut() = http::StatusCode::from_u16(reply.code).expect("a status code");
+    headers(link, response.headers_mut());
+    if let Some(seconds) = reply.retry_after {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    Some(Ok(response))
+}
+
+fn headers(link: &Link, headers: &mut HeaderMap) {
+    let date = link
+        .cluster
+        .now()
+        .strftime("%a, %d %b %Y %H:%M:%S GMT")
+        .to_string();
+    headers.insert(header::DATE, date.parse().expect("a date is a header value"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static("application/json"),
+    );
+}
+
+fn broken(why: &str) -> Responded {
+    Err(std::io::Error::new(std::io::ErrorKind::ConnectionReset, why).into())
+}
+
+fn status(code: u16, reason: &str, message: &str, details: Value) -> Reply {
+    Reply {
+        code,
+        body: std::sync::Arc::new(json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "message": message, "reason": reason, "details": details, "code": code,
+        })),
+        retry_after: None,
+    }
+}
+
+fn failure(code: u16) -> Reply {
+    let reason = match code {
+        503 => "ServiceUnavailable",
+        504 => "Timeout",
+        _ => "InternalError",
+    };
+    status(code, reason, "testbed: injected", json!({}))
+}
+
+fn quota() -> Reply {
+    let message = "pods \"testbed\" is forbidden: exceeded quota: injected";
+    status(403, "Forbidden", message, json!({ "kind": "pods" }))
+}
+
+/// An empty list, as a cache gives that has just begun to fill.
+fn hide(list: &mut Reply) {
+    let mut body = (*list.body).clone();
+    body["items"] = json!([]);
+    if let Some(metadata) = body.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("continue");
+        metadata.remove("remainingItemCount");
+    }
+    list.body = std::sync::Arc::new(body);
+}
+
+fn conflict() -> Reply {
+    status(409, "Conflict", "testbed: injected conflict", json!({}))
+}
+
+/// Priority and fairness answers with a header and plain words; so does this, for odd numbers.
+fn too_many(seconds: u32) -> Reply {
+    let mut reply = status(
+        429,
+        "TooManyRequests",
+        "testbed: injected, too many requests",
+        json!({ "retryAfterSeconds": seconds }),
+    );
+    if seconds % 2 == 1 {
+        reply.body = std::sync::Arc::new(json!("Too many requests, please try again later."));
+    }
+    reply.retry_after = Some(seconds);
+    reply
+}
+
+/// How often an idle watch gets a bookmark.
+const BOOKMARK: Duration = Duration::from_secs(60);
+/// How long a watch lasts whose client says nothing.
+const LASTS: u64 = 1800;
+
+fn stream(link: &Link, watch: Watch, query: &str) -> Response<UnsyncBoxBody<Bytes, BoxError>> {
+    let (sender, receiver) = mpsc::unbounded();
+    let timeout = query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("timeoutSeconds="))
+        .and_then(|seconds| seconds.parse().ok())
+        .unwrap_or(LASTS);
+    let feed = feed(link.clone(), watch, sender);
+    link.cluster.spawn(async move {
+        // At its end the stream closes, as a real one does.
+        let _ended = tokio::time::timeout(Duration::from_secs(timeout), feed).await;
+    });
+    let mut response = Response::new(StreamBody::new(receiver).boxed_unsync());
+    headers(link, response.headers_mut());
+    response
+}
+
+type Frames = mpsc::UnboundedSender<Result<http_body::Frame<Bytes>, BoxError>>;
+
+/// Delivers what a watch sees until it is cut, ends, or nobody listens.
+async fn feed(link: Link, mut watch: Watch, sender: Frames) {
+    let (mut bell, mut expires) = (link.cluster.bell(), None);
+    loop {
+        let seen = (*bell.borrow_and_update()).max(watch.position());
+        let lines = link.cluster.api(|api| watch.poll(api, seen));
+        if !lines.is_empty() {
+            match link.dice.delivery() {
+                Delivery::After(delay) => tokio::time::sleep(delay).await,
+                Delivery::Cut => return,
+                Delivery::Expire => return link.cluster.api(|api| api.compact(api.revision())),
+            }
+            if link.up().await {
+                return;
+            }
+        }
+        for line in lines {
+            match deliver(&link, &watch, line, &sender) {
+                Delivered::Yes => {}
+                Delivered::Dropped => expires = Some(Instant::now() + FOUND_OUT),
+                Delivered::NobodyListens => return,
+            }
+        }
+        if watch.ended() {
+            return;
+        }
+        tokio::select! {
+            biased; // a change is news, a bookmark is not
+            changed = bell.changed() => if changed.is_err() { return },
+            () = at(expires) => return link.cluster.api(|api| api.compact(api.revision())),
+            () = tokio::time::sleep(BOOKMARK) => {
+                let mark = link.cluster.api(|api| watch.bookmark(api));
+                if !mark.is_none_or(|line| push(&sender, line.json)) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// A watch that has lost an event expires after this; its client lists again.
+const FOUND_OUT: Duration = Duration::from_secs(40);
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Delivered {
+    Yes,
+    Dropped,
+    NobodyListens,
+}
+
+fn deliver(link: &Link, watch: &Watch, line: api::Line, sender: &Frames) -> Delivered {
+    let what = || {
+        format!(
+            "{} {} {}/{}",
+            line.kind,
+            watch.resource(),
+            line.namespace,
+            line.name
+        )
+    };
+    let cluster = &link.cluster;
+    cluster.journal().note(
+        cluster.elapsed(),
+        format_args!("{} sees {} at {}", link.user, what(), line.revision),
+    );
+    if link.count_delivery(what) {
+        return Delivered::Dropped;
+    }
+    if push(sender, line.json) {
+        Delivered::Yes
+    } else {
+        Delivered::NobodyListens
+    }
+}
+
+fn push(sender: &Frames, mut json: Vec<u8>) -> bool {
+    json.push(b'\n');
+    let frame = http_body::Frame::data(Bytes::from(json));
+    sender.unbounded_send(Ok(frame)).is_ok()
+}
