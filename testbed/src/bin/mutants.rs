@@ -1,0 +1,218 @@
+//! Plants every defect of `testbed/mutants.yaml` into a copy of the sources, each behind a switch, builds
+//! that once, and asks the simulated runs and the unit tests to notice each.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode, Stdio},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Parser;
+use serde::Deserialize;
+
+/// Plants defects and reports which are noticed.
+#[derive(Parser)]
+struct Arguments {
+    /// Only those whose name contains this
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Seeds that may notice a defect
+    #[arg(long, default_value_t = 400)]
+    seeds: u64,
+    /// Least part that must be noticed
+    #[arg(long, default_value_t = 0.95)]
+    least: f64,
+}
+
+/// One defect.
+#[derive(Deserialize)]
+struct Mutant {
+    name: String,
+    file: PathBuf,
+    /// Text that occurs once in the file.
+    find: String,
+    /// What stands there instead; `$on` is true while the defect is switched on.
+    replace: String,
+    /// Why nothing can notice it, if so.
+    #[serde(default)]
+    excused: Option<String>,
+}
+
+/// What is appended to the library: the switch.
+const SWITCH: &str = r#"
+/// Whether a planted defect is switched on.
+pub fn mutant(name: &str) -> bool {
+    static ON: std::sync::LazyLock<Option<String>> = std::sync::LazyLock::new(|| std::env::var("KORDER_MUTANT").ok());
+    ON.as_deref() == Some(name)
+}
+"#;
+
+fn main() -> Result<ExitCode> {
+    let arguments = Arguments::parse();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("the crate has a parent")?;
+    let yaml = fs::read_to_string(root.join("testbed/mutants.yaml"))?;
+    let mutants: Vec<Mutant> = serde_saphyr::from_str(&yaml).context("testbed/mutants.yaml")?;
+    let tree = root.join("target/mutants/tree");
+    copy(root, &tree)?;
+    plant(&tree, &mutants)?;
+    let suite = Suite::build(&tree, arguments.seeds)?;
+    ensure!(
+        suite.noticed("none")?.is_none(),
+        "the suite fails without any defect: mend that first"
+    );
+    let chosen: Vec<&Mutant> = mutants
+        .iter()
+        .filter(|mutant| mutant.name.contains(&arguments.only))
+        .collect();
+    let mut missed = Vec::new();
+    for mutant in &chosen {
+        let by = suite.noticed(&mutant.name)?;
+        println!("{:<40} {}", mutant.name, by.unwrap_or("NOT NOTICED"));
+        if by.is_none() {
+            missed.push(mutant);
+        }
+    }
+    for mutant in &missed {
+        println!(
+            "not noticed: {}: {}",
+            mutant.name,
+            mutant.excused.as_deref().unwrap_or("no reason is known")
+        );
+    }
+    let noticed = chosen.len() - missed.len();
+    let part = noticed as f64 / chosen.len().max(1) as f64;
+    println!(
+        "{noticed} of {} defects noticed ({:.0} %)",
+        chosen.len(),
+        part * 100.0
+    );
+    Ok(ExitCode::from(u8::from(part < arguments.least)))
+}
+
+/// Copies what the build needs, leaving alone what has not changed so that it is not built again.
+fn copy(root: &Path, tree: &Path) -> Result<()> {
+    let listed = Command::new("git")
+        .args([
+            "ls-files",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+            "--",
+            "Cargo.toml",
+            "Cargo.lock",
+            "src",
+            "testbed",
+            "deploy",
+            "tests",
+            "rust-toolchain.toml",
+        ])
+        .current_dir(root)
+        .output()?;
+    ensure!(listed.status.success(), "git ls-files failed");
+    for file in String::from_utf8(listed.stdout)?.lines() {
+        let (from, to) = (root.join(file), tree.join(file));
+        let Ok(text) = fs::read(&from) else { continue };
+        write(&to, &text)?;
+    }
+    Ok(())
+}
+
+fn write(to: &Path, text: &[u8]) -> Result<()> {
+    if fs::read(to).is_ok_and(|present| present == text) {
+        return Ok(());
+    }
+    fs::create_dir_all(to.parent().context("a file has a folder")?)?;
+    Ok(fs::write(to, text)?)
+}
+
+fn plant(tree: &Path, mutants: &[Mutant]) -> Result<()> {
+    for mutant in mutants {
+        let path = tree.join(&mutant.file);
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let found = text.matches(&mutant.find).count();
+        if found != 1 {
+            bail!(
+                "{}: its text occurs {found} times in {}, not once",
+                mutant.name,
+                mutant.file.display()
+            );
+        }
+        let switch = format!("crate::mutant({:?})", mutant.name);
+        let planted = text.replace(&mutant.find, &mutant.replace.replace("$on", &switch));
+        fs::write(&path, planted)?;
+    }
+    let library = tree.join("src/lib.rs");
+    let text = fs::read_to_string(&library)?;
+    Ok(fs::write(&library, text + SWITCH)?)
+}
+
+/// What may notice a defect.
+struct Suite {
+    sim: PathBuf,
+    unit: PathBuf,
+    seeds: u64,
+}
+
+impl Suite {
+    fn build(tree: &Path, seeds: u64) -> Result<Self> {
+        let target = tree.with_file_name("target");
+        let cargo = |arguments: &[&str]| -> Result<String> {
+            let built = Command::new(env!("CARGO"))
+                .args(arguments)
+                .current_dir(tree)
+                .env("CARGO_TARGET_DIR", &target)
+                .stderr(Stdio::inherit())
+                .output()?;
+            ensure!(built.status.success(), "the planted sources do not build");
+            Ok(String::from_utf8(built.stdout)?)
+        };
+        cargo(&["build", "--release", "--package", "testbed", "--bin", "sim"])?;
+        let built = cargo(&[
+            "test",
+            "--package",
+            "korder",
+            "--lib",
+            "--no-run",
+            "--message-format",
+            "json",
+        ])?;
+        let unit = built
+            .lines()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+            .filter(|message| message["profile"]["test"] == true && message["target"]["name"] == "korder")
+            .find_map(|message| Some(PathBuf::from(message["executable"].as_str()?)))
+            .context("cargo names no unit tests")?;
+        Ok(Self {
+            sim: target.join("release/sim"),
+            unit,
+            seeds,
+        })
+    }
+
+    /// What notices a defect first.
+    fn noticed(&self, mutant: &str) -> Result<Option<&'static str>> {
+        let seeds = self.seeds.to_string();
+        let fails = |program: &Path, arguments: &[&str]| -> Result<bool> {
+            let status = Command::new(program)
+                .args(arguments)
+                .env("KORDER_MUTANT", mutant)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status()?;
+            Ok(!status.success())
+        };
+        if fails(&self.unit, &[])? {
+            return Ok(Some("unit tests"));
+        }
+        if fails(&self.sim, &["fixed"])? {
+            return Ok(Some("fixed runs"));
+        }
+        if fails(&self.sim, &["soak", "--first", "1", "--count", &seeds, "--stop"])? {
+            return Ok(Some("seeds"));
+        }
+        Ok(None)
+    }
+}

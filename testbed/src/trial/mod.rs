@@ -1,0 +1,8 @@
+//! korder in the simulated cluster: scripts of what happens, runs of them, sweeps over many.
+//!
+//! The only part of this crate that knows korder, and only its composition root.
+
+pub mod run;
+pub mod scenarios;
+pub mod script;
+pub mod sweep;

@@ -1,0 +1,79 @@
+//! Five plots without chance, for sweeps that break them at every single point.
+
+use serde_json::json;
+
+use super::script::{Script, Step, nth_node, template};
+use crate::sim::actors::{nodes::Fortune, users::order};
+
+/// Seeds that once went wrong, and what korder did.
+pub const REGRESSIONS: &[(u64, &str)] = &[];
+
+/// All of them.
+pub fn all() -> Vec<Script> {
+    vec![reserve(), churn(), roll_out(), order_goes(), meddling()]
+}
+
+/// Two Orders on five nodes, one of which joins late.
+fn reserve() -> Script {
+    Script::quiet("reserve", 4)
+        .at(1, Step::Order(order("agents", &template(0))))
+        .at(1, Step::Order(order("zone-a", &template(1))))
+        .at(6, Step::Join(nth_node(6)))
+        .at(20, Step::Seats(None, std::time::Duration::ZERO))
+}
+
+/// Nodes are cordoned, tainted, relabelled, lost, replaced.
+fn churn() -> Script {
+    let befall = |n: usize, fortune| Step::Befall(format!("node-{n}"), fortune);
+    Script::quiet("churn", 5)
+        .at(1, Step::Order(order("zone-a", &template(1))))
+        .at(1, Step::Order(order("agents", &template(2))))
+        .at(10, befall(0, Fortune::Cordon(true)))
+        .at(11, befall(1, Fortune::Taint("maintenance", "now", "NoExecute")))
+        .at(
+            12,
+            befall(2, Fortune::Label("topology.kubernetes.io/zone", Some("a"))),
+        )
+        .at(13, befall(3, Fortune::Ready("Unknown")))
+        .at(20, befall(0, Fortune::Cordon(false)))
+        .at(25, befall(4, Fortune::Leave))
+        .at(26, befall(2, Fortune::Again))
+        .at(90, befall(3, Fortune::Ready("True")))
+        .at(100, befall(1, Fortune::Untaint("maintenance")))
+}
+
+/// A template changes twice.
+fn roll_out() -> Script {
+    let size = |cpu: &str| json!({ "spec": { "template": { "spec": { "resources": { "requests": { "cpu": cpu } } } } } });
+    Script::quiet("roll-out", 3)
+        .at(1, Step::Order(order("agents", &template(0))))
+        .at(8, Step::Edit("agents".to_owned(), size("200m")))
+        .at(40, Step::Edit("agents".to_owned(), size("300m")))
+        .at(80, Step::Seats(None, std::time::Duration::ZERO))
+}
+
+/// An Order goes, and another of its name comes.
+fn order_goes() -> Script {
+    Script::quiet("order-goes", 4)
+        .at(1, Step::Order(order("agents", &template(0))))
+        .at(8, Step::DeleteOrder("agents".to_owned()))
+        .at(9, Step::Order(order("agents", &template(1))))
+        .at(20, Step::DeleteOrder("agents".to_owned()))
+}
+
+/// Users delete, strip and evict what korder has made.
+fn meddling() -> Script {
+    Script::quiet("meddling", 3)
+        .at(1, Step::Order(order("agents", &template(0))))
+        .at(6, Step::DeleteTicket(0))
+        .at(8, Step::DeleteGuardian(1))
+        .at(10, Step::Evict(2))
+        .at(14, Step::StripTicket(1))
+        .at(16, Step::StripGuardian(0))
+        .at(
+            20,
+            Step::Workload("load".to_owned(), "3500m".to_owned(), Some("node-1".to_owned())),
+        )
+        .at(22, Step::DeleteGuardian(1))
+        .at(40, Step::DeleteWorkload("load".to_owned()))
+}
