@@ -7,7 +7,7 @@ CACHE := $(or $(KORDER_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/korder)
 DENY_VERSION := 0.20.2
 DENY := $(CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 
-.PHONY: help demo-real test test-fast e2e check compare control-plane crds
+.PHONY: help demo-real test test-fast test-sim e2e sim soak sweep mutants check compare control-plane crds
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -18,11 +18,29 @@ demo-real: control-plane ## Show korder on a real control plane (NODES=1000; KEE
 
 test: control-plane ## Run every test, with those on a real control plane
 	cargo test --workspace
+	$(MAKE) --no-print-directory test-sim
 
 test-fast: ## Run the tests that need no control plane
 	cargo test --workspace --lib --bins
 	cargo test --package korder --doc
 	cargo test --package korder --test it -- fast::
+
+test-sim: ## Run the tests in the simulated cluster (SIM_SEEDS=2000; NAME=part-of-a-name)
+	cargo test --release --locked --package testbed --test sim -- --nocapture $(NAME)
+
+SIM := cargo run --quiet --release --locked --package testbed --bin sim --
+
+sim: ## Repeat one simulated run: SEED=7, or SCENARIO=churn with CRASH=3 or DROP=5 (JOURNAL=1 prints all)
+	@$(SIM) $(if $(SEED),seed $(SEED),scenario $(or $(SCENARIO),reserve) $(if $(CRASH),--crash $(CRASH)) $(if $(DROP),--drop $(DROP))) $(if $(JOURNAL),--journal)
+
+soak: ## Explore simulated runs (MINUTES=10, FIRST=1, or SEEDS=100000)
+	$(SIM) soak $(if $(FIRST),--first $(FIRST)) $(if $(SEEDS),--count $(SEEDS),--minutes $(or $(MINUTES),10))
+
+sweep: ## Break the fixed plots at every write and at every watch event
+	$(SIM) sweep
+
+mutants: ## Plant defects and see that the tests notice (NAME=part-of-a-name)
+	cargo run --quiet --release --locked --package testbed --bin mutants -- --only "$(NAME)"
 
 e2e: control-plane ## Run only the tests on a real control plane (NAME=part-of-a-name)
 	cargo test --package korder --test it -- e2e::$(NAME)

@@ -1,0 +1,77 @@
+//! korder in the simulated cluster: fixed plots, sweeps, fresh seeds, overload, and that a seed repeats.
+//! Built with optimisation (`make test-sim`); `SIM_SEEDS` and `SIM_FIRST` choose the fresh seeds.
+
+mod brakes;
+mod overload;
+mod repeats;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use testbed::trial::{
+    run::{Options, run},
+    scenarios,
+    sweep::{self, Break, Sum},
+};
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let mut trials = vec![
+        Trial::test("sweep::crash_with_every_write", || points(Break::Crash, "write")),
+        Trial::test("sweep::drop_every_event", || points(Break::Drop, "event")),
+        Trial::test("seeds::fresh", fresh),
+        Trial::test("repeats::one_seed_in_two_processes", repeats::one_seed_in_two_processes),
+    ];
+    trials.extend(scenarios::all().into_iter().map(|script| {
+        Trial::test(format!("plot::{}", script.name), move || {
+            judged(&run(&script, 1, Options::default()).violations)
+        })
+    }));
+    trials.extend(scenarios::REGRESSIONS.iter().map(|&(seed, was)| {
+        Trial::test(format!("seeds::{seed}::{was}"), move || {
+            judged(&sweep::seed(seed, Options::default()).violations)
+        })
+    }));
+    trials.extend(brakes::trials());
+    trials.extend(overload::trials());
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// Fails with what was violated.
+fn judged(violations: &[String]) -> Result<(), Failed> {
+    if violations.is_empty() {
+        return Ok(());
+    }
+    Err(violations.join("\n").into())
+}
+
+fn summed(what: &str, sum: &Sum) -> Result<(), Failed> {
+    let (runs, revisions, failures) = (sum.runs, sum.revisions, sum.failures.len());
+    println!("{runs} {what}, {revisions} revisions judged, {failures} with violations");
+    let told = sum.failures.iter().take(10).map(|failure| {
+        let violations = failure.violations.iter().take(3).map(|violation| format!("    {violation}\n"));
+        format!("{}\n{}", failure.command, violations.collect::<String>())
+    });
+    judged(&told.collect::<Vec<_>>())
+}
+
+fn points(kind: Break, what: &str) -> Result<(), Failed> {
+    let (sum, points) = sweep::points(kind);
+    for (plot, points) in &points {
+        println!("{plot}: each of {points} {what}s");
+        if *points == 0 {
+            return Err(format!("{plot} has no {what} to break").into());
+        }
+    }
+    summed("broken runs", &sum)
+}
+
+/// Seeds that nobody has seen: named by the time unless given.
+fn fresh() -> Result<(), Failed> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|error| error.to_string())?;
+    let first = number("SIM_FIRST").unwrap_or(now.as_secs() * 1_000_000);
+    let count = number("SIM_SEEDS").unwrap_or(2000);
+    println!("{count} seeds from {first}");
+    summed("fresh seeds", &sweep::seeds(first, count, None, false))
+}
