@@ -3,10 +3,49 @@
 //! It has one revision counter and a log of changes; whoever calls it passes the time. It knows only
 //! what korder, its actors and `kubectl get` use, and answers 501 to the rest.
 
+mod cel;
+mod create;
+mod decode;
+mod delete;
+mod discovery;
+mod events;
+mod fields;
+mod handle;
+mod kind;
+mod list;
+mod meta;
+mod names;
+mod namespaces;
+mod nodes;
+mod pods;
+mod quantity;
+mod query;
+mod route;
+mod schema;
+mod selectors;
+mod server;
+mod shards;
+mod status;
+mod store;
+mod strategy;
+mod table;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod update;
+mod view;
+mod watch;
+
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::Value;
+
+pub use self::{
+    server::ApiServer,
+    watch::{Line, Watch},
+};
 
 /// Who asks, as the audit log of a real server would name it.
 pub type User = Arc<str>;

@@ -1,0 +1,116 @@
+//! Events: one object, served as events.k8s.io/v1 (the stored form) and as core/v1.
+//!
+//! Source: k8s.io/kubernetes/pkg/apis/events/v1/conversion.go, pkg/apis/core/validation/events.go.
+
+use serde_json::{Value, json};
+
+use super::{meta, status::FieldError};
+
+/// (events.k8s.io/v1, core/v1).
+const NAMES: [(&str, &str); 7] = [
+    ("regarding", "involvedObject"),
+    ("note", "message"),
+    ("reportingController", "reportingComponent"),
+    ("deprecatedSource", "source"),
+    ("deprecatedFirstTimestamp", "firstTimestamp"),
+    ("deprecatedLastTimestamp", "lastTimestamp"),
+    ("deprecatedCount", "count"),
+];
+
+/// The core/v1 form.
+pub(crate) fn to_core(event: &Value) -> Value {
+    let mut core = event.clone();
+    if let Some(fields) = core
+        .as_object_mut()
+        .filter(|fields| fields.contains_key("metadata"))
+    {
+        for (new, old) in NAMES {
+            if let Some(value) = fields.remove(new) {
+                fields.insert(old.to_owned(), value);
+            }
+        }
+        fields.insert("apiVersion".into(), json!("v1"));
+        for field in ["reportingComponent", "reportingInstance"] {
+            fields.entry(field).or_insert_with(|| json!(""));
+        }
+    }
+    core
+}
+
+/// The stored form of a core/v1 Event.
+pub(crate) fn from_core(event: &Value) -> Value {
+    let mut stored = event.clone();
+    if let Some(fields) = stored.as_object_mut() {
+        for (new, old) in NAMES {
+            if let Some(value) = fields.remove(old) {
+                fields.insert(new.to_owned(), value);
+            }
+        }
+        fields.insert("apiVersion".into(), json!("events.k8s.io/v1"));
+    }
+    stored
+}
+
+/// Fields that are written even when empty.
+pub(crate) fn complete(event: &mut Value) {
+    for (field, empty) in [
+        ("eventTime", Value::Null),
+        ("deprecatedFirstTimestamp", Value::Null),
+        ("deprecatedLastTimestamp", Value::Null),
+        ("deprecatedSource", json!({})),
+        ("regarding", json!({})),
+    ] {
+        if event[field].is_null() {
+            event[field] = empty;
+        }
+    }
+}
+
+/// What is wrong with it. An Event without `eventTime` is of the old kind, which is hardly checked.
+pub(crate) fn check(event: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let regarding = event["regarding"]["namespace"].as_str().unwrap_or_default();
+    let own = meta::namespace(event);
+    if event["eventTime"].is_null() {
+        let fits = own == regarding || (regarding.is_empty() && own == "default");
+        if !fits {
+            let why = "does not match event.namespace";
+            errors.push(FieldError::invalid(
+                "involvedObject.namespace",
+                &json!(regarding),
+                why,
+            ));
+        }
+        return errors;
+    }
+    for (field, named) in [
+        ("reportingController", "reportingController"),
+        ("reportingInstance", "reportingInstance"),
+        ("action", "action"),
+        ("reason", "reason"),
+    ] {
+        if event[field].as_str().is_none_or(str::is_empty) {
+            errors.push(FieldError::required(named, ""));
+        }
+    }
+    let limits = [
+        ("reportingInstance", 128),
+        ("action", 128),
+        ("reason", 128),
+        ("note", 1024),
+    ];
+    for (field, limit) in limits {
+        let length = event[field].as_str().unwrap_or_default().len();
+        if length > limit {
+            let named = if field == "note" { "message" } else { field };
+            let why = format!("can have at most {limit} characters");
+            errors.push(FieldError::invalid(named, &json!(""), &why));
+        }
+    }
+    let kind = event["type"].as_str().unwrap_or_default();
+    if !["Normal", "Warning"].contains(&kind) {
+        let why = format!("has invalid value: {kind}");
+        errors.push(FieldError::invalid("type", &json!(""), &why));
+    }
+    errors
+}
