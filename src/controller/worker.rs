@@ -9,7 +9,6 @@ use tokio_util::sync::CancellationToken;
 use super::{
     events::News,
     mailbox::{GuardianNews, Inbox, Mailbox, NodeNews, TicketNews},
-    pump::Pending,
     rollup::Reports,
 };
 use crate::{
@@ -17,6 +16,7 @@ use crate::{
     index::Snapshot,
     runtime::{clock::Clock, metrics},
     shard::Shard,
+    write::Pending,
 };
 
 /// What a worker is connected to.

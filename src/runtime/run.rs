@@ -35,7 +35,7 @@ use crate::{
         events::{self, News},
         mailbox::Mailbox,
         orders::{OrderInbox, Orders, SeenOrder},
-        pump::{self, Pending},
+        pump,
         rollup::{self, Reports},
         router::Router,
         synced::{Part, Synced},
@@ -48,7 +48,7 @@ use crate::{
     index::Snapshot,
     shard::{Shard, ShardId},
     watch::{guardian::SlimPod, node::SlimNode, relist::Change, stream::follow, ticket::SlimTicket},
-    write::{Guardians, Writer, purge::shard_selector},
+    write::{Guardians, Pending, Writer, purge::shard_selector},
 };
 
 /// How long an API server that does not answer, or lacks the CRDs, is tried at start.
@@ -215,14 +215,14 @@ fn assemble(
     let mailboxes: Arc<BTreeMap<ShardId, Arc<Mailbox>>> =
         Arc::new(shards.iter().map(|&shard| (shard, Arc::default())).collect());
     let snapshot: Arc<ArcSwap<Snapshot>> = Arc::default();
-    let (pending, news) = (Arc::new(Pending::default()), Arc::new(News::default()));
+    let (pending, news) = (clients.pending, Arc::new(News::default()));
     let reports = Arc::new(Reports::new(shards.len()));
     let synced = Synced::default();
     let guardians = Guardians {
         image: config.guardian_image.clone(),
         priority_class: config.guardian_priority_class.clone(),
     };
-    let writer = Writer::new(clients.write, config.shards, guardians);
+    let writer = Writer::new(clients.write, pending.clone(), config.shards, guardians);
     let router = Arc::new(Router::new(config.shards, mailboxes.clone(), clock.clone()));
     let quit = tasks.quit.clone();
 
@@ -407,8 +407,7 @@ async fn watch_queue(pending: Arc<Pending>, quit: CancellationToken) {
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     while !quit.is_cancelled() {
         ticks.tick().await;
-        let (depth, in_flight) = pending.depth();
-        metrics::queue(depth, in_flight);
+        pending.measure();
     }
 }
 

@@ -330,7 +330,7 @@ impl Shard {
             return;
         };
         pair.busy.retain(|(ticket, _)| *ticket != work.ticket);
-        let told = !matches!(outcome, Outcome::Retry { .. });
+        let told = !matches!(outcome, Outcome::Retry { .. } | Outcome::Busy { .. });
         if told
             && matches!(work.op, Op::ConfirmTicket | Op::ConfirmGuardian(_))
             && pair.memory.overdue.is_some()
@@ -344,7 +344,7 @@ impl Shard {
             Outcome::Refused { reason, message } => {
                 // The backoff holds up creates alone.
                 if !matches!(work.op, Op::CreateTicket { .. } | Op::CreateGuardian { .. }) {
-                    pair.hold_off(key, None, now);
+                    pair.hold_off(key, now);
                 }
                 self.fail(key, reason, message, now);
             }
@@ -353,7 +353,8 @@ impl Shard {
                 self.barred
                     .insert(work.ticket.namespace.clone(), now.after(BARRED_FOR));
             }
-            Outcome::Retry { after, .. } => pair.hold_off(key, after, now),
+            Outcome::Retry { .. } => pair.hold_off(key, now),
+            Outcome::Busy { .. } => pair.step_back(key, now),
         }
         self.mark(key.clone(), |_| ());
     }

@@ -722,7 +722,6 @@ fn while_the_get_gets_no_answer_an_own_write_stays_awaited() {
     rig.shard.apply_outcome(
         &work,
         Outcome::Retry {
-            after: None,
             message: "refused".into(),
         },
         mono,
@@ -818,27 +817,38 @@ fn nothing_is_made_in_a_namespace_that_is_being_deleted() {
     assert_eq!(rig.decide(), [""; 0]);
 }
 
-#[test]
-fn write_that_did_not_land_is_decided_again_after_a_pause() {
+/// Decides, and has the one operation end like this.
+fn ends(rig: &mut Rig, outcome: &Outcome) {
+    let wanted = rig.decide();
+    let (_, work) = rig.desk.pending.pop_first().unwrap();
+    assert_eq!(wanted, ["create_ticket"]);
+    let mono = rig.now().mono;
+    rig.shard.apply_outcome(&work, outcome.clone(), mono);
+    assert_eq!(rig.decide(), [""; 0], "not before a pause");
+}
+
+fn pauses(outcome: &Outcome) -> Vec<u64> {
     let mut rig = Rig::new();
     rig.node(node("n1")).order(everywhere(json!({})));
-    rig.decide();
-    let work = std::mem::take(&mut rig.desk.pending)
-        .into_values()
-        .next()
-        .unwrap();
-    let mono = rig.now().mono;
-    let busy = Outcome::Retry {
-        after: Some(Duration::from_secs(7)),
-        message: "429".into(),
+    let pause = |_| {
+        ends(&mut rig, outcome);
+        let pause = rig.shard.next_wake().unwrap().since(rig.now().mono);
+        rig.wait(pause.as_secs() + 1);
+        pause.as_secs()
     };
-    rig.shard.apply_outcome(&work, busy, mono);
-    assert_eq!(
-        rig.wait(6).decide(),
-        [""; 0],
-        "no request before Retry-After has passed"
-    );
-    assert_eq!(rig.wait(1).decide(), ["create_ticket"]);
+    (0..8).map(pause).collect()
+}
+
+#[test]
+fn write_that_did_not_land_is_decided_again_after_doubling_pauses() {
+    let message = "500".into();
+    assert_eq!(pauses(&Outcome::Retry { message })[3..], [4, 9, 16, 33, 37]);
+}
+
+#[test]
+fn write_that_an_overloaded_server_did_not_take_is_decided_again_soon_however_often() {
+    let message = "429".into();
+    assert_eq!(pauses(&Outcome::Busy { message }), [0; 8]);
 }
 
 #[test]

@@ -10,10 +10,11 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-use super::writer::{Failure, Writer, ask};
+use super::writer::{Failure, Writer};
 use crate::{
     api::{LABEL_ORDER_UID, LABEL_SHARD},
     domain::ids::{Namespace, OrderUid},
+    queue::Lane,
     shard::ShardId,
     watch::{guardian::SlimPod, ticket::SlimTicket},
 };
@@ -27,9 +28,11 @@ impl Writer {
     pub async fn purge(&self, order: &OrderUid, namespace: &Namespace, shards: &[ShardId]) -> bool {
         let selector = format!("{LABEL_ORDER_UID}={order},{}", shard_selector(shards));
         let immediately = DeleteParams::default().grace_period(0);
-        self.purge_kind::<SlimPod>("Pod", namespace, &selector, &immediately)
+        let writer = self.in_lane(Lane::Delete);
+        writer
+            .purge_kind::<SlimPod>("Pod", namespace, &selector, &immediately)
             .await
-            && self
+            && writer
                 .purge_kind::<SlimTicket>("Ticket", namespace, &selector, &DeleteParams::default())
                 .await
     }
@@ -51,11 +54,14 @@ impl Writer {
         let mut page = PAGE;
         loop {
             let list = ListParams::default().labels(selector).limit(page);
-            match ask(api.delete_collection(params, &list)).await {
+            match self.ask(api.delete_collection(params, &list)).await {
                 // What is being deleted already waits for somebody else's finalizer.
                 Ok(Either::Left(deleted)) if deleted.items.iter().all(ending) => return true,
                 Ok(_) => {}
-                Err(Failure::Unknown(_)) if page > SMALLEST_PAGE => page /= 2,
+                // The budget sees to the pause.
+                Err(Failure::Later(_)) => {}
+                // It may have removed a part: the rest in pages that take less time.
+                Err(Failure::Unknown { .. }) if page > SMALLEST_PAGE => page /= 2,
                 Err(failure) => {
                     tracing::debug!(kind, %namespace, selector, ?failure, "deletecollection failed");
                     return false;
@@ -87,7 +93,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{shard::ShardCount, write::Guardians};
+    use crate::{
+        runtime::clock::Clock,
+        shard::ShardCount,
+        write::{Guardians, Pending},
+    };
 
     #[tokio::test]
     async fn what_a_finalizer_keeps_is_deleted_once() {
@@ -111,7 +121,8 @@ mod tests {
             image: String::new(),
             priority_class: None,
         };
-        let writer = Writer::new(client, ShardCount::try_from(1).unwrap(), guardians);
+        let pending = Arc::new(Pending::new(Clock::system()));
+        let writer = Writer::new(client, pending, ShardCount::try_from(1).unwrap(), guardians);
         let (namespace, params) = ("ns".into(), DeleteParams::default());
         let done = writer.purge_kind::<SlimPod>("Pod", &namespace, "a=b", &params);
         assert!(done.await);
