@@ -294,3 +294,6 @@ impl Sink for PendingSink<'_> {
         self.pending.state.lock().queue.in_flight(&key)
     }
 }
+
+#[cfg(test)]
+mod tests;

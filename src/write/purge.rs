@@ -83,49 +83,95 @@ pub fn shard_selector(shards: &[ShardId]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    };
+    use std::{convert::Infallible, future::Future, sync::Arc};
 
     use http::{Request, Response};
     use kube::client::Body;
-    use serde_json::json;
+    use parking_lot::Mutex;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::{
-        runtime::clock::Clock,
+        runtime::{clients::Clients, clock::Clock},
         shard::ShardCount,
-        write::{Guardians, Pending},
+        write::Guardians,
     };
 
-    #[tokio::test]
-    async fn what_a_finalizer_keeps_is_deleted_once() {
-        let asked = Arc::new(AtomicUsize::new(0));
-        let count = asked.clone();
-        let answer = move |_: Request<Body>| {
-            let deleting = count.fetch_add(1, Ordering::Relaxed) > 0;
-            assert!(count.load(Ordering::Relaxed) < 10, "asked again and again");
-            let mut metadata = json!({ "name": "guardian-t", "uid": "u" });
-            if deleting {
-                metadata["deletionTimestamp"] = json!("2030-01-01T00:00:00Z");
-            }
-            let list = json!({ "kind": "PodList", "apiVersion": "v1", "metadata": {},
-                "items": [{ "metadata": metadata }] });
-            std::future::ready(Ok::<_, std::convert::Infallible>(Response::new(Body::from(
-                list.to_string().into_bytes(),
-            ))))
-        };
-        let client = kube::Client::new(tower::service_fn(answer), "default");
+    /// Removes Pods at a server that answers its n-th request, counted from 0, with `answer(n)`; returns
+    /// whether all are gone, and the page sizes that were asked for.
+    async fn purged<F>(answer: impl Fn(usize) -> F + Clone + Send + 'static) -> (bool, Vec<String>)
+    where
+        F: Future<Output = Response<Body>> + Send + 'static,
+    {
+        let asked = Arc::<Mutex<Vec<String>>>::default();
+        let pages = asked.clone();
+        let transport = tower::service_fn(move |request: Request<Body>| {
+            let query = request.uri().query().unwrap_or_default().to_owned();
+            let limit = query.split('&').find_map(|pair| pair.strip_prefix("limit="));
+            let mut pages = pages.lock();
+            pages.push(limit.unwrap_or_default().to_owned());
+            assert!(pages.len() < 20, "asked again and again");
+            let answer = answer(pages.len() - 1);
+            async move { Ok::<_, Infallible>(answer.await) }
+        });
+        let clients = Clients::over(transport.clone(), transport, &Clock::system());
         let guardians = Guardians {
             image: String::new(),
             priority_class: None,
         };
-        let pending = Arc::new(Pending::new(Clock::system()));
-        let writer = Writer::new(client, pending, ShardCount::try_from(1).unwrap(), guardians);
+        let shards = ShardCount::try_from(1).unwrap();
+        let writer = Writer::new(clients.write, clients.pending, shards, guardians);
         let (namespace, params) = ("ns".into(), DeleteParams::default());
-        let done = writer.purge_kind::<SlimPod>("Pod", &namespace, "a=b", &params);
-        assert!(done.await);
-        assert_eq!(asked.load(Ordering::Relaxed), 2);
+        let done = writer
+            .purge_kind::<SlimPod>("Pod", &namespace, "a=b", &params)
+            .await;
+        let pages = asked.lock().clone();
+        (done, pages)
+    }
+
+    fn deleted(items: &Value) -> Response<Body> {
+        let list = json!({ "kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items });
+        Response::new(Body::from(list.to_string().into_bytes()))
+    }
+
+    #[tokio::test]
+    async fn what_a_finalizer_keeps_is_deleted_once() {
+        let (done, pages) = purged(|n| {
+            let mut metadata = json!({ "name": "guardian-t", "uid": "u" });
+            if n > 0 {
+                metadata["deletionTimestamp"] = json!("2030-01-01T00:00:00Z");
+            }
+            std::future::ready(deleted(&json!([{ "metadata": metadata }])))
+        })
+        .await;
+        assert_eq!((done, pages.len()), (true, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn removal_that_takes_too_long_was_partial_and_goes_on_in_smaller_pages() {
+        let (done, pages) = purged(|n| async move {
+            if n < 2 {
+                std::future::pending::<()>().await;
+            }
+            deleted(&json!([]))
+        })
+        .await;
+        assert_eq!(
+            (done, pages),
+            (true, ["500", "250", "125"].map(String::from).to_vec())
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn removal_that_an_overloaded_server_refuses_goes_on_after_the_pause() {
+        let (done, pages) = purged(|n| {
+            let busy = Response::builder().status(429).header("Retry-After", "5");
+            std::future::ready(match n {
+                0 => busy.body(Body::empty()).unwrap(),
+                _ => deleted(&json!([])),
+            })
+        })
+        .await;
+        assert_eq!((done, pages), (true, ["500", "500"].map(String::from).to_vec()));
     }
 }
