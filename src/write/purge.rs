@@ -6,7 +6,7 @@ use either::Either;
 use kube::{
     Api, Resource,
     api::{DeleteParams, ListParams},
-    core::NamespaceResourceScope,
+    core::{NamespaceResourceScope, ObjectList, Request},
 };
 use serde::de::DeserializeOwned;
 
@@ -53,8 +53,11 @@ impl Writer {
         let api: Api<K> = Api::namespaced(self.client.clone(), namespace.as_str());
         let mut page = PAGE;
         loop {
-            let list = ListParams::default().labels(selector).limit(page);
-            match self.ask(api.delete_collection(params, &list)).await {
+            let request = request(api.resource_url(), selector, page, params);
+            match self
+                .ask(self.client.request_status::<ObjectList<K>>(request))
+                .await
+            {
                 // What is being deleted already waits for somebody else's finalizer.
                 Ok(Either::Left(deleted)) if deleted.items.iter().all(ending) => return true,
                 Ok(_) => {}
@@ -71,6 +74,16 @@ impl Writer {
     }
 }
 
+/// `kube` knows deletecollection, but leaves out the limit.
+fn request(url: &str, selector: &str, page: u32, params: &DeleteParams) -> http::Request<Vec<u8>> {
+    let list = ListParams::default().labels(selector);
+    let request = Request::new(url).delete_collection(params, &list);
+    let mut request = request.expect("options that can be written as JSON");
+    let limited = format!("{}&limit={page}", request.uri());
+    *request.uri_mut() = limited.parse().expect("a valid URI and a number");
+    request
+}
+
 fn ending(object: &impl Resource) -> bool {
     object.meta().deletion_timestamp.is_some()
 }
@@ -85,7 +98,7 @@ pub fn shard_selector(shards: &[ShardId]) -> String {
 mod tests {
     use std::{convert::Infallible, future::Future, sync::Arc};
 
-    use http::{Request, Response};
+    use http::Response;
     use kube::client::Body;
     use parking_lot::Mutex;
     use serde_json::{Value, json};
@@ -105,7 +118,7 @@ mod tests {
     {
         let asked = Arc::<Mutex<Vec<String>>>::default();
         let pages = asked.clone();
-        let transport = tower::service_fn(move |request: Request<Body>| {
+        let transport = tower::service_fn(move |request: http::Request<Body>| {
             let query = request.uri().query().unwrap_or_default().to_owned();
             let limit = query.split('&').find_map(|pair| pair.strip_prefix("limit="));
             let mut pages = pages.lock();
