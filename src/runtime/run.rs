@@ -47,7 +47,13 @@ use crate::{
     },
     index::Snapshot,
     shard::{Shard, ShardId},
-    watch::{guardian::SlimPod, node::SlimNode, relist::Change, stream::follow, ticket::SlimTicket},
+    watch::{
+        guardian::SlimPod,
+        node::SlimNode,
+        relist::{Brake, Change},
+        stream::follow,
+        ticket::SlimTicket,
+    },
     write::{Guardians, Pending, Writer, purge::shard_selector},
 };
 
@@ -307,9 +313,14 @@ impl Watches {
             let uid = seen.order.uid.clone();
             Some((uid, seen))
         };
-        follow::<_, OrderUid, _, _>("Order", orders, watcher::Config::default(), read, move |change| {
-            inbox.put(change)
-        })
+        follow::<_, OrderUid, _, _>(
+            "Order",
+            orders,
+            watcher::Config::default(),
+            Brake::Off,
+            read,
+            move |change| inbox.put(change),
+        )
     }
 
     fn nodes(self, router: Arc<Router>) -> impl Future<Output = ()> + Send + 'static {
@@ -320,7 +331,7 @@ impl Watches {
             Some((uid, node))
         };
         let (synced, ready) = (self.synced, self.ready);
-        follow::<_, NodeUid, _, _>("Node", nodes, config, read, move |change| {
+        follow::<_, NodeUid, _, _>("Node", nodes, config, Brake::On, read, move |change| {
             let listed = matches!(change, Change::Synced);
             router.node(change);
             if listed {
@@ -344,7 +355,7 @@ impl Watches {
             Some(((shard, view.key.clone(), view.uid.clone()), (shard, view)))
         };
         let synced = self.synced;
-        follow::<_, TicketUid, _, _>("Ticket", tickets, config, read, move |change| {
+        follow::<_, TicketUid, _, _>("Ticket", tickets, config, Brake::Off, read, move |change| {
             let listed = matches!(change, Change::Synced);
             router.ticket(change);
             if listed {
@@ -363,7 +374,7 @@ impl Watches {
             Some((route, (shard, view)))
         };
         let synced = self.synced;
-        follow::<_, PodUid, _, _>("Pod", pods, config, read, move |change| {
+        follow::<_, PodUid, _, _>("Pod", pods, config, Brake::Off, read, move |change| {
             let listed = matches!(change, Change::Synced);
             router.guardian(change);
             if listed {
