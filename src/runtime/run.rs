@@ -236,6 +236,7 @@ fn assemble(
         let worker = Worker {
             shard: Shard::new(id, config.not_ready_grace),
             mailbox: mailbox.clone(),
+            router: router.clone(),
             snapshot: snapshot.clone(),
             pending: pending.clone(),
             reports: reports.clone(),

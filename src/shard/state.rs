@@ -49,6 +49,13 @@ pub trait Sink {
     fn in_flight(&self, ticket: &TicketKey) -> bool;
 }
 
+/// What is known of all nodes, also of those in other shards.
+pub trait Fleet {
+    /// How much longer than its grace a NotReady node keeps its Tickets, because many others turned
+    /// NotReady with it.
+    fn spared(&self, node: &NodeUid) -> Duration;
+}
+
 /// An operation on its way to the API server.
 #[derive(Clone, Debug)]
 pub struct Work {

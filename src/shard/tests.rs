@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{
     Shard, ShardId,
-    state::{Sink, Work},
+    state::{Fleet, Sink, Work},
 };
 use crate::{
     api::ticket::Phase,
@@ -54,9 +54,20 @@ impl Sink for Desk {
     }
 }
 
+/// Nodes that many others turned NotReady with, and how much longer they keep their Tickets.
+#[derive(Default)]
+struct Spared(BTreeMap<NodeUid, Duration>);
+
+impl Fleet for Spared {
+    fn spared(&self, node: &NodeUid) -> Duration {
+        self.0.get(node).copied().unwrap_or_default()
+    }
+}
+
 /// A shard, its queue, and what the API server would have.
 struct Rig {
     shard: Shard,
+    fleet: Spared,
     index: Index,
     desk: Desk,
     seconds: u64,
@@ -71,6 +82,7 @@ impl Rig {
     fn new() -> Self {
         Self {
             shard: Shard::new(ShardId(0), GRACE),
+            fleet: Spared::default(),
             index: Index::default(),
             desk: Desk::default(),
             seconds: 1000,
@@ -112,7 +124,7 @@ impl Rig {
 
     /// What the shard wants now, as words.
     fn decide(&mut self) -> Vec<String> {
-        self.shard.decide(self.now(), &mut self.desk);
+        self.shard.decide(self.now(), &self.fleet, &mut self.desk);
         self.desk.pending.values().map(describe).collect()
     }
 
@@ -406,6 +418,43 @@ fn not_ready_within_grace_writes_nothing_and_back_again_neither() {
     rig.wait(30).node(node("n1").ready(ReadyStatus::True, 1030));
     assert_eq!(rig.decide(), [""; 0]);
     assert_eq!(rig.wait(1000).settle(), [""; 0]);
+}
+
+#[test]
+fn node_that_is_not_ready_with_many_others_keeps_its_ticket_longer() {
+    let mut rig = reserved();
+    let spare = Duration::from_secs(120);
+    rig.fleet.0.insert(node("n1").uid, spare);
+    rig.node(node("n1").ready(ReadyStatus::Unknown, 1000)).settle();
+    assert_eq!(rig.wait(60).settle(), [""; 0]);
+    let next = Some(Mono(Duration::from_secs(1120)));
+    assert_eq!(rig.shard.next_wake(), next, "looked at every minute");
+    assert_eq!(rig.wait(60).settle(), [""; 0]);
+    assert_eq!(rig.wait(59).settle(), [""; 0]);
+    let removed = ["delete_guardian NotReady", "delete_ticket NotReady"];
+    assert_eq!(rig.wait(1).settle(), removed);
+}
+
+#[test]
+fn node_goes_earlier_when_others_are_ready_again() {
+    let mut rig = reserved();
+    let spare = Duration::from_secs(600);
+    rig.fleet.0.insert(node("n1").uid, spare);
+    rig.node(node("n1").ready(ReadyStatus::Unknown, 1000)).settle();
+    assert_eq!(rig.wait(130).settle(), [""; 0]);
+    rig.fleet.0.clear();
+    assert_eq!(rig.wait(50).settle().len(), 2);
+}
+
+#[test]
+fn node_that_fails_another_rule_is_not_spared() {
+    let mut rig = reserved();
+    rig.fleet.0.insert(node("n1").uid, Duration::from_secs(120));
+    rig.node(node("n1").ready(ReadyStatus::Unknown, 1000).cordoned());
+    assert_eq!(
+        rig.settle(),
+        ["delete_guardian NotReady", "delete_ticket NotReady"]
+    );
 }
 
 #[test]
