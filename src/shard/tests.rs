@@ -1092,3 +1092,108 @@ fn guardian_gone_before_it_was_seen_is_a_failure_and_not_awaited() {
         ["create_guardian", "ticket_status Reserved"]
     );
 }
+
+/// How a Guardian comes to its end.
+#[derive(Clone, Copy)]
+enum Bad {
+    Refused,
+    Evicted,
+    Failed,
+    Overloaded,
+}
+
+/// When, in seconds from the start, creations of the Guardian were asked for over `hours`, if those end
+/// like this in turn.
+fn tries(hours: u64, ends: &[Bad]) -> Vec<u64> {
+    let mut rig = Rig::new();
+    rig.node(node("n1")).order(everywhere(json!({})));
+    let (start, mut tries) = (rig.seconds, Vec::new());
+    while rig.seconds < start + hours * 3600 {
+        rig.decide();
+        while let Some((_, work)) = rig.desk.pending.pop_first() {
+            let (bad, created) = (
+                ends[tries.len() % ends.len()],
+                matches!(work.op, Op::CreateGuardian { .. }),
+            );
+            if created && matches!(bad, Bad::Overloaded) {
+                let (mono, message) = (rig.now().mono, "429".into());
+                rig.shard.apply_outcome(&work, Outcome::Busy { message }, mono);
+                tries.push(rig.seconds - start);
+                continue;
+            }
+            rig.refuse_guardians = matches!(bad, Bad::Refused);
+            rig.perform(&work);
+            if created {
+                tries.push(rig.seconds - start);
+                match bad {
+                    Bad::Refused | Bad::Overloaded => {}
+                    Bad::Evicted => {
+                        rig.bind(&work.ticket);
+                        rig.hide_guardian(&work.ticket);
+                    }
+                    Bad::Failed => rig.guardian(&work.ticket, |view| {
+                        let message = "the Guardian Failed: OutOfcpu".into();
+                        view.state = GuardianState::Ended { message };
+                    }),
+                }
+            }
+            rig.decide();
+        }
+        rig.wait(1);
+    }
+    tries
+}
+
+#[test]
+fn at_most_21_guardians_in_the_first_hour_and_12_in_each_later_one_however_they_end() {
+    use Bad::{Evicted, Failed, Refused};
+    for ends in [
+        &[Refused][..],
+        &[Evicted],
+        &[Failed],
+        &[Refused, Evicted, Failed],
+        &[Evicted, Evicted, Refused, Failed, Failed],
+    ] {
+        let tries = tries(4, ends);
+        let in_hour = |hour| tries.iter().filter(|&&at| at / 3600 == hour).count();
+        assert!(
+            (15..=21).contains(&in_hour(0)),
+            "{} in the first hour",
+            in_hour(0)
+        );
+        for hour in 1..4 {
+            assert!(
+                (9..=12).contains(&in_hour(hour)),
+                "{} in hour {hour}",
+                in_hour(hour)
+            );
+        }
+    }
+}
+
+#[test]
+fn an_overloaded_server_is_no_failure_of_the_guardian() {
+    let tries = tries(1, &[Bad::Overloaded]);
+    let widest = tries.windows(2).map(|pair| pair[1] - pair[0]).max();
+    assert_eq!(widest, Some(1), "no backoff: the budget sees to it");
+}
+
+#[test]
+fn ticket_of_a_node_or_order_never_seen_goes_only_after_a_get() {
+    let mut rig = Rig::new();
+    rig.order(everywhere(json!({}))).node(node("n1")).settle();
+    let view = rig.tickets.values().next().unwrap().clone();
+    // The next process: it has listed no nodes at all.
+    let mut next = Rig::new();
+    next.order(everywhere(json!({}))).show(view.clone());
+    assert_eq!(next.decide(), ["get_node"]);
+    let (_, work) = next.desk.pending.pop_first().unwrap();
+    let mono = next.now().mono;
+    let lives = Outcome::Observed(Observation::NodeGone(false));
+    next.shard.apply_outcome(&work, lives, mono);
+    assert_eq!(next.decide(), [""; 0], "the node lives: the list was wrong");
+    assert_eq!(next.wait(1).settle(), ["get_node", "delete_ticket NodeGone"]);
+    let mut other = Rig::new();
+    other.node(node("n1")).show(view);
+    assert_eq!(other.settle(), ["get_order", "delete_ticket OrderGone"]);
+}
