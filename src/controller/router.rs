@@ -2,9 +2,10 @@
 //!
 //! Keeps the slim record of all Nodes, also of those in shards that another replica owns.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use dashmap::DashMap;
+use parking_lot::Mutex;
 
 use super::mailbox::{GuardianNews, Mailbox, NodeNews, TicketNews};
 use crate::{
@@ -12,9 +13,10 @@ use crate::{
         ids::{NodeUid, PodKey, PodUid, TicketKey, TicketUid},
         node::Node,
         observed::{GuardianView, TicketView},
+        outage::Outage,
     },
     runtime::{clock::Clock, metrics},
-    shard::{ShardCount, ShardId},
+    shard::{ShardCount, ShardId, state::Fleet},
     watch::{node::SlimNode, relist::Change},
 };
 
@@ -27,6 +29,7 @@ pub type GuardianRoute = (ShardId, TicketKey, PodKey, PodUid);
 pub struct Router {
     shards: ShardCount,
     nodes: DashMap<NodeUid, Arc<Node>, ahash::RandomState>,
+    outage: Mutex<Outage>,
     mailboxes: Arc<BTreeMap<ShardId, Arc<Mailbox>>>,
     clock: Clock,
 }
@@ -37,6 +40,7 @@ impl Router {
         Self {
             shards,
             nodes: DashMap::default(),
+            outage: Mutex::default(),
             mailboxes,
             clock,
         }
@@ -52,7 +56,9 @@ impl Router {
         match change {
             Change::Apply(node) => self.apply_node(node),
             Change::Delete(uid) => {
-                self.nodes.remove(&uid);
+                if let Some((_, node)) = self.nodes.remove(&uid) {
+                    self.outage.lock().see(Some(&node), None);
+                }
                 self.put(self.shards.of_node(&uid), |inbox| {
                     inbox.nodes.insert(uid, NodeNews::Delete);
                 });
@@ -69,10 +75,11 @@ impl Router {
         let Some(node) = node.record(before.as_deref(), now.server) else {
             return;
         };
-        if before.is_some_and(|before| *before == node) {
+        if before.as_deref() == Some(&node) {
             metrics::node_events_stopped("record", 1);
             return;
         }
+        self.outage.lock().see(before.as_deref(), Some(&node));
         let node = Arc::new(node);
         self.nodes.insert(uid.clone(), node.clone());
         self.put(self.shards.of_node(&uid), |inbox| {
@@ -114,5 +121,11 @@ impl Router {
         if let Some(mailbox) = self.mailboxes.get(&shard) {
             mailbox.put(put);
         }
+    }
+}
+
+impl Fleet for Router {
+    fn spared(&self, node: &NodeUid) -> Duration {
+        self.outage.lock().spared(node)
     }
 }

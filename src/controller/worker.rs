@@ -9,14 +9,15 @@ use tokio_util::sync::CancellationToken;
 use super::{
     events::News,
     mailbox::{GuardianNews, Inbox, Mailbox, NodeNews, TicketNews},
-    pump::Pending,
     rollup::Reports,
+    router::Router,
 };
 use crate::{
     domain::time::Now,
     index::Snapshot,
     runtime::{clock::Clock, metrics},
     shard::Shard,
+    write::Pending,
 };
 
 /// What a worker is connected to.
@@ -25,6 +26,8 @@ pub struct Worker {
     pub shard: Shard,
     /// What comes in.
     pub mailbox: Arc<Mailbox>,
+    /// What knows all nodes.
+    pub router: Arc<Router>,
     /// The Orders as they are.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// Where operations go.
@@ -67,7 +70,8 @@ impl Worker {
         if !synced {
             return;
         }
-        self.shard.decide(now, &mut self.pending.sink(now.mono));
+        let mut sink = self.pending.sink(now.mono);
+        self.shard.decide(now, &*self.router, &mut sink);
         self.reports.put(self.shard.take_reports());
         self.news.put(self.shard.take_notices(), now.mono);
         let stats = self.shard.take_stats();

@@ -111,6 +111,27 @@ pub enum Keep {
     Forever,
 }
 
+impl Keep {
+    /// Whether the Tickets go at `now`.
+    pub fn ends(self, now: Timestamp) -> bool {
+        match self {
+            Self::Remove => true,
+            Self::Until(end) => now >= end,
+            Self::Forever => false,
+        }
+    }
+
+    /// So much longer, for something that began at `since`.
+    pub fn and_longer(self, since: Timestamp, span: Duration) -> Self {
+        match self {
+            Self::Remove if span.is_zero() => self,
+            Self::Remove => Self::Until(later(since, span)),
+            Self::Until(end) => Self::Until(later(end, span)),
+            Self::Forever => self,
+        }
+    }
+}
+
 /// Whether a node is eligible for an Order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
@@ -195,6 +216,18 @@ impl Failure {
 pub fn evaluate(placement: &Placement, node: &Node, grace: Duration) -> Verdict {
     let mut verdict = Verdict::Eligible;
     for_each_failure(placement, node, grace, |failure| verdict = verdict.and(failure));
+    verdict
+}
+
+/// The same when Tickets on a node that is NotReady stay for `spared` longer than the rules say.
+pub fn evaluate_spared(placement: &Placement, node: &Node, grace: Duration, spared: Duration) -> Verdict {
+    let mut verdict = Verdict::Eligible;
+    for_each_failure(placement, node, grace, |mut failure| {
+        if failure.reason == Reason::NotReady {
+            failure.keep = failure.keep.and_longer(node.ready.since, spared);
+        }
+        verdict = verdict.and(failure);
+    });
     verdict
 }
 

@@ -13,6 +13,7 @@ pub mod node;
 pub mod observed;
 pub mod op;
 pub mod order;
+pub mod outage;
 pub mod plan;
 pub mod quantity;
 pub mod reason;

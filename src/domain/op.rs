@@ -3,7 +3,7 @@
 //! An [`Op`] is one decision about one Ticket, complete in itself; an [`Outcome`] is all that the
 //! decider learns of it.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use jiff::Timestamp;
 
@@ -266,8 +266,12 @@ pub enum Outcome {
     NamespaceTerminating,
     /// Nothing landed, and trying again may help.
     Retry {
-        /// Not before this has passed, if the API server said so.
-        after: Option<Duration>,
+        /// For logs.
+        message: Arc<str>,
+    },
+    /// The API server has too much to do, or answers nobody: nothing is wrong with this operation, and
+    /// the budget sees to it that trying again costs little.
+    Busy {
         /// For logs.
         message: Arc<str>,
     },
@@ -281,6 +285,7 @@ impl Outcome {
             Self::Observed(_) => "observed",
             Self::Refused { .. } | Self::NamespaceTerminating => "refused",
             Self::Retry { .. } => "retry",
+            Self::Busy { .. } => "busy",
         }
     }
 }

@@ -4,6 +4,10 @@
 //! place in line; an operation that has started cannot be changed, and nothing else is accepted for
 //! its key until it is done.
 
+mod bucket;
+pub mod budget;
+mod window;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     hash::Hash,
@@ -15,6 +19,9 @@ use crate::domain::time::Mono;
 /// Which operations go first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
+    /// Further requests of what has begun, such as the GET that settles a create: the sooner it ends,
+    /// the less is in doubt.
+    Settle,
     /// Steps of a hand-over.
     HandOver,
     /// Deletes, which make room.
@@ -97,19 +104,29 @@ impl<K: Clone + Eq + Hash, T> Queue<K, T> {
         self.started.contains(key)
     }
 
+    /// The operation that starts next.
+    pub fn next(&self) -> Option<(&K, &T)> {
+        let key = &self.line[&self.next_place()?];
+        Some((key, &self.waiting[key].item))
+    }
+
     /// Starts the next operation; also says how long it has waited.
     pub fn start(&mut self, now: Mono) -> Option<(K, T, Duration)> {
+        let place = self.next_place()?;
         self.starts += 1;
-        let of_last_lane = (Lane::Status, 0)..;
-        let fair = self.starts.is_multiple_of(STATUS_SHARE);
-        let last = fair
-            .then(|| self.line.range(of_last_lane).next().map(|(place, _)| *place))
-            .flatten();
-        let place = last.or_else(|| self.line.first_key_value().map(|(place, _)| *place))?;
         let key = self.line.remove(&place).expect("just seen");
         let waiting = self.waiting.remove(&key).expect("what is in line waits");
         self.started.insert(key.clone());
         Some((key, waiting.item, now.since(waiting.since)))
+    }
+
+    fn next_place(&self) -> Option<Place> {
+        let of_last_lane = (Lane::Status, 0)..;
+        let fair = (self.starts + 1).is_multiple_of(STATUS_SHARE);
+        let last = fair
+            .then(|| self.line.range(of_last_lane).next().map(|(place, _)| *place))
+            .flatten();
+        last.or_else(|| self.line.first_key_value().map(|(place, _)| *place))
     }
 
     /// The operation for `key` is over.

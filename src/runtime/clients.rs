@@ -3,18 +3,25 @@
 //! Watches and writes have separate connections. Every answer's `Date` header sets the clock; every
 //! write tells the API server how long it may take.
 
-use std::task::{Context, Poll};
+use std::{
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use futures::{FutureExt, future::BoxFuture};
-use http::{Method, Request, Response, Uri, header::DATE};
+use http::{
+    Method, Request, Response, StatusCode, Uri,
+    header::{DATE, RETRY_AFTER},
+};
 use kube::{
     Client, Config,
     client::{Body, ClientBuilder},
 };
-use tower::{BoxError, Service};
+use tower::{BoxError, Layer, Service};
 
 use super::clock::Clock;
-use crate::write::writer::TIMEOUT;
+use crate::write::{Pending, writer::TIMEOUT};
 
 /// The clients of one replica.
 #[derive(Clone)]
@@ -23,60 +30,59 @@ pub struct Clients {
     pub read: Client,
     /// For writes and the reads that settle them.
     pub write: Client,
+    /// Where everything that `write` sends waits first.
+    pub pending: Arc<Pending>,
 }
 
 impl Clients {
     /// Clients for the cluster of `config`.
     pub fn new(mut config: Config, clock: &Clock) -> kube::Result<Self> {
         config.default_retry = false;
+        let pending = Arc::new(Pending::new(clock.clone()));
+        let (read, write) = (layer(clock, None), layer(clock, Some(&pending)));
         Ok(Self {
-            read: client(config.clone(), clock, false)?,
-            write: client(config, clock, true)?,
+            read: ClientBuilder::try_from(config.clone())?.with_layer(&read).build(),
+            write: ClientBuilder::try_from(config)?.with_layer(&write).build(),
+            pending,
         })
     }
 
-    /// Clients over a transport of the caller's.
-    pub fn over<S, B>(transport: S, clock: &Clock) -> Self
+    /// Clients over these transports, which retry nothing. Needs a tokio runtime.
+    pub fn over<S, B>(read: S, write: S, clock: &Clock) -> Self
     where
-        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+        S: Service<Request<Body>, Response = Response<B>> + Send + 'static,
         S::Future: Send + 'static,
         S::Error: Into<BoxError> + 'static,
         B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let over = |limited| {
-            let (inner, clock) = (transport.clone(), clock.clone());
-            Client::new(
-                Dated {
-                    inner,
-                    clock,
-                    limited,
-                },
-                "default",
-            )
-        };
+        let pending = Arc::new(Pending::new(clock.clone()));
+        let client = |transport, pending| Client::new(layer(clock, pending).layer(transport), "default");
         Self {
-            read: over(false),
-            write: over(true),
+            read: client(read, None),
+            write: client(write, Some(&pending)),
+            pending,
         }
     }
 }
 
-fn client(config: Config, clock: &Clock, limited: bool) -> kube::Result<Client> {
-    let clock = clock.clone();
-    let layer = tower::layer::layer_fn(move |inner| Dated {
+fn layer<S>(clock: &Clock, pending: Option<&Arc<Pending>>) -> impl Layer<S, Service = Dated<S>> + use<S> {
+    let (clock, pending) = (clock.clone(), pending.cloned());
+    tower::layer::layer_fn(move |inner| Dated {
         inner,
         clock: clock.clone(),
-        limited,
-    });
-    Ok(ClientBuilder::try_from(config)?.with_layer(&layer).build())
+        pending: pending.clone(),
+        closed: None,
+    })
 }
 
-/// Adds the time limit to writes and reads the `Date` of answers.
+/// Reads the `Date` of answers. For writes it also adds the time limit, and is the gate: a Retry-After
+/// closes it before anything else sees the answer, and no request passes it while it is closed.
 struct Dated<S> {
     inner: S,
     clock: Clock,
-    limited: bool,
+    pending: Option<Arc<Pending>>,
+    closed: Option<BoxFuture<'static, ()>>,
 }
 
 impl<S, B> Service<Request<Body>> for Dated<S>
@@ -91,15 +97,22 @@ where
     type Future = BoxFuture<'static, Result<Response<B>, S::Error>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        while let Some(until) = self.pending.as_ref().and_then(|pending| pending.closed_until()) {
+            let clock = self.clock.clone();
+            let wait = async move { clock.sleep_until(Some(until)).await };
+            let closed = self.closed.get_or_insert_with(|| wait.boxed());
+            ready!(closed.poll_unpin(context));
+            self.closed = None;
+        }
         self.inner.poll_ready(context)
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        if self.limited && request.method() != Method::GET {
+        if self.pending.is_some() && request.method() != Method::GET {
             let limited = with_limit(request.uri());
             *request.uri_mut() = limited;
         }
-        let (clock, sent) = (self.clock.clone(), self.clock.mono());
+        let (clock, sent, pending) = (self.clock.clone(), self.clock.mono(), self.pending.clone());
         let answer = self.inner.call(request);
         async move {
             let answer = answer.await?;
@@ -107,10 +120,25 @@ where
             if let Some(date) = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok()) {
                 clock.hear(date.timestamp(), sent);
             }
+            if let (Some(pending), Some(span)) = (pending, retry_after(&answer)) {
+                pending.close(span);
+            }
             Ok(answer)
         }
         .boxed()
     }
+}
+
+/// The pause that an API server with too much to do asks for: API Priority and Fairness says it in this
+/// header alone.
+fn retry_after<B>(answer: &Response<B>) -> Option<Duration> {
+    let busy = matches!(
+        answer.status(),
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+    );
+    let header = answer.headers().get(RETRY_AFTER).filter(|_| busy)?;
+    let seconds = header.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
 }
 
 /// The same request with `timeout=4s`.

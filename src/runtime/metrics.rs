@@ -17,6 +17,9 @@ const TICKETS: &str = "korder_tickets";
 const QUEUE_DEPTH: &str = "korder_queue_depth";
 const QUEUE_WAIT: &str = "korder_queue_wait_seconds";
 const IN_FLIGHT: &str = "korder_writes_in_flight";
+const IN_FLIGHT_LIMIT: &str = "korder_requests_in_flight_limit";
+const GATE: &str = "korder_write_gate_seconds";
+const UNANSWERED: &str = "korder_requests_unanswered_total";
 const WRITES: &str = "korder_writes_total";
 const WRITE_SECONDS: &str = "korder_write_duration_seconds";
 const CHANGE_TO_WRITE: &str = "korder_node_change_to_write_seconds";
@@ -58,6 +61,19 @@ fn describe() {
         "Time an operation waited before it was sent"
     );
     describe_gauge!(IN_FLIGHT, "Operations being sent");
+    describe_gauge!(
+        IN_FLIGHT_LIMIT,
+        "Requests that the API server may be sent at a time, watches and Leases apart"
+    );
+    describe_gauge!(
+        GATE,
+        Unit::Seconds,
+        "Time until anything may be sent again, because the API server asked for a pause or is silent"
+    );
+    describe_counter!(
+        UNANSWERED,
+        "Requests that the API server had no room for (too_much: 429, 503) or did not answer (silence)"
+    );
     describe_counter!(WRITES, "Operations sent, by kind and outcome");
     describe_histogram!(
         WRITE_SECONDS,
@@ -125,6 +141,17 @@ fn phase_word(phase: Phase) -> &'static str {
 pub fn queue(depth: usize, in_flight: usize) {
     gauge!(QUEUE_DEPTH).set(depth as f64);
     gauge!(IN_FLIGHT).set(in_flight as f64);
+}
+
+/// What the API server may be sent now.
+pub fn budget(limit: u32, gate: Duration) {
+    gauge!(IN_FLIGHT_LIMIT).set(limit);
+    gauge!(GATE).set(gate.as_secs_f64());
+}
+
+/// A request was not dealt with.
+pub fn unanswered(how: &'static str) {
+    counter!(UNANSWERED, "how" => how).increment(1);
 }
 
 /// An operation was taken from the queue.

@@ -16,14 +16,14 @@ use arc_swap::ArcSwap;
 use kube::{Api, Client, core::DeserializeGuard, runtime::watcher};
 use tokio_util::sync::CancellationToken;
 
-use super::{clients::Clients, clock::Clock, config::Config, metrics, tasks::Tasks};
+use super::{clients::Clients, clock::Clock, config::Config, tasks::Tasks};
 use crate::{
     api,
     controller::{
         events::{self, News},
         mailbox::Mailbox,
         orders::{OrderInbox, Orders, SeenOrder},
-        pump::{self, Pending},
+        pump,
         rollup::{self, Reports},
         router::Router,
         synced::{Part, Synced},
@@ -35,8 +35,14 @@ use crate::{
     },
     index::Snapshot,
     shard::{Shard, ShardId},
-    watch::{guardian::SlimPod, node::SlimNode, relist::Change, stream::follow, ticket::SlimTicket},
-    write::{Guardians, Writer, purge::shard_selector},
+    watch::{
+        guardian::SlimPod,
+        node::SlimNode,
+        relist::{Brake, Change},
+        stream::follow,
+        ticket::SlimTicket,
+    },
+    write::{Guardians, Pending, Writer, purge::shard_selector},
 };
 
 /// Nodes are large; a page of them should not be.
@@ -91,14 +97,14 @@ fn assemble(
     let mailboxes: Arc<BTreeMap<ShardId, Arc<Mailbox>>> =
         Arc::new(shards.iter().map(|&shard| (shard, Arc::default())).collect());
     let snapshot: Arc<ArcSwap<Snapshot>> = Arc::default();
-    let (pending, news) = (Arc::new(Pending::default()), Arc::new(News::default()));
+    let (pending, news) = (clients.pending, Arc::new(News::default()));
     let reports = Arc::new(Reports::new(shards.len()));
     let synced = Synced::default();
     let guardians = Guardians {
         image: config.guardian_image.clone(),
         priority_class: config.guardian_priority_class.clone(),
     };
-    let writer = Writer::new(clients.write, config.shards, guardians);
+    let writer = Writer::new(clients.write, pending.clone(), config.shards, guardians);
     let router = Arc::new(Router::new(config.shards, mailboxes.clone(), clock.clone()));
     let quit = tasks.quit().clone();
 
@@ -106,6 +112,7 @@ fn assemble(
         let worker = Worker {
             shard: Shard::new(id, config.not_ready_grace),
             mailbox: mailbox.clone(),
+            router: router.clone(),
             snapshot: snapshot.clone(),
             pending: pending.clone(),
             reports: reports.clone(),
@@ -183,9 +190,14 @@ impl Watches {
             let uid = seen.order.uid.clone();
             Some((uid, seen))
         };
-        follow::<_, OrderUid, _, _>("Order", orders, watcher::Config::default(), read, move |change| {
-            inbox.put(change)
-        })
+        follow::<_, OrderUid, _, _>(
+            "Order",
+            orders,
+            watcher::Config::default(),
+            Brake::Off,
+            read,
+            move |change| inbox.put(change),
+        )
     }
 
     fn nodes(self, router: Arc<Router>) -> impl Future<Output = ()> + Send + 'static {
@@ -196,7 +208,7 @@ impl Watches {
             Some((uid, node))
         };
         let (synced, ready) = (self.synced, self.ready);
-        follow::<_, NodeUid, _, _>("Node", nodes, config, read, move |change| {
+        follow::<_, NodeUid, _, _>("Node", nodes, config, Brake::On, read, move |change| {
             let listed = matches!(change, Change::Synced);
             router.node(change);
             if listed {
@@ -220,7 +232,7 @@ impl Watches {
             Some(((shard, view.key.clone(), view.uid.clone()), (shard, view)))
         };
         let synced = self.synced;
-        follow::<_, TicketUid, _, _>("Ticket", tickets, config, read, move |change| {
+        follow::<_, TicketUid, _, _>("Ticket", tickets, config, Brake::Off, read, move |change| {
             let listed = matches!(change, Change::Synced);
             router.ticket(change);
             if listed {
@@ -239,7 +251,7 @@ impl Watches {
             Some((route, (shard, view)))
         };
         let synced = self.synced;
-        follow::<_, PodUid, _, _>("Pod", pods, config, read, move |change| {
+        follow::<_, PodUid, _, _>("Pod", pods, config, Brake::Off, read, move |change| {
             let listed = matches!(change, Change::Synced);
             router.guardian(change);
             if listed {
@@ -283,7 +295,6 @@ async fn watch_queue(pending: Arc<Pending>, quit: CancellationToken) {
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     while !quit.is_cancelled() {
         ticks.tick().await;
-        let (depth, in_flight) = pending.depth();
-        metrics::queue(depth, in_flight);
+        pending.measure();
     }
 }

@@ -3,14 +3,16 @@
 //! Plans every pair that something has marked, puts the plan in the place of what is pending for it,
 //! and keeps the counts of its Order in line.
 
+use std::time::Duration;
+
 use super::{
     pair::Pair,
-    state::{ORPHANED_AFTER, Shard, Sink, Work},
+    state::{Fleet, ORPHANED_AFTER, Shard, Sink, Work},
 };
 use crate::domain::{
-    eligibility::{Verdict, evaluate},
+    eligibility::{Keep, Verdict, evaluate, evaluate_spared},
     ids::{Namespace, NodeUid, OrderUid, PairKey, TicketKey},
-    node::Node,
+    node::{Node, ReadyStatus},
     op::Op,
     order::Order,
     plan::{Fate, View, plan},
@@ -20,7 +22,7 @@ use crate::domain::{
 
 impl Shard {
     /// Plans every marked pair, and those whose time has come.
-    pub fn decide(&mut self, now: Now, sink: &mut impl Sink) {
+    pub fn decide(&mut self, now: Now, fleet: &impl Fleet, sink: &mut impl Sink) {
         while let Some((at, _)) = self.timers.first()
             && *at <= now.mono
         {
@@ -31,18 +33,18 @@ impl Shard {
             }
         }
         while let Some(key) = self.marked.pop() {
-            self.decide_pair(key, now, sink);
+            self.decide_pair(key, now, fleet, sink);
         }
         self.seek_orphans(now.mono, sink);
     }
 
-    fn decide_pair(&mut self, key: PairKey, now: Now, sink: &mut impl Sink) {
+    fn decide_pair(&mut self, key: PairKey, now: Now, fleet: &impl Fleet, sink: &mut impl Sink) {
         let Some(mut pair) = self.pairs.swap_remove(&key) else {
             return;
         };
         self.stats.decisions += 1;
         let (order, node) = (self.order_fate(&key), self.node_fate(&key, &pair));
-        let raw = self.raw_verdict(&order, &node);
+        let raw = self.raw_verdict(&order, &node, now, fleet);
         let desired = raw == Some(Verdict::Eligible);
         let held_until = raw.and_then(|_| pair.flaps.note(desired, now.mono));
         let mut wake = held_until;
@@ -94,12 +96,33 @@ impl Shard {
         }
     }
 
-    fn raw_verdict(&self, order: &Fate<Order>, node: &Fate<Node>) -> Option<Verdict> {
+    fn raw_verdict(
+        &self,
+        order: &Fate<Order>,
+        node: &Fate<Node>,
+        now: Now,
+        fleet: &impl Fleet,
+    ) -> Option<Verdict> {
         let (Fate::Live(order), Fate::Live(node)) = (order, node) else {
             return None;
         };
         let spec = order.spec.as_ref().ok()?;
-        Some(evaluate(&spec.placement, node, self.grace))
+        let verdict = evaluate(&spec.placement, node, self.grace);
+        let Verdict::Ineligible { keep, .. } = verdict else {
+            return Some(verdict);
+        };
+        if node.ready.status == ReadyStatus::True || !keep.ends(now.server) {
+            return Some(verdict);
+        }
+        let end = match keep {
+            Keep::Until(end) => end,
+            Keep::Remove | Keep::Forever => node.ready.since,
+        };
+        // Looked at again every minute: others may be Ready by then.
+        let overdue = Duration::try_from(now.server.duration_since(end)).unwrap_or_default();
+        let next = Duration::from_secs((overdue.as_secs() / 60 + 1) * 60);
+        let spared = fleet.spared(&node.uid).min(next);
+        Some(evaluate_spared(&spec.placement, node, self.grace, spared))
     }
 
     fn may_replace(&self, key: &PairKey) -> bool {

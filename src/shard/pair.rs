@@ -148,19 +148,29 @@ impl Pair {
         self.hold_until
     }
 
-    /// A write did not land: doubling pauses, or as long as the API server asks for.
-    pub(super) fn hold_off(&mut self, key: &PairKey, after: Option<Duration>, now: Mono) {
+    /// A write did not land: doubling pauses.
+    pub(super) fn hold_off(&mut self, key: &PairKey, now: Mono) {
         let base = RETRY.0.saturating_mul(1 << self.retries.min(10)).min(RETRY.1);
+        self.pause(key, base, now);
+        self.retries += 1;
+    }
+
+    /// A write did not land, and it is nobody's fault: the shortest pause, however often. What is decided
+    /// again waits in line for the API server, where it can still be changed, and begins when that is well.
+    pub(super) fn step_back(&mut self, key: &PairKey, now: Mono) {
+        self.pause(key, RETRY.0, now);
+    }
+
+    fn pause(&mut self, key: &PairKey, base: Duration, now: Mono) {
         let seed = fnv1a64(format!("{}/{}/{}", key.order, key.node, self.retries).as_bytes());
         let pause = base + base.mul_f64((seed % 1024) as f64 / 4096.0);
-        self.retries += 1;
-        self.hold_until = Some(now.after(pause.max(after.unwrap_or_default())));
+        self.hold_until = Some(now.after(pause));
     }
 
     /// A GET contradicts the watch: ask again later.
     pub(super) fn hold_off_unless(&mut self, settled: bool, key: &PairKey, now: Mono) {
         if !settled {
-            self.hold_off(key, None, now);
+            self.hold_off(key, now);
         }
     }
 

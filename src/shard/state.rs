@@ -49,6 +49,13 @@ pub trait Sink {
     fn in_flight(&self, ticket: &TicketKey) -> bool;
 }
 
+/// What is known of all nodes, also of those in other shards.
+pub trait Fleet {
+    /// How much longer than its grace a NotReady node keeps its Tickets, because many others turned
+    /// NotReady with it.
+    fn spared(&self, node: &NodeUid) -> Duration;
+}
+
 /// An operation on its way to the API server.
 #[derive(Clone, Debug)]
 pub struct Work {
@@ -330,7 +337,7 @@ impl Shard {
             return;
         };
         pair.busy.retain(|(ticket, _)| *ticket != work.ticket);
-        let told = !matches!(outcome, Outcome::Retry { .. });
+        let told = !matches!(outcome, Outcome::Retry { .. } | Outcome::Busy { .. });
         if told
             && matches!(work.op, Op::ConfirmTicket | Op::ConfirmGuardian(_))
             && pair.memory.overdue.is_some()
@@ -344,7 +351,7 @@ impl Shard {
             Outcome::Refused { reason, message } => {
                 // The backoff holds up creates alone.
                 if !matches!(work.op, Op::CreateTicket { .. } | Op::CreateGuardian { .. }) {
-                    pair.hold_off(key, None, now);
+                    pair.hold_off(key, now);
                 }
                 self.fail(key, reason, message, now);
             }
@@ -353,7 +360,8 @@ impl Shard {
                 self.barred
                     .insert(work.ticket.namespace.clone(), now.after(BARRED_FOR));
             }
-            Outcome::Retry { after, .. } => pair.hold_off(key, after, now),
+            Outcome::Retry { .. } => pair.hold_off(key, now),
+            Outcome::Busy { .. } => pair.step_back(key, now),
         }
         self.mark(key.clone(), |_| ());
     }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{
     Shard, ShardId,
-    state::{Sink, Work},
+    state::{Fleet, Sink, Work},
 };
 use crate::{
     api::ticket::Phase,
@@ -54,9 +54,20 @@ impl Sink for Desk {
     }
 }
 
+/// Nodes that many others turned NotReady with, and how much longer they keep their Tickets.
+#[derive(Default)]
+struct Spared(BTreeMap<NodeUid, Duration>);
+
+impl Fleet for Spared {
+    fn spared(&self, node: &NodeUid) -> Duration {
+        self.0.get(node).copied().unwrap_or_default()
+    }
+}
+
 /// A shard, its queue, and what the API server would have.
 struct Rig {
     shard: Shard,
+    fleet: Spared,
     index: Index,
     desk: Desk,
     seconds: u64,
@@ -71,6 +82,7 @@ impl Rig {
     fn new() -> Self {
         Self {
             shard: Shard::new(ShardId(0), GRACE),
+            fleet: Spared::default(),
             index: Index::default(),
             desk: Desk::default(),
             seconds: 1000,
@@ -112,7 +124,7 @@ impl Rig {
 
     /// What the shard wants now, as words.
     fn decide(&mut self) -> Vec<String> {
-        self.shard.decide(self.now(), &mut self.desk);
+        self.shard.decide(self.now(), &self.fleet, &mut self.desk);
         self.desk.pending.values().map(describe).collect()
     }
 
@@ -406,6 +418,43 @@ fn not_ready_within_grace_writes_nothing_and_back_again_neither() {
     rig.wait(30).node(node("n1").ready(ReadyStatus::True, 1030));
     assert_eq!(rig.decide(), [""; 0]);
     assert_eq!(rig.wait(1000).settle(), [""; 0]);
+}
+
+#[test]
+fn node_that_is_not_ready_with_many_others_keeps_its_ticket_longer() {
+    let mut rig = reserved();
+    let spare = Duration::from_secs(120);
+    rig.fleet.0.insert(node("n1").uid, spare);
+    rig.node(node("n1").ready(ReadyStatus::Unknown, 1000)).settle();
+    assert_eq!(rig.wait(60).settle(), [""; 0]);
+    let next = Some(Mono(Duration::from_secs(1120)));
+    assert_eq!(rig.shard.next_wake(), next, "looked at every minute");
+    assert_eq!(rig.wait(60).settle(), [""; 0]);
+    assert_eq!(rig.wait(59).settle(), [""; 0]);
+    let removed = ["delete_guardian NotReady", "delete_ticket NotReady"];
+    assert_eq!(rig.wait(1).settle(), removed);
+}
+
+#[test]
+fn node_goes_earlier_when_others_are_ready_again() {
+    let mut rig = reserved();
+    let spare = Duration::from_secs(600);
+    rig.fleet.0.insert(node("n1").uid, spare);
+    rig.node(node("n1").ready(ReadyStatus::Unknown, 1000)).settle();
+    assert_eq!(rig.wait(130).settle(), [""; 0]);
+    rig.fleet.0.clear();
+    assert_eq!(rig.wait(50).settle().len(), 2);
+}
+
+#[test]
+fn node_that_fails_another_rule_is_not_spared() {
+    let mut rig = reserved();
+    rig.fleet.0.insert(node("n1").uid, Duration::from_secs(120));
+    rig.node(node("n1").ready(ReadyStatus::Unknown, 1000).cordoned());
+    assert_eq!(
+        rig.settle(),
+        ["delete_guardian NotReady", "delete_ticket NotReady"]
+    );
 }
 
 #[test]
@@ -722,7 +771,6 @@ fn while_the_get_gets_no_answer_an_own_write_stays_awaited() {
     rig.shard.apply_outcome(
         &work,
         Outcome::Retry {
-            after: None,
             message: "refused".into(),
         },
         mono,
@@ -818,27 +866,38 @@ fn nothing_is_made_in_a_namespace_that_is_being_deleted() {
     assert_eq!(rig.decide(), [""; 0]);
 }
 
-#[test]
-fn write_that_did_not_land_is_decided_again_after_a_pause() {
+/// Decides, and has the one operation end like this.
+fn ends(rig: &mut Rig, outcome: &Outcome) {
+    let wanted = rig.decide();
+    let (_, work) = rig.desk.pending.pop_first().unwrap();
+    assert_eq!(wanted, ["create_ticket"]);
+    let mono = rig.now().mono;
+    rig.shard.apply_outcome(&work, outcome.clone(), mono);
+    assert_eq!(rig.decide(), [""; 0], "not before a pause");
+}
+
+fn pauses(outcome: &Outcome) -> Vec<u64> {
     let mut rig = Rig::new();
     rig.node(node("n1")).order(everywhere(json!({})));
-    rig.decide();
-    let work = std::mem::take(&mut rig.desk.pending)
-        .into_values()
-        .next()
-        .unwrap();
-    let mono = rig.now().mono;
-    let busy = Outcome::Retry {
-        after: Some(Duration::from_secs(7)),
-        message: "429".into(),
+    let pause = |_| {
+        ends(&mut rig, outcome);
+        let pause = rig.shard.next_wake().unwrap().since(rig.now().mono);
+        rig.wait(pause.as_secs() + 1);
+        pause.as_secs()
     };
-    rig.shard.apply_outcome(&work, busy, mono);
-    assert_eq!(
-        rig.wait(6).decide(),
-        [""; 0],
-        "no request before Retry-After has passed"
-    );
-    assert_eq!(rig.wait(1).decide(), ["create_ticket"]);
+    (0..8).map(pause).collect()
+}
+
+#[test]
+fn write_that_did_not_land_is_decided_again_after_doubling_pauses() {
+    let message = "500".into();
+    assert_eq!(pauses(&Outcome::Retry { message })[3..], [4, 9, 16, 33, 37]);
+}
+
+#[test]
+fn write_that_an_overloaded_server_did_not_take_is_decided_again_soon_however_often() {
+    let message = "429".into();
+    assert_eq!(pauses(&Outcome::Busy { message }), [0; 8]);
 }
 
 #[test]
@@ -1032,4 +1091,109 @@ fn guardian_gone_before_it_was_seen_is_a_failure_and_not_awaited() {
         rig.wait(2).settle(),
         ["create_guardian", "ticket_status Reserved"]
     );
+}
+
+/// How a Guardian comes to its end.
+#[derive(Clone, Copy)]
+enum Bad {
+    Refused,
+    Evicted,
+    Failed,
+    Overloaded,
+}
+
+/// When, in seconds from the start, creations of the Guardian were asked for over `hours`, if those end
+/// like this in turn.
+fn tries(hours: u64, ends: &[Bad]) -> Vec<u64> {
+    let mut rig = Rig::new();
+    rig.node(node("n1")).order(everywhere(json!({})));
+    let (start, mut tries) = (rig.seconds, Vec::new());
+    while rig.seconds < start + hours * 3600 {
+        rig.decide();
+        while let Some((_, work)) = rig.desk.pending.pop_first() {
+            let (bad, created) = (
+                ends[tries.len() % ends.len()],
+                matches!(work.op, Op::CreateGuardian { .. }),
+            );
+            if created && matches!(bad, Bad::Overloaded) {
+                let (mono, message) = (rig.now().mono, "429".into());
+                rig.shard.apply_outcome(&work, Outcome::Busy { message }, mono);
+                tries.push(rig.seconds - start);
+                continue;
+            }
+            rig.refuse_guardians = matches!(bad, Bad::Refused);
+            rig.perform(&work);
+            if created {
+                tries.push(rig.seconds - start);
+                match bad {
+                    Bad::Refused | Bad::Overloaded => {}
+                    Bad::Evicted => {
+                        rig.bind(&work.ticket);
+                        rig.hide_guardian(&work.ticket);
+                    }
+                    Bad::Failed => rig.guardian(&work.ticket, |view| {
+                        let message = "the Guardian Failed: OutOfcpu".into();
+                        view.state = GuardianState::Ended { message };
+                    }),
+                }
+            }
+            rig.decide();
+        }
+        rig.wait(1);
+    }
+    tries
+}
+
+#[test]
+fn at_most_21_guardians_in_the_first_hour_and_12_in_each_later_one_however_they_end() {
+    use Bad::{Evicted, Failed, Refused};
+    for ends in [
+        &[Refused][..],
+        &[Evicted],
+        &[Failed],
+        &[Refused, Evicted, Failed],
+        &[Evicted, Evicted, Refused, Failed, Failed],
+    ] {
+        let tries = tries(4, ends);
+        let in_hour = |hour| tries.iter().filter(|&&at| at / 3600 == hour).count();
+        assert!(
+            (15..=21).contains(&in_hour(0)),
+            "{} in the first hour",
+            in_hour(0)
+        );
+        for hour in 1..4 {
+            assert!(
+                (9..=12).contains(&in_hour(hour)),
+                "{} in hour {hour}",
+                in_hour(hour)
+            );
+        }
+    }
+}
+
+#[test]
+fn an_overloaded_server_is_no_failure_of_the_guardian() {
+    let tries = tries(1, &[Bad::Overloaded]);
+    let widest = tries.windows(2).map(|pair| pair[1] - pair[0]).max();
+    assert_eq!(widest, Some(1), "no backoff: the budget sees to it");
+}
+
+#[test]
+fn ticket_of_a_node_or_order_never_seen_goes_only_after_a_get() {
+    let mut rig = Rig::new();
+    rig.order(everywhere(json!({}))).node(node("n1")).settle();
+    let view = rig.tickets.values().next().unwrap().clone();
+    // The next process: it has listed no nodes at all.
+    let mut next = Rig::new();
+    next.order(everywhere(json!({}))).show(view.clone());
+    assert_eq!(next.decide(), ["get_node"]);
+    let (_, work) = next.desk.pending.pop_first().unwrap();
+    let mono = next.now().mono;
+    let lives = Outcome::Observed(Observation::NodeGone(false));
+    next.shard.apply_outcome(&work, lives, mono);
+    assert_eq!(next.decide(), [""; 0], "the node lives: the list was wrong");
+    assert_eq!(next.wait(1).settle(), ["get_node", "delete_ticket NodeGone"]);
+    let mut other = Rig::new();
+    other.node(node("n1")).show(view);
+    assert_eq!(other.settle(), ["get_order", "delete_ticket OrderGone"]);
 }

@@ -1,9 +1,13 @@
 //! A relist as a difference of keys, once for every kind of object.
 //!
 //! Objects listed again are applied again; objects that were known and are not listed are deleted.
-//! Until a list is complete nothing is deleted.
+//! Until a list is complete nothing is deleted. Where the brake is on, a list that lacks too much is
+//! doubted: what it lacks stays as it was until a consistent read has confirmed the loss.
 
-use std::{collections::HashMap, hash::Hash};
+use std::{
+    collections::{HashMap, HashSet},
+    hash::Hash,
+};
 
 use kube::runtime::watcher::Event;
 
@@ -18,19 +22,44 @@ pub enum Change<V, R> {
     Synced,
 }
 
+/// Whether a list may be doubted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Brake {
+    /// Every list is believed.
+    Off,
+    /// One that has no objects, or lacks more than 30 % and at least 10 of those known, is not.
+    On,
+}
+
+type Map<U, R> = HashMap<U, R, ahash::RandomState>;
+
 /// What is known, by uid, each with what is needed to route its end.
 #[derive(Debug)]
 pub struct Relist<U, R> {
-    known: HashMap<U, R, ahash::RandomState>,
-    before: Option<HashMap<U, R, ahash::RandomState>>,
+    brake: Brake,
+    known: Map<U, R>,
+    before: Option<Map<U, R>>,
+    /// How many were known when the list began.
+    expected: usize,
+    /// What the last list lacks and nothing has confirmed yet.
+    doubted: Map<U, R>,
 }
 
-impl<U, R> Default for Relist<U, R> {
-    fn default() -> Self {
+impl<U, R> Relist<U, R> {
+    /// Nothing is known.
+    pub fn new(brake: Brake) -> Self {
         Self {
+            brake,
             known: HashMap::default(),
             before: None,
+            expected: 0,
+            doubted: HashMap::default(),
         }
+    }
+
+    /// Whether a consistent read is to confirm what the last list lacks.
+    pub fn doubts(&self) -> bool {
+        !self.doubted.is_empty()
     }
 }
 
@@ -48,16 +77,17 @@ impl<U: Eq + Hash + Ord, R: Clone + PartialEq + Ord> Relist<U, R> {
             Event::Init => {
                 let known = std::mem::take(&mut self.known);
                 // A list that was cut off and begins again must not forget what came before it.
-                match &mut self.before {
-                    Some(before) => before.extend(known),
-                    None => self.before = Some(known),
-                }
+                let before = self.before.get_or_insert_default();
+                before.extend(known);
+                before.extend(self.doubted.drain());
+                self.expected = before.len();
             }
             Event::InitApply(object) | Event::Apply(object) => {
                 let Some(uid) = uid(&object) else {
                     return;
                 };
                 let before = self.before.as_mut().and_then(|before| before.remove(&uid));
+                let before = before.or_else(|| self.doubted.remove(&uid));
                 let before = self.known.remove(&uid).or(before);
                 let Some((route, value)) = read(object) else {
                     out.extend(before.map(Change::Delete));
@@ -68,18 +98,50 @@ impl<U: Eq + Hash + Ord, R: Clone + PartialEq + Ord> Relist<U, R> {
                 out.push(Change::Apply(value));
             }
             Event::Delete(object) => {
-                let known = uid(&object).and_then(|uid| self.known.remove(&uid));
+                let known = uid(&object).and_then(|uid| self.forget(&uid));
                 let route = known.or_else(|| read(object).map(|(route, _)| route));
                 out.extend(route.map(Change::Delete));
             }
             Event::InitDone => {
-                let mut gone: Vec<(U, R)> = self.before.take().into_iter().flatten().collect();
-                gone.sort();
-                out.extend(gone.into_iter().map(|(_, route)| Change::Delete(route)));
+                let gone = self.before.take().unwrap_or_default();
+                if self.incredible(gone.len()) {
+                    self.doubted = gone;
+                } else {
+                    delete(gone, out);
+                }
                 out.push(Change::Synced);
             }
         }
     }
+
+    /// A consistent read has these: what is doubted and not among them is gone. Returns whether that is
+    /// all of it; the rest was listed wrongly, and is to be listed again.
+    pub fn confirm<V>(&mut self, present: &HashSet<U>, out: &mut Vec<Change<V, R>>) -> bool {
+        let doubted = std::mem::take(&mut self.doubted).into_iter();
+        let (kept, gone): (Map<U, R>, Map<U, R>) = doubted.partition(|(uid, _)| present.contains(uid));
+        delete(gone, out);
+        let confirmed = kept.is_empty();
+        self.known.extend(kept);
+        confirmed
+    }
+
+    fn incredible(&self, gone: usize) -> bool {
+        let much = gone >= 10 && gone * 10 > self.expected * 3;
+        self.brake == Brake::On && gone > 0 && (much || self.known.is_empty())
+    }
+
+    fn forget(&mut self, uid: &U) -> Option<R> {
+        let before = self.before.as_mut().and_then(|before| before.remove(uid));
+        let known = self.known.remove(uid).or(before);
+        known.or_else(|| self.doubted.remove(uid))
+    }
+}
+
+/// In the order of uids, so that a run repeats exactly.
+fn delete<U: Ord, R: Ord, V>(gone: Map<U, R>, out: &mut Vec<Change<V, R>>) {
+    let mut gone: Vec<(U, R)> = gone.into_iter().collect();
+    gone.sort();
+    out.extend(gone.into_iter().map(|(_, route)| Change::Delete(route)));
 }
 
 #[cfg(test)]
@@ -89,7 +151,7 @@ mod tests {
     type Object = (&'static str, u32);
 
     fn run(events: impl IntoIterator<Item = Event<Object>>) -> Vec<Change<Object, u32>> {
-        let (mut relist, mut out) = (Relist::default(), Vec::new());
+        let (mut relist, mut out) = (Relist::new(Brake::Off), Vec::new());
         for event in events {
             let read = |object: Object| (object.1 < 100).then_some((object.1, object));
             relist.apply(event, |object| Some(object.0), read, &mut out);
@@ -164,5 +226,114 @@ mod tests {
             Change::Delete(7),
         ];
         assert_eq!(changes, expected);
+    }
+
+    /// A list of these numbers, as events.
+    fn list(numbers: std::ops::Range<u32>) -> Vec<Event<(u32, u32)>> {
+        let objects = numbers.map(|n| Event::InitApply((n, n)));
+        [Event::Init]
+            .into_iter()
+            .chain(objects)
+            .chain([Event::InitDone])
+            .collect()
+    }
+
+    type Numbers = Relist<u32, u32>;
+
+    fn feed(relist: &mut Numbers, events: Vec<Event<(u32, u32)>>) -> Vec<u32> {
+        let mut out = Vec::new();
+        for event in events {
+            relist.apply(
+                event,
+                |object| Some(object.0),
+                |object| Some((object.0, object)),
+                &mut out,
+            );
+        }
+        deleted(out)
+    }
+
+    fn deleted(changes: Vec<Change<(u32, u32), u32>>) -> Vec<u32> {
+        let deleted = |change| match change {
+            Change::Delete(route) => Some(route),
+            _ => None,
+        };
+        changes.into_iter().filter_map(deleted).collect()
+    }
+
+    fn braked(listed: u32) -> Numbers {
+        let mut relist = Relist::new(Brake::On);
+        feed(&mut relist, list(0..listed));
+        assert!(!relist.doubts(), "at first there is nothing to lose");
+        relist
+    }
+
+    #[test]
+    fn empty_list_deletes_nothing_until_a_read_confirms_it() {
+        for known in [1, 5, 1000] {
+            let mut relist = braked(known);
+            assert_eq!(feed(&mut relist, list(0..0)), [0; 0]);
+            assert!(relist.doubts());
+            let mut out = Vec::new();
+            assert!(relist.confirm(&HashSet::new(), &mut out));
+            assert_eq!(deleted(out).len(), known as usize);
+            assert!(!relist.doubts());
+        }
+    }
+
+    #[test]
+    fn list_without_more_than_three_tenths_and_at_least_ten_deletes_nothing() {
+        for (known, left, doubted) in [
+            (100, 70, false),
+            (100, 69, true),
+            (20, 11, false),
+            (20, 10, true),
+            (33, 23, true),
+            (34, 24, false),
+        ] {
+            let mut relist = braked(known);
+            let gone = feed(&mut relist, list(0..left));
+            assert_eq!(
+                (relist.doubts(), gone.is_empty()),
+                (doubted, doubted),
+                "{left} of {known}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_a_read_still_has_stays_and_only_the_rest_goes() {
+        let mut relist = braked(100);
+        feed(&mut relist, list(0..50));
+        let (mut out, present) = (Vec::new(), (0..90).collect());
+        assert!(!relist.confirm(&present, &mut out), "listed wrongly: list again");
+        assert_eq!(deleted(out), (90..100).collect::<Vec<_>>());
+        assert_eq!(feed(&mut relist, list(0..90)), [0; 0], "then nothing is missing");
+        assert_eq!(feed(&mut relist, vec![Event::Delete((80, 80))]), [80]);
+    }
+
+    #[test]
+    fn what_is_doubted_follows_the_watch() {
+        let mut relist = braked(100);
+        feed(&mut relist, list(0..50));
+        let events = vec![Event::Apply((60, 60)), Event::Delete((70, 70))];
+        assert_eq!(feed(&mut relist, events), [70], "an event is no list");
+        let mut out = Vec::new();
+        relist.confirm(&(0..61).collect(), &mut out);
+        let gone = deleted(out);
+        assert!(
+            !gone.contains(&60) && !gone.contains(&70) && gone.contains(&61),
+            "{gone:?}"
+        );
+    }
+
+    #[test]
+    fn list_after_one_that_is_doubted_still_knows_what_that_lacked() {
+        let mut relist = braked(100);
+        feed(&mut relist, list(0..0));
+        feed(&mut relist, list(0..20));
+        assert!(relist.doubts());
+        assert_eq!(feed(&mut relist, list(0..95)), (95..100).collect::<Vec<_>>());
+        assert!(!relist.doubts());
     }
 }

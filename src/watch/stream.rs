@@ -1,53 +1,121 @@
 //! Follows one kind of object for ever, through errors and relists.
 
-use std::{fmt::Debug, hash::Hash, time::Duration};
+use std::{collections::HashSet, fmt::Debug, hash::Hash, time::Duration};
 
-use futures::{StreamExt, pin_mut};
+use futures::{FutureExt, StreamExt, future::BoxFuture};
 use kube::{
-    Api, Resource,
+    Api, Resource, ResourceExt,
+    api::ListParams,
     runtime::watcher::{Config, Error, Event, watcher},
 };
 use serde::de::DeserializeOwned;
 
-use super::relist::{Change, Relist};
+use super::relist::{Brake, Change, Relist};
 use crate::runtime::metrics;
 
 /// First and longest pause after an error.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
+/// Objects per request when only their metadata are read.
+const PAGE: u32 = 500;
 
 /// Follows `api` and hands every change to `out`, which must not block.
 ///
 /// `read` gives what is needed to route an object's end, and its value; none if the object is not
-/// korder's.
+/// korder's. With the brake on, a list that lacks too much is checked against a consistent read, while
+/// the watch goes on; if that disagrees, all is listed again.
 pub async fn follow<K, U, R, V>(
     kind: &'static str,
     api: Api<K>,
     config: Config,
+    brake: Brake,
     read: impl Fn(K) -> Option<(R, V)>,
     mut out: impl FnMut(Change<V, R>),
 ) where
-    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
-    U: Eq + Hash + Ord + From<String>,
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+    U: Eq + Hash + Ord + From<String> + Send + 'static,
     R: Clone + Ord,
 {
-    let (mut relist, mut changes, mut pause) = (Relist::<U, R>::default(), Vec::new(), PAUSE.0);
+    let (mut relist, mut changes, mut pause) = (Relist::<U, R>::new(brake), Vec::new(), PAUSE.0);
     let uid = |object: &K| object.meta().uid.clone().map(U::from);
-    let stream = watcher(api, config);
-    pin_mut!(stream);
-    while let Some(event) = stream.next().await {
-        match event {
-            Ok(event) => {
-                pause = PAUSE.0;
-                metrics::watch_event(kind, word(&event));
-                relist.apply(event, uid, &read, &mut changes);
-                changes.drain(..).for_each(&mut out);
+    let mut stream = watcher(api.clone(), config.clone()).boxed();
+    let (mut check, mut doubted_for) = (None::<BoxFuture<'static, HashSet<U>>>, Duration::ZERO);
+    loop {
+        if !relist.doubts() {
+            check = None;
+        } else if check.is_none() {
+            tracing::warn!(kind, "a list lacks so many objects that it is checked first");
+            check = Some(present(kind, api.clone(), doubted_for).boxed());
+        }
+        let checked = async {
+            match &mut check {
+                Some(check) => check.await,
+                None => std::future::pending().await,
             }
-            Err(error) => {
-                complain(kind, &error);
-                metrics::watch_event(kind, "error");
-                tokio::time::sleep(pause).await;
-                pause = pause.saturating_mul(2).min(PAUSE.1);
+        };
+        tokio::select! {
+            biased; // the watch is never kept waiting
+            Some(event) = stream.next() => match event {
+                Ok(event) => {
+                    pause = PAUSE.0;
+                    metrics::watch_event(kind, word(&event));
+                    relist.apply(event, uid, &read, &mut changes);
+                }
+                Err(error) => {
+                    complain(kind, &error);
+                    metrics::watch_event(kind, "error");
+                    tokio::time::sleep(pause).await;
+                    pause = pause.saturating_mul(2).min(PAUSE.1);
+                }
+            },
+            present = checked => {
+                check = None;
+                let confirmed = relist.confirm(&present, &mut changes);
+                tracing::warn!(kind, confirmed, "the list was checked");
+                // A server that goes on contradicting itself is asked less and less often.
+                doubted_for = match confirmed {
+                    true => Duration::ZERO,
+                    false => doubted_for.saturating_mul(2).clamp(PAUSE.0, PAUSE.1),
+                };
+                if !confirmed {
+                    stream = watcher(api.clone(), config.clone()).boxed();
+                }
             }
+        }
+        changes.drain(..).for_each(&mut out);
+    }
+}
+
+/// The uids of all objects after a while, by a read that the API server answers from what is committed: one without
+/// a resourceVersion. Goes on until it succeeds.
+async fn present<K, U>(kind: &'static str, api: Api<K>, after: Duration) -> HashSet<U>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+    U: Eq + Hash + From<String>,
+{
+    tokio::time::sleep(after).await;
+    let mut pause = PAUSE.0;
+    loop {
+        match uids(&api).await {
+            Ok(uids) => return uids,
+            Err(error) => tracing::debug!(kind, %error, "the list could not be checked"),
+        }
+        tokio::time::sleep(pause).await;
+        pause = pause.saturating_mul(2).min(PAUSE.1);
+    }
+}
+
+async fn uids<K, U>(api: &Api<K>) -> kube::Result<HashSet<U>>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+    U: Eq + Hash + From<String>,
+{
+    let (mut uids, mut page) = (HashSet::new(), ListParams::default().limit(PAGE));
+    loop {
+        let list = api.list_metadata(&page).await?;
+        uids.extend(list.items.iter().filter_map(ResourceExt::uid).map(U::from));
+        match list.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => page = page.continue_token(&token),
+            None => return Ok(uids),
         }
     }
 }
@@ -72,5 +140,85 @@ fn complain(kind: &'static str, error: &Error) {
             tracing::warn!(kind, %error, "the API server refuses the watch");
         }
         _ => tracing::debug!(kind, %error, "watch interrupted"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, sync::Arc};
+
+    use http::{Request, Response, header::ACCEPT};
+    use k8s_openapi::api::core::v1::Node;
+    use kube::client::Body;
+    use parking_lot::Mutex;
+    use serde_json::json;
+
+    use super::*;
+
+    fn list(names: std::ops::Range<u32>) -> String {
+        let node = |n| json!({ "metadata": { "name": format!("n{n}"), "uid": format!("u{n}") } });
+        let items: Vec<_> = names.map(node).collect();
+        json!({ "kind": "NodeList", "apiVersion": "v1", "metadata": { "resourceVersion": "7" }, "items": items })
+            .to_string()
+    }
+
+    /// Follows nodes at a server whose n-th full list is `lists[n]`, whose watches expire at once while
+    /// more lists are to come, and whose committed nodes are `committed`. Returns what is deleted and
+    /// how many full lists were asked for.
+    async fn deleted(lists: Vec<u32>, committed: u32) -> (usize, usize) {
+        let (asked, gone) = (Arc::new(Mutex::new(0)), Arc::new(Mutex::new(0)));
+        let (count, total) = (asked.clone(), lists.len());
+        let transport = tower::service_fn(move |request: Request<Body>| {
+            let watch = request
+                .uri()
+                .query()
+                .is_some_and(|query| query.contains("watch=true"));
+            let metadata = request
+                .headers()
+                .get(ACCEPT)
+                .is_some_and(|accept| accept.to_str().unwrap().contains("Partial"));
+            let mut asked = count.lock();
+            let expired = json!({ "type": "ERROR", "object": { "kind": "Status", "apiVersion": "v1",
+                "status": "Failure", "reason": "Expired", "code": 410, "message": "old", "metadata": {} } });
+            let body = match () {
+                () if watch && *asked < total => Some(format!("{expired}\n")),
+                () if watch => None,
+                () if metadata => Some(list(0..committed)),
+                () => {
+                    *asked += 1;
+                    Some(list(0..lists[(*asked - 1).min(total - 1)]))
+                }
+            };
+            async move {
+                let Some(body) = body else {
+                    return std::future::pending().await;
+                };
+                Ok::<_, Infallible>(Response::new(Body::from(body.into_bytes())))
+            }
+        });
+        let api: Api<Node> = Api::all(kube::Client::new(transport, "default"));
+        let read = |node: Node| node.metadata.name.clone().map(|name| (name, node));
+        let tally = gone.clone();
+        let out = move |change| *tally.lock() += usize::from(matches!(change, Change::Delete(_)));
+        let follow = follow::<_, String, _, _>("Node", api, Config::default(), Brake::On, read, out);
+        let _ = tokio::time::timeout(Duration::from_secs(60), follow).await;
+        let (gone, asked) = (*gone.lock(), *asked.lock());
+        (gone, asked)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn empty_list_that_a_read_contradicts_deletes_nothing_and_is_asked_for_again() {
+        assert_eq!(deleted(vec![20, 0], 20).await.0, 0);
+        assert_eq!(deleted(vec![20, 0, 20], 20).await, (0, 3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn empty_list_that_a_read_confirms_deletes_all() {
+        assert_eq!(deleted(vec![20, 0], 0).await, (20, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn list_that_lacks_little_is_believed() {
+        assert_eq!(deleted(vec![20, 15], 20).await, (5, 2));
     }
 }

@@ -14,10 +14,11 @@ use kube::{
 };
 use serde_json::json;
 
-use super::writer::{Writer, ask};
+use super::writer::Writer;
 use crate::{
     api::{self, OrderStatus},
     domain::order::Order,
+    queue::Lane,
 };
 
 /// Longest note the API server takes.
@@ -37,6 +38,7 @@ pub struct NewEvent {
 impl Writer {
     /// Writes an Order's status; false if it did not land.
     pub async fn order_status(&self, order: &Order, status: &OrderStatus) -> bool {
+        let writer = self.in_lane(Lane::Status);
         // The answer may hold a spec that cannot be decoded.
         let orders: Api<PartialObjectMeta<api::Order>> = self.api(&order.key);
         let mut body = json!(status);
@@ -45,7 +47,9 @@ impl Writer {
             body[absent] = body.get(absent).cloned().unwrap_or_default();
         }
         let patch = Patch::Merge(json!({ "metadata": { "uid": order.uid.as_str() }, "status": body }));
-        let sent = ask(orders.patch_status(&order.key.name, &PatchParams::default(), &patch)).await;
+        let sent = writer
+            .ask(orders.patch_status(&order.key.name, &PatchParams::default(), &patch))
+            .await;
         if let Err(failure) = &sent {
             tracing::debug!(order = %order.key, ?failure, "order status not written");
         }
@@ -54,6 +58,7 @@ impl Writer {
 
     /// Writes an Event on an Order.
     pub async fn event(&self, order: &Order, event: &NewEvent, instance: &str, now: Timestamp) {
+        let writer = self.in_lane(Lane::Status);
         let events: Api<Event> = self.api(&order.key);
         let body = Event {
             metadata: ObjectMeta {
@@ -78,7 +83,7 @@ impl Writer {
             }),
             ..Event::default()
         };
-        if let Err(failure) = ask(events.create(&PostParams::default(), &body)).await {
+        if let Err(failure) = writer.ask(events.create(&PostParams::default(), &body)).await {
             tracing::debug!(order = %order.key, reason = event.reason, ?failure, "event not written");
         }
     }

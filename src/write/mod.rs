@@ -5,8 +5,10 @@
 
 pub mod body;
 pub mod events;
+pub mod pending;
 pub mod purge;
 mod settle;
 pub mod writer;
 
+pub use pending::Pending;
 pub use writer::{Guardians, Writer};

@@ -6,14 +6,15 @@ use either::Either;
 use kube::{
     Api, Resource,
     api::{DeleteParams, ListParams},
-    core::NamespaceResourceScope,
+    core::{NamespaceResourceScope, ObjectList, Request},
 };
 use serde::de::DeserializeOwned;
 
-use super::writer::{Failure, Writer, ask};
+use super::writer::{Failure, Writer};
 use crate::{
     api::{LABEL_ORDER_UID, LABEL_SHARD},
     domain::ids::{Namespace, OrderUid},
+    queue::Lane,
     shard::ShardId,
     watch::{guardian::SlimPod, ticket::SlimTicket},
 };
@@ -27,9 +28,11 @@ impl Writer {
     pub async fn purge(&self, order: &OrderUid, namespace: &Namespace, shards: &[ShardId]) -> bool {
         let selector = format!("{LABEL_ORDER_UID}={order},{}", shard_selector(shards));
         let immediately = DeleteParams::default().grace_period(0);
-        self.purge_kind::<SlimPod>("Pod", namespace, &selector, &immediately)
+        let writer = self.in_lane(Lane::Delete);
+        writer
+            .purge_kind::<SlimPod>("Pod", namespace, &selector, &immediately)
             .await
-            && self
+            && writer
                 .purge_kind::<SlimTicket>("Ticket", namespace, &selector, &DeleteParams::default())
                 .await
     }
@@ -50,12 +53,18 @@ impl Writer {
         let api: Api<K> = Api::namespaced(self.client.clone(), namespace.as_str());
         let mut page = PAGE;
         loop {
-            let list = ListParams::default().labels(selector).limit(page);
-            match ask(api.delete_collection(params, &list)).await {
+            let request = request(api.resource_url(), selector, page, params);
+            match self
+                .ask(self.client.request_status::<ObjectList<K>>(request))
+                .await
+            {
                 // What is being deleted already waits for somebody else's finalizer.
                 Ok(Either::Left(deleted)) if deleted.items.iter().all(ending) => return true,
                 Ok(_) => {}
-                Err(Failure::Unknown(_)) if page > SMALLEST_PAGE => page /= 2,
+                // The budget sees to the pause.
+                Err(Failure::Later(_)) => {}
+                // It may have removed a part: the rest in pages that take less time.
+                Err(Failure::Unknown { .. }) if page > SMALLEST_PAGE => page /= 2,
                 Err(failure) => {
                     tracing::debug!(kind, %namespace, selector, ?failure, "deletecollection failed");
                     return false;
@@ -63,6 +72,16 @@ impl Writer {
             }
         }
     }
+}
+
+/// `kube` knows deletecollection, but leaves out the limit.
+fn request(url: &str, selector: &str, page: u32, params: &DeleteParams) -> http::Request<Vec<u8>> {
+    let list = ListParams::default().labels(selector);
+    let request = Request::new(url).delete_collection(params, &list);
+    let mut request = request.expect("options that can be written as JSON");
+    let limited = format!("{}&limit={page}", request.uri());
+    *request.uri_mut() = limited.parse().expect("a valid URI and a number");
+    request
 }
 
 fn ending(object: &impl Resource) -> bool {
@@ -77,44 +96,95 @@ pub fn shard_selector(shards: &[ShardId]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    };
+    use std::{convert::Infallible, future::Future, sync::Arc};
 
-    use http::{Request, Response};
+    use http::Response;
     use kube::client::Body;
-    use serde_json::json;
+    use parking_lot::Mutex;
+    use serde_json::{Value, json};
 
     use super::*;
-    use crate::{shard::ShardCount, write::Guardians};
+    use crate::{
+        runtime::{clients::Clients, clock::Clock},
+        shard::ShardCount,
+        write::Guardians,
+    };
 
-    #[tokio::test]
-    async fn what_a_finalizer_keeps_is_deleted_once() {
-        let asked = Arc::new(AtomicUsize::new(0));
-        let count = asked.clone();
-        let answer = move |_: Request<Body>| {
-            let deleting = count.fetch_add(1, Ordering::Relaxed) > 0;
-            assert!(count.load(Ordering::Relaxed) < 10, "asked again and again");
-            let mut metadata = json!({ "name": "guardian-t", "uid": "u" });
-            if deleting {
-                metadata["deletionTimestamp"] = json!("2030-01-01T00:00:00Z");
-            }
-            let list = json!({ "kind": "PodList", "apiVersion": "v1", "metadata": {},
-                "items": [{ "metadata": metadata }] });
-            std::future::ready(Ok::<_, std::convert::Infallible>(Response::new(Body::from(
-                list.to_string().into_bytes(),
-            ))))
-        };
-        let client = kube::Client::new(tower::service_fn(answer), "default");
+    /// Removes Pods at a server that answers its n-th request, counted from 0, with `answer(n)`; returns
+    /// whether all are gone, and the page sizes that were asked for.
+    async fn purged<F>(answer: impl Fn(usize) -> F + Clone + Send + 'static) -> (bool, Vec<String>)
+    where
+        F: Future<Output = Response<Body>> + Send + 'static,
+    {
+        let asked = Arc::<Mutex<Vec<String>>>::default();
+        let pages = asked.clone();
+        let transport = tower::service_fn(move |request: http::Request<Body>| {
+            let query = request.uri().query().unwrap_or_default().to_owned();
+            let limit = query.split('&').find_map(|pair| pair.strip_prefix("limit="));
+            let mut pages = pages.lock();
+            pages.push(limit.unwrap_or_default().to_owned());
+            assert!(pages.len() < 20, "asked again and again");
+            let answer = answer(pages.len() - 1);
+            async move { Ok::<_, Infallible>(answer.await) }
+        });
+        let clients = Clients::over(transport.clone(), transport, &Clock::system());
         let guardians = Guardians {
             image: String::new(),
             priority_class: None,
         };
-        let writer = Writer::new(client, ShardCount::try_from(1).unwrap(), guardians);
+        let shards = ShardCount::try_from(1).unwrap();
+        let writer = Writer::new(clients.write, clients.pending, shards, guardians);
         let (namespace, params) = ("ns".into(), DeleteParams::default());
-        let done = writer.purge_kind::<SlimPod>("Pod", &namespace, "a=b", &params);
-        assert!(done.await);
-        assert_eq!(asked.load(Ordering::Relaxed), 2);
+        let done = writer
+            .purge_kind::<SlimPod>("Pod", &namespace, "a=b", &params)
+            .await;
+        let pages = asked.lock().clone();
+        (done, pages)
+    }
+
+    fn deleted(items: &Value) -> Response<Body> {
+        let list = json!({ "kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items });
+        Response::new(Body::from(list.to_string().into_bytes()))
+    }
+
+    #[tokio::test]
+    async fn what_a_finalizer_keeps_is_deleted_once() {
+        let (done, pages) = purged(|n| {
+            let mut metadata = json!({ "name": "guardian-t", "uid": "u" });
+            if n > 0 {
+                metadata["deletionTimestamp"] = json!("2030-01-01T00:00:00Z");
+            }
+            std::future::ready(deleted(&json!([{ "metadata": metadata }])))
+        })
+        .await;
+        assert_eq!((done, pages.len()), (true, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn removal_that_takes_too_long_was_partial_and_goes_on_in_smaller_pages() {
+        let (done, pages) = purged(|n| async move {
+            if n < 2 {
+                std::future::pending::<()>().await;
+            }
+            deleted(&json!([]))
+        })
+        .await;
+        assert_eq!(
+            (done, pages),
+            (true, ["500", "250", "125"].map(String::from).to_vec())
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn removal_that_an_overloaded_server_refuses_goes_on_after_the_pause() {
+        let (done, pages) = purged(|n| {
+            let busy = Response::builder().status(429).header("Retry-After", "5");
+            std::future::ready(match n {
+                0 => busy.body(Body::empty()).unwrap(),
+                _ => deleted(&json!([])),
+            })
+        })
+        .await;
+        assert_eq!((done, pages), (true, ["500", "500"].map(String::from).to_vec()));
     }
 }

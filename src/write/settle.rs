@@ -4,7 +4,7 @@
 
 use kube::{Api, Resource, ResourceExt, core::PartialObjectMeta};
 
-use super::writer::{Failure, Writer, ask};
+use super::writer::{Failure, Writer};
 use crate::{
     api::{Order, Ticket},
     domain::{
@@ -27,7 +27,7 @@ impl Writer {
         sequence: i64,
     ) -> Outcome {
         let tickets: Api<SlimTicket> = self.api(key);
-        let found = match ask(tickets.get(&key.name)).await {
+        let found = match self.ask(tickets.get(&key.name)).await {
             Ok(found) => found,
             Err(failure) => return failure.outcome(reason::TICKET_REFUSED),
         };
@@ -49,7 +49,7 @@ impl Writer {
     /// What the Pod of this name is to the Ticket.
     pub(super) async fn settle_guardian(&self, work: &Work, ticket: &TicketUid, key: &PodKey) -> Outcome {
         let pods: Api<SlimPod> = self.api(key);
-        let found = match ask(pods.get(&key.name)).await {
+        let found = match self.ask(pods.get(&key.name)).await {
             Ok(found) => found,
             Err(failure) => return failure.outcome(reason::GUARDIAN_REFUSED),
         };
@@ -70,7 +70,7 @@ impl Writer {
     /// Looks at the Ticket of this name.
     pub(super) async fn see_ticket(&self, key: &TicketKey) -> Outcome {
         let tickets: Api<SlimTicket> = self.api(key);
-        match ask(tickets.get(&key.name)).await {
+        match self.ask(tickets.get(&key.name)).await {
             Ok(found) => match found.view(self.shards) {
                 Some((_, view)) => Outcome::Observed(Observation::Ticket(Box::new(view))),
                 None => Outcome::Observed(Observation::TicketGone(key.clone())),
@@ -83,7 +83,7 @@ impl Writer {
     /// Looks at the Pod of this name.
     pub(super) async fn see_guardian(&self, work: &Work, key: &PodKey) -> Outcome {
         let pods: Api<SlimPod> = self.api(key);
-        match ask(pods.get(&key.name)).await {
+        match self.ask(pods.get(&key.name)).await {
             Ok(found) => match guardian_of(found, work) {
                 Some(view) => Outcome::Observed(Observation::Guardian(Box::new(view))),
                 None => Outcome::Observed(Observation::GuardianGone(key.clone())),
@@ -99,7 +99,7 @@ impl Writer {
         K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()> + Clone + std::fmt::Debug,
     {
         let owners: Api<PartialObjectMeta<K>> = self.api(key);
-        match ask(owners.get(name)).await {
+        match self.ask(owners.get(name)).await {
             Ok(owner) => owner.uid().as_deref() != Some(uid),
             Err(failure) => matches!(failure, Failure::NotFound),
         }
@@ -113,11 +113,13 @@ impl Writer {
             + serde::de::DeserializeOwned,
     {
         let api: Api<K> = self.api(key);
-        match ask(api.delete(&key.name, &super::writer::delete_params(uid).grace_period(0))).await {
+        match self
+            .ask(api.delete(&key.name, &super::writer::delete_params(uid).grace_period(0)))
+            .await
+        {
             Ok(_) | Err(Failure::NotFound | Failure::Conflict) => {
                 let message = "an object left by a dead owner had the name and was deleted";
                 Outcome::Retry {
-                    after: None,
                     message: message.into(),
                 }
             }
@@ -133,7 +135,6 @@ fn ours(view: &TicketView, order: &OrderUid, node: &NodeUid, sequence: i64) -> b
 fn seen_ticket(view: TicketView) -> Outcome {
     if view.deleting {
         return Outcome::Retry {
-            after: None,
             message: "the Ticket of this name is being deleted".into(),
         };
     }
@@ -144,7 +145,6 @@ fn seen_guardian(found: SlimPod, work: &Work) -> Outcome {
     match guardian_of(found, work) {
         Some(view) if !view.deleting => Outcome::Observed(Observation::Guardian(Box::new(view))),
         _ => Outcome::Retry {
-            after: None,
             message: "the Guardian of this name is being deleted".into(),
         },
     }

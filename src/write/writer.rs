@@ -9,11 +9,16 @@ use k8s_openapi::api::core::v1::{Node as FullNode, Pod};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
-    core::PartialObjectMeta,
+    core::{PartialObjectMeta, Status},
 };
+use parking_lot::Mutex;
 use serde_json::Value;
+use tokio::time::error::Elapsed;
 
-use super::body;
+use super::{
+    body,
+    pending::{Pending, Permit},
+};
 use crate::{
     api::{Order, Ticket},
     domain::{
@@ -26,6 +31,7 @@ use crate::{
         reason,
         ticket::ticket_name,
     },
+    queue::{Lane, budget::Answer},
     shard::{ShardCount, ShardId, state::Work},
 };
 
@@ -47,6 +53,11 @@ pub struct Writer {
     pub(super) client: Client,
     pub(super) shards: ShardCount,
     guardians: Arc<Guardians>,
+    pending: Arc<Pending>,
+    /// Where requests line up.
+    lane: Lane,
+    /// For the first request of an operation whose turn it is.
+    permit: Arc<Mutex<Option<Permit>>>,
 }
 
 /// How a request failed.
@@ -58,23 +69,47 @@ pub(super) enum Failure {
     AlreadyExists,
     /// 409 on a patch or a delete.
     Conflict,
-    /// 429, 5xx with a hint, or no connection: nothing landed.
-    Later(Option<Duration>, Arc<str>),
+    /// 429 or 503: nothing landed.
+    Later(Arc<str>),
     /// The namespace is being deleted.
     NamespaceTerminating,
     /// The API server will not have it.
     Refused(Arc<str>),
     /// No answer: it may have landed.
-    Unknown(Arc<str>),
+    Unknown {
+        message: Arc<str>,
+        /// Nothing else is answered either.
+        outage: bool,
+    },
 }
 
 impl Writer {
-    /// A writer that sends with `client`, whose own retries are off.
-    pub fn new(client: Client, shards: ShardCount, guardians: Guardians) -> Self {
+    /// A writer that sends with `client`, whose own retries are off, when `pending` lets it.
+    pub fn new(client: Client, pending: Arc<Pending>, shards: ShardCount, guardians: Guardians) -> Self {
         Self {
             client,
             shards,
             guardians: Arc::new(guardians),
+            pending,
+            lane: Lane::Settle,
+            permit: Arc::default(),
+        }
+    }
+
+    /// This writer for one operation whose turn it is.
+    pub fn holding(&self, permit: Permit) -> Self {
+        Self {
+            permit: Arc::new(Mutex::new(Some(permit))),
+            ..self.in_lane(Lane::Settle)
+        }
+    }
+
+    /// This writer for requests that line up in `lane`.
+    pub(super) fn in_lane(&self, lane: Lane) -> Self {
+        Self {
+            lane,
+            permit: Arc::default(),
+            ..self.clone()
         }
     }
 
@@ -96,7 +131,7 @@ impl Writer {
                 let params = PatchParams::default();
                 let tickets = self.tickets(&work.ticket);
                 let (name, patch) = (&work.ticket.name, Patch::Merge(patch));
-                let sent = ask(tickets.patch_status(name, &params, &patch)).await;
+                let sent = self.ask(tickets.patch_status(name, &params, &patch)).await;
                 self.patched_ticket(work, sent).await
             }
             Op::DeleteTicket { uid, .. } => self.delete_ticket(work, uid).await,
@@ -122,9 +157,12 @@ impl Writer {
         let ticket = body::ticket(order, template, node, sequence, shard);
         let name = ticket_name(&order.key.name, &order.uid, &node.uid, sequence);
         let key = ObjectKey::new(order.key.namespace.clone(), name);
-        match ask(self.tickets(&key).create(&PostParams::default(), &ticket)).await {
+        match self
+            .ask(self.tickets(&key).create(&PostParams::default(), &ticket))
+            .await
+        {
             Ok(ticket) => Outcome::Landed(expect_ticket(&ticket)),
-            Err(Failure::AlreadyExists | Failure::Unknown(_)) => {
+            Err(Failure::AlreadyExists | Failure::Unknown { .. }) => {
                 self.settle_ticket(&key, &order.uid, &node.uid, sequence).await
             }
             Err(failure) => failure.outcome(reason::TICKET_REFUSED),
@@ -135,7 +173,7 @@ impl Writer {
         let template = template(order);
         let mut present = None;
         if ticket.template_hash.as_ref() != template.hash.as_str() {
-            match ask(self.tickets(&ticket.key).get(&ticket.key.name)).await {
+            match self.ask(self.tickets(&ticket.key).get(&ticket.key.name)).await {
                 Ok(found) => present = found.spec.resources,
                 Err(Failure::NotFound) => {
                     return Outcome::Observed(Observation::TicketGone(ticket.key.clone()));
@@ -147,7 +185,7 @@ impl Writer {
         let sent = self.patch_ticket(&ticket.key, patch).await;
         match sent {
             Ok(ticket) => Outcome::Landed(expect_ticket(&ticket)),
-            Err(Failure::NotFound | Failure::Conflict | Failure::Unknown(_)) => {
+            Err(Failure::NotFound | Failure::Conflict | Failure::Unknown { .. }) => {
                 self.see_ticket(&ticket.key).await
             }
             Err(failure) => failure.outcome(reason::TICKET_REFUSED),
@@ -156,13 +194,14 @@ impl Writer {
 
     async fn patch_ticket(&self, key: &ObjectKey, patch: Value) -> Result<Ticket, Failure> {
         let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
-        ask(self.tickets(key).patch(&key.name, &params, &patch)).await
+        self.ask(self.tickets(key).patch(&key.name, &params, &patch))
+            .await
     }
 
     async fn patched_ticket(&self, work: &Work, sent: Result<Ticket, Failure>) -> Outcome {
         match sent {
             Ok(ticket) => Outcome::Landed(expect_ticket(&ticket)),
-            Err(Failure::NotFound | Failure::Conflict | Failure::Unknown(_)) => {
+            Err(Failure::NotFound | Failure::Conflict | Failure::Unknown { .. }) => {
                 self.see_ticket(&work.ticket).await
             }
             Err(failure) => failure.outcome(reason::TICKET_REFUSED),
@@ -171,10 +210,13 @@ impl Writer {
 
     async fn delete_ticket(&self, work: &Work, uid: &TicketUid) -> Outcome {
         let params = delete_params(uid.as_str());
-        match ask(self.tickets(&work.ticket).delete(&work.ticket.name, &params)).await {
+        match self
+            .ask(self.tickets(&work.ticket).delete(&work.ticket.name, &params))
+            .await
+        {
             Ok(_) => Outcome::Landed(Expect::TicketGone(uid.clone())),
             Err(Failure::NotFound) => Outcome::Observed(Observation::TicketGone(work.ticket.clone())),
-            Err(Failure::Conflict | Failure::Unknown(_)) => self.see_ticket(&work.ticket).await,
+            Err(Failure::Conflict | Failure::Unknown { .. }) => self.see_ticket(&work.ticket).await,
             Err(failure) => failure.outcome(reason::TICKET_REFUSED),
         }
     }
@@ -196,18 +238,26 @@ impl Writer {
             work.shard,
             &self.guardians,
         );
-        match ask(self.pods(&key).create(&PostParams::default(), &pod)).await {
+        match self
+            .ask(self.pods(&key).create(&PostParams::default(), &pod))
+            .await
+        {
             Ok(pod) => Outcome::Landed(expect_guardian(&key, &pod)),
-            Err(Failure::AlreadyExists | Failure::Unknown(_)) => self.settle_guardian(work, uid, &key).await,
+            Err(Failure::AlreadyExists | Failure::Unknown { .. }) => {
+                self.settle_guardian(work, uid, &key).await
+            }
             Err(failure) => failure.outcome(reason::GUARDIAN_REFUSED),
         }
     }
 
     async fn relabel_guardian(&self, work: &Work, pod: &PodKey, uid: &PodUid, order: &OrderUid) -> Outcome {
         let patch = Patch::Merge(body::relabel_patch(uid, &work.ticket, order, work.shard));
-        match ask(self.pods(pod).patch(&pod.name, &PatchParams::default(), &patch)).await {
+        match self
+            .ask(self.pods(pod).patch(&pod.name, &PatchParams::default(), &patch))
+            .await
+        {
             Ok(patched) => Outcome::Landed(expect_guardian(pod, &patched)),
-            Err(Failure::NotFound | Failure::Conflict | Failure::Unknown(_)) => {
+            Err(Failure::NotFound | Failure::Conflict | Failure::Unknown { .. }) => {
                 self.see_guardian(work, pod).await
             }
             Err(failure) => failure.outcome(reason::GUARDIAN_REFUSED),
@@ -216,19 +266,18 @@ impl Writer {
 
     pub(super) async fn delete_guardian(&self, work: &Work, pod: &PodKey, uid: &PodUid) -> Outcome {
         let params = delete_params(uid.as_str()).grace_period(0);
-        match ask(self.pods(pod).delete(&pod.name, &params)).await {
+        match self.ask(self.pods(pod).delete(&pod.name, &params)).await {
             Ok(_) => Outcome::Landed(Expect::GuardianGone(pod.clone(), uid.clone())),
             Err(Failure::NotFound) => Outcome::Observed(Observation::GuardianGone(pod.clone())),
-            Err(Failure::Conflict | Failure::Unknown(_)) => self.see_guardian(work, pod).await,
+            Err(Failure::Conflict | Failure::Unknown { .. }) => self.see_guardian(work, pod).await,
             Err(failure) => failure.outcome(reason::GUARDIAN_REFUSED),
         }
     }
 
     async fn delete_orphan(&self, work: &Work, pod: &PodKey, uid: &PodUid, ticket: &TicketUid) -> Outcome {
         let tickets: Api<PartialObjectMeta<Ticket>> = self.api(&work.ticket);
-        match ask(tickets.get(&work.ticket.name)).await {
+        match self.ask(tickets.get(&work.ticket.name)).await {
             Ok(found) if found.uid().as_deref() == Some(ticket.as_str()) => Outcome::Retry {
-                after: None,
                 message: "the Guardian's Ticket lives".into(),
             },
             Ok(_) | Err(Failure::NotFound) => self.delete_guardian(work, pod, uid).await,
@@ -238,13 +287,56 @@ impl Writer {
 
     async fn see_order(&self, key: &ObjectKey, uid: &OrderUid) -> Outcome {
         let orders: Api<PartialObjectMeta<Order>> = self.api(key);
-        gone(orders, key, uid.as_str(), Observation::OrderGone).await
+        self.gone(orders, key, uid.as_str(), Observation::OrderGone).await
     }
 
     async fn see_node(&self, ticket: &TicketView) -> Outcome {
         let nodes: Api<PartialObjectMeta<FullNode>> = Api::all(self.client.clone());
         let key = ObjectKey::new("", ticket.node_name.as_str());
-        gone(nodes, &key, ticket.node.as_str(), Observation::NodeGone).await
+        self.gone(nodes, &key, ticket.node.as_str(), Observation::NodeGone)
+            .await
+    }
+
+    /// Sends one request, when its turn has come, with the time limit.
+    pub(super) async fn ask<T>(&self, request: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
+        let given = self.permit.lock().take();
+        let mut permit = match given {
+            Some(permit) => permit,
+            None => self.pending.turn(self.lane).await,
+        };
+        // The gate may have been closed since.
+        while self.pending.closed_until().is_some() {
+            drop(permit);
+            permit = self.pending.turn(Lane::Settle).await;
+        }
+        let sent = tokio::time::timeout(TIMEOUT, request).await;
+        permit.answered(answer(&sent));
+        match sent {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(Failure::read(error, self.pending.outage())),
+            Err(_) => Err(Failure::Unknown {
+                message: "no answer within 4 s".into(),
+                outage: self.pending.outage(),
+            }),
+        }
+    }
+
+    /// Asks whether an object of this uid is gone.
+    async fn gone<K>(
+        &self,
+        api: Api<PartialObjectMeta<K>>,
+        key: &ObjectKey,
+        uid: &str,
+        tell: fn(bool) -> Observation,
+    ) -> Outcome
+    where
+        K: Resource<DynamicType = ()> + Clone + std::fmt::Debug,
+    {
+        match self.ask(api.get(&key.name)).await {
+            Ok(found) => Outcome::Observed(tell(found.uid().as_deref() != Some(uid))),
+            Err(Failure::NotFound) => Outcome::Observed(tell(true)),
+            Err(failure) => failure.outcome(reason::TICKET_REFUSED),
+        }
     }
 
     pub(super) fn tickets(&self, key: &ObjectKey) -> Api<Ticket> {
@@ -263,46 +355,38 @@ impl Writer {
     }
 }
 
-/// Asks whether an object of this uid is gone.
-async fn gone<K>(
-    api: Api<PartialObjectMeta<K>>,
-    key: &ObjectKey,
-    uid: &str,
-    tell: fn(bool) -> Observation,
-) -> Outcome
-where
-    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug,
-{
-    match ask(api.get(&key.name)).await {
-        Ok(found) => Outcome::Observed(tell(found.uid().as_deref() != Some(uid))),
-        Err(Failure::NotFound) => Outcome::Observed(tell(true)),
-        Err(failure) => failure.outcome(reason::TICKET_REFUSED),
+/// What the answer says of the API server.
+fn answer<T>(sent: &Result<kube::Result<T>, Elapsed>) -> Answer {
+    let status = match sent {
+        Ok(Err(kube::Error::Api(status))) => status,
+        Ok(Ok(_) | Err(kube::Error::SerdeError(_))) => return Answer::Taken,
+        Ok(Err(_)) | Err(_) => return Answer::Silence,
+    };
+    match status.code {
+        429 | 503 => Answer::TooMuch(retry_after(status)),
+        504 => Answer::Silence,
+        500 | 502 => Answer::Nothing,
+        _ => Answer::Taken,
     }
 }
 
-/// Sends one request with the time limit and reads the failure.
-pub(super) async fn ask<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
-    match tokio::time::timeout(TIMEOUT, request).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(Failure::read(error)),
-        Err(_) => Err(Failure::Unknown("no answer within 4 s".into())),
-    }
+/// The time that the answer's body asks for; the client has read the header.
+fn retry_after(status: &Status) -> Option<Duration> {
+    let seconds = status.details.as_ref()?.retry_after_seconds;
+    (seconds > 0).then(|| Duration::from_secs(seconds.into()))
 }
 
 impl Failure {
-    fn read(error: kube::Error) -> Self {
+    fn read(error: kube::Error, outage: bool) -> Self {
         let kube::Error::Api(status) = error else {
-            return Self::Unknown(error.to_string().into());
+            let message = error.to_string().into();
+            return Self::Unknown { message, outage };
         };
         let message: Arc<str> = status.message.as_str().into();
         let details = status.details.as_ref();
         let causes = details
             .map(|details| details.causes.as_slice())
             .unwrap_or_default();
-        let after = details
-            .map(|details| details.retry_after_seconds)
-            .filter(|&seconds| seconds > 0);
-        let after = after.map(|seconds| Duration::from_secs(seconds.into()));
         match (status.code, status.reason.as_str()) {
             (404, _) => Self::NotFound,
             (409, "AlreadyExists") => Self::AlreadyExists,
@@ -310,24 +394,31 @@ impl Failure {
             (403, _) if causes.iter().any(|cause| cause.reason == "NamespaceTerminating") => {
                 Self::NamespaceTerminating
             }
-            (429 | 503, _) => Self::Later(after, message),
-            (500 | 502 | 504, _) => Self::Unknown(message),
+            (429 | 503, _) => Self::Later(message),
+            (500 | 502 | 504, _) => Self::Unknown { message, outage },
             _ => Self::Refused(message),
         }
     }
 
     pub(super) fn outcome(self, refusal: &'static str) -> Outcome {
-        let retry = |message: Arc<str>| Outcome::Retry { after: None, message };
+        let retry = |message: Arc<str>| Outcome::Retry { message };
         match self {
             Self::NotFound => retry("not found".into()),
             Self::AlreadyExists | Self::Conflict => retry("conflict".into()),
-            Self::Later(after, message) => Outcome::Retry { after, message },
+            Self::Later(message)
+            | Self::Unknown {
+                message,
+                outage: true,
+            } => Outcome::Busy { message },
             Self::NamespaceTerminating => Outcome::NamespaceTerminating,
             Self::Refused(message) => Outcome::Refused {
                 reason: refusal,
                 message,
             },
-            Self::Unknown(message) => retry(message),
+            Self::Unknown {
+                message,
+                outage: false,
+            } => retry(message),
         }
     }
 }

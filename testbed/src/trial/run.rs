@@ -162,7 +162,8 @@ impl<'a> Stage<'a> {
                 .saturating_add(offset)
                 .expect("a time of this century"),
         );
-        let clients = Clients::over(Transport::new(link.clone()), &clock);
+        let transport = Transport::new(link.clone());
+        let clients = Clients::over(transport.clone(), transport, &clock);
         let ready = Arc::new(AtomicBool::new(false));
         let replica = Replica::start(
             &config(self.script.shards),

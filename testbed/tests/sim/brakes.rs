@@ -15,13 +15,19 @@ use testbed::{
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         Trial::test("brakes::a_node_list_that_is_empty_deletes_nothing", empty_list),
-        Trial::test("brakes::a_start_with_an_empty_node_list_deletes_nothing", empty_at_start),
+        Trial::test(
+            "brakes::a_start_with_an_empty_node_list_deletes_nothing",
+            empty_at_start,
+        ),
         Trial::test("brakes::an_outage_of_many_nodes_is_paced", outage),
         Trial::test("brakes::refused_guardians_back_off", refused),
     ]
 }
 
-const KEEP: fn() -> Options = || Options { keep: true, ..Options::default() };
+const KEEP: fn() -> Options = || Options {
+    keep: true,
+    ..Options::default()
+};
 
 /// Seconds at which korder did this to objects of a resource, by name.
 fn times(outcome: &Outcome, what: &str) -> Vec<(f64, String)> {
@@ -71,7 +77,10 @@ fn empty_at_start() -> Result<(), Failed> {
 fn outage() -> Result<(), Failed> {
     let mut script = Script::quiet("outage", 100).at(1, Step::Order(order("agents", &template(0))));
     for node in 0..40 {
-        script = script.at(60, Step::Befall(format!("node-{node}"), Fortune::Ready("Unknown")));
+        script = script.at(
+            60,
+            Step::Befall(format!("node-{node}"), Fortune::Ready("Unknown")),
+        );
     }
     let outcome = run(&script, 1, KEEP());
     sound(&outcome)?;
@@ -79,10 +88,14 @@ fn outage() -> Result<(), Failed> {
     for (at, _) in times(&outcome, "Deleted tickets/") {
         let after_grace = at - 120.0;
         if after_grace < -2.0 {
-            return Err(format!("a Ticket went {at} s after the beginning, before its grace was over").into());
+            return Err(
+                format!("a Ticket went {at} s after the beginning, before its grace was over").into(),
+            );
         }
         // The API server's time is known to the second.
-        *by_minute.entry(((after_grace + 2.0).max(0.0) / 60.0) as u64).or_default() += 1;
+        *by_minute
+            .entry(((after_grace + 2.0).max(0.0) / 60.0) as u64)
+            .or_default() += 1;
     }
     let expected = BTreeMap::from([(0, 10), (1, 10), (2, 10), (3, 10)]);
     if by_minute != expected {
@@ -100,14 +113,29 @@ fn refused() -> Result<(), Failed> {
     let outcome = run(&script, 1, KEEP());
     sound(&outcome)?;
     let mut tries = BTreeMap::<u64, usize>::new();
-    for line in outcome.journal.lines().filter(|line| line.contains("POST /api/v1/namespaces/default/pods")) {
-        let at: f64 = line.trim_start().split(' ').next().unwrap_or_default().parse().map_err(|_| "no time")?;
+    for line in outcome
+        .journal
+        .lines()
+        .filter(|line| line.contains("POST /api/v1/namespaces/default/pods"))
+    {
+        let at: f64 = line
+            .trim_start()
+            .split(' ')
+            .next()
+            .unwrap_or_default()
+            .parse()
+            .map_err(|_| "no time")?;
         *tries.entry(at as u64 / 3600).or_default() += 1;
     }
     println!("creations of 5 Guardians by hour: {tries:?}");
     let most = |hour: u64| if hour == 0 { 21 * 5 } else { 12 * 5 };
-    match tries.iter().find(|(hour, tries)| **hour < 3 && **tries > most(**hour)) {
-        Some((hour, tries)) => Err(format!("{tries} creations in hour {hour}: {}", json!(most(*hour))).into()),
+    match tries
+        .iter()
+        .find(|(hour, tries)| **hour < 3 && **tries > most(**hour))
+    {
+        Some((hour, tries)) => {
+            Err(format!("{tries} creations in hour {hour}: {}", json!(most(*hour))).into())
+        }
         None if tries.len() < 3 => Err("Guardians were not tried again".into()),
         None => Ok(()),
     }

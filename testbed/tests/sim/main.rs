@@ -20,7 +20,10 @@ fn main() {
         Trial::test("sweep::crash_with_every_write", || points(Break::Crash, "write")),
         Trial::test("sweep::drop_every_event", || points(Break::Drop, "event")),
         Trial::test("seeds::fresh", fresh),
-        Trial::test("repeats::one_seed_in_two_processes", repeats::one_seed_in_two_processes),
+        Trial::test(
+            "repeats::one_seed_in_two_processes",
+            repeats::one_seed_in_two_processes,
+        ),
     ];
     trials.extend(scenarios::all().into_iter().map(|script| {
         Trial::test(format!("plot::{}", script.name), move || {
@@ -49,7 +52,11 @@ fn summed(what: &str, sum: &Sum) -> Result<(), Failed> {
     let (runs, revisions, failures) = (sum.runs, sum.revisions, sum.failures.len());
     println!("{runs} {what}, {revisions} revisions judged, {failures} with violations");
     let told = sum.failures.iter().take(10).map(|failure| {
-        let violations = failure.violations.iter().take(3).map(|violation| format!("    {violation}\n"));
+        let violations = failure
+            .violations
+            .iter()
+            .take(3)
+            .map(|violation| format!("    {violation}\n"));
         format!("{}\n{}", failure.command, violations.collect::<String>())
     });
     judged(&told.collect::<Vec<_>>())
@@ -69,7 +76,9 @@ fn points(kind: Break, what: &str) -> Result<(), Failed> {
 /// Seeds that nobody has seen: named by the time unless given.
 fn fresh() -> Result<(), Failed> {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|error| error.to_string())?;
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_err(|error| error.to_string())?;
     let first = number("SIM_FIRST").unwrap_or(now.as_secs() * 1_000_000);
     let count = number("SIM_SEEDS").unwrap_or(2000);
     println!("{count} seeds from {first}");

@@ -13,7 +13,10 @@ use testbed::{
 };
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![Trial::test("overload::few_seats_are_not_overrun_and_full_speed_comes_back", few_seats)]
+    vec![Trial::test(
+        "overload::few_seats_are_not_overrun_and_full_speed_comes_back",
+        few_seats,
+    )]
 }
 
 /// Nodes of the cluster: enough that the overload lasts for minutes.
@@ -22,7 +25,8 @@ const NODES: usize = 600;
 /// Five minutes with 3 seats of 100 ms, while every Ticket is made, removed and made again.
 fn few_seats() -> Result<(), Failed> {
     let orders: Vec<String> = (0..6).map(|n| format!("order-{n}")).collect();
-    let mut script = Script::quiet("few seats", NODES).at(0, Step::Seats(Some(3), Duration::from_millis(100)));
+    let mut script =
+        Script::quiet("few seats", NODES).at(0, Step::Seats(Some(3), Duration::from_millis(100)));
     script.scheduling = Duration::from_millis(1);
     script.shards = 64;
     for name in &orders {
@@ -30,9 +34,19 @@ fn few_seats() -> Result<(), Failed> {
     }
     let script = script
         .at(300, Step::Seats(None, Duration::from_millis(1)))
-        .at(300, Step::Edit("order-0".to_owned(), json!({ "spec": { "paused": false } })))
+        .at(
+            300,
+            Step::Edit("order-0".to_owned(), json!({ "spec": { "paused": false } })),
+        )
         .at(420, Step::Compact);
-    let outcome = run(&script, 1, Options { keep: true, ..Options::default() });
+    let outcome = run(
+        &script,
+        1,
+        Options {
+            keep: true,
+            ..Options::default()
+        },
+    );
     crate::judged(&outcome.violations)?;
     steady(&outcome)?;
     recovered(&outcome)
@@ -55,7 +69,10 @@ fn within(times: &[f64], from: f64, to: f64) -> usize {
 
 /// After the first minute at most one request in ten is refused.
 fn steady(outcome: &Outcome) -> Result<(), Failed> {
-    let (refused, accepted) = (answers(outcome, |code| code == "429"), answers(outcome, |code| code != "429"));
+    let (refused, accepted) = (
+        answers(outcome, |code| code == "429"),
+        answers(outcome, |code| code != "429"),
+    );
     let (refused, accepted) = (within(&refused, 60.0, 300.0), within(&accepted, 60.0, 300.0));
     let ratio = refused as f64 / accepted.max(1) as f64;
     println!("steady state: {refused} refused, {accepted} accepted, ratio {ratio:.3}");
@@ -69,7 +86,8 @@ fn steady(outcome: &Outcome) -> Result<(), Failed> {
 fn recovered(outcome: &Outcome) -> Result<(), Failed> {
     let accepted = answers(outcome, |code| code != "429");
     let overloaded = within(&accepted, 290.0, 300.0) as f64 / 10.0;
-    let fastest = (0..30).map(|second| within(&accepted, 300.0 + f64::from(second), 301.0 + f64::from(second)));
+    let fastest =
+        (0..30).map(|second| within(&accepted, 300.0 + f64::from(second), 301.0 + f64::from(second)));
     let fastest = fastest.max().unwrap_or_default();
     println!("writes a second: {overloaded:.0} with 3 seats, {fastest} within 30 s after");
     if (fastest as f64) < 5.0 * overloaded {

@@ -26,7 +26,9 @@ pub(crate) fn one_seed_in_two_processes() -> Result<(), Failed> {
             return Err(format!("the journal of seed {seed} has only {} bytes", plain.len()).into());
         }
         if plain != other {
-            let line = plain.split(|byte| *byte == b'\n').zip(other.split(|byte| *byte == b'\n'));
+            let line = plain
+                .split(|byte| *byte == b'\n')
+                .zip(other.split(|byte| *byte == b'\n'));
             let differs = line.enumerate().find(|(_, (one, two))| one != two);
             let (number, (one, two)) = differs.ok_or("one journal is longer than the other")?;
             let text = |line: &[u8]| String::from_utf8_lossy(line).into_owned();
