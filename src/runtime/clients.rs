@@ -39,7 +39,7 @@ impl Clients {
     pub fn new(mut config: Config, clock: &Clock) -> kube::Result<Self> {
         config.default_retry = false;
         let pending = Arc::new(Pending::new(clock.clone()));
-        let (read, write) = (layer(clock, None), layer(clock, Some(&pending)));
+        let (read, write) = (layer(clock, &pending, false), layer(clock, &pending, true));
         Ok(Self {
             read: ClientBuilder::try_from(config.clone())?.with_layer(&read).build(),
             write: ClientBuilder::try_from(config)?.with_layer(&write).build(),
@@ -57,70 +57,83 @@ impl Clients {
         B::Error: Into<BoxError>,
     {
         let pending = Arc::new(Pending::new(clock.clone()));
-        let client = |transport, pending| Client::new(layer(clock, pending).layer(transport), "default");
+        let client =
+            |transport, limited| Client::new(layer(clock, &pending, limited).layer(transport), "default");
         Self {
-            read: client(read, None),
-            write: client(write, Some(&pending)),
+            read: client(read, false),
+            write: client(write, true),
             pending,
         }
     }
 }
 
-fn layer<S>(clock: &Clock, pending: Option<&Arc<Pending>>) -> impl Layer<S, Service = Dated<S>> + use<S> {
-    let (clock, pending) = (clock.clone(), pending.cloned());
+fn layer<S>(
+    clock: &Clock,
+    pending: &Arc<Pending>,
+    limited: bool,
+) -> impl Layer<S, Service = Dated<S>> + use<S> {
+    let (clock, pending) = (clock.clone(), pending.clone());
     tower::layer::layer_fn(move |inner| Dated {
         inner,
         clock: clock.clone(),
         pending: pending.clone(),
+        limited,
         closed: None,
     })
 }
 
-/// Reads the `Date` of answers. For writes it also adds the time limit, and is the gate: a Retry-After
-/// closes it before anything else sees the answer, and no request passes it while it is closed.
+/// Reads the `Date` of answers, and is the gate: a Retry-After closes it before anything else sees the
+/// answer, and no request of this replica passes it while it is closed. Adds the time limit to writes.
 struct Dated<S> {
     inner: S,
     clock: Clock,
-    pending: Option<Arc<Pending>>,
+    pending: Arc<Pending>,
+    limited: bool,
     closed: Option<BoxFuture<'static, ()>>,
 }
+
+/// An answer that has not begun after this never will: without a limit, one list whose connection died
+/// unheard would keep a watch from its start for ever. Writes have their own, shorter one.
+const BEGINS_WITHIN: Duration = Duration::from_secs(30);
 
 impl<S, B> Service<Request<Body>> for Dated<S>
 where
     S: Service<Request<Body>, Response = Response<B>>,
     S::Future: Send + 'static,
-    S::Error: 'static,
+    S::Error: Into<BoxError> + 'static,
     B: 'static,
 {
     type Response = Response<B>;
-    type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Response<B>, S::Error>>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Response<B>, BoxError>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        while let Some(until) = self.pending.as_ref().and_then(|pending| pending.closed_until()) {
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        while let Some(until) = self.pending.closed_until() {
             let clock = self.clock.clone();
             let wait = async move { clock.sleep_until(Some(until)).await };
             let closed = self.closed.get_or_insert_with(|| wait.boxed());
             ready!(closed.poll_unpin(context));
             self.closed = None;
         }
-        self.inner.poll_ready(context)
+        self.inner.poll_ready(context).map_err(Into::into)
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        if self.pending.is_some() && request.method() != Method::GET {
+        if self.limited && request.method() != Method::GET {
             let limited = with_limit(request.uri());
             *request.uri_mut() = limited;
         }
         let (clock, sent, pending) = (self.clock.clone(), self.clock.mono(), self.pending.clone());
         let answer = self.inner.call(request);
         async move {
-            let answer = answer.await?;
+            let answer = tokio::time::timeout(BEGINS_WITHIN, answer)
+                .await?
+                .map_err(Into::into)?;
             let date = answer.headers().get(DATE).and_then(|date| date.to_str().ok());
             if let Some(date) = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok()) {
                 clock.hear(date.timestamp(), sent);
             }
-            if let (Some(pending), Some(span)) = (pending, retry_after(&answer)) {
+            if let Some(span) = retry_after(&answer) {
                 pending.close(span);
             }
             Ok(answer)

@@ -162,6 +162,10 @@ fn assemble(
         "tickets watch",
         watches.clone().tickets(router.clone(), config.shards, &shards),
     );
+    tasks.spawn(
+        "unlabelled tickets watch",
+        watches.clone().unlabelled(router.clone(), config.shards),
+    );
     tasks.spawn("guardians watch", watches.guardians(router, &shards));
 
     let drained = CancellationToken::new();
@@ -239,6 +243,32 @@ impl Watches {
                 synced.part(Part::Tickets);
             }
         })
+    }
+
+    /// Tickets whose labels somebody took: the watch by labels cannot see them. What ends is left to it.
+    fn unlabelled(
+        self,
+        router: Arc<Router>,
+        count: crate::shard::ShardCount,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let tickets: Api<SlimTicket> = Api::all(self.client);
+        let config = watcher::Config::default().labels(&format!("!{}", api::LABEL_SHARD));
+        let read = move |ticket: SlimTicket| {
+            let (shard, view) = ticket.view(count)?;
+            Some(((shard, view.key.clone(), view.uid.clone()), (shard, view)))
+        };
+        follow::<_, TicketUid, _, _>(
+            "unlabelled Ticket",
+            tickets,
+            config,
+            Brake::Off,
+            read,
+            move |change| {
+                if matches!(change, Change::Apply(_)) {
+                    router.ticket(change);
+                }
+            },
+        )
     }
 
     fn guardians(self, router: Arc<Router>, shards: &[ShardId]) -> impl Future<Output = ()> + Send + 'static {

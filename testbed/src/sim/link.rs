@@ -68,7 +68,7 @@ pub struct Tally {
     pub writes: BTreeMap<String, u64>,
     /// Requests by the code of their answer, as the API server gave it.
     pub codes: BTreeMap<u16, u64>,
-    /// Writes that left before a Retry-After had ended.
+    /// Requests that left before a Retry-After had ended, Leases apart.
     pub hasty: Vec<String>,
     /// Greatest number of requests at the API server at a time.
     pub most_at_once: usize,
@@ -211,8 +211,8 @@ impl Link {
         *gate = until.max(*gate);
     }
 
-    /// A write leaves the process.
-    pub(super) fn write_leaves(&self, what: &str) {
+    /// A request leaves the process.
+    pub(super) fn leaves(&self, what: &str) {
         let (now, gate) = (self.cluster.elapsed(), *self.shared.gate.lock());
         if now < gate {
             let early = (gate - now).as_secs_f64();

@@ -53,8 +53,8 @@ impl Service<Request<Body>> for Transport {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let (link, (sender, receiver)) = (self.link.clone(), oneshot::channel());
         let what = name(&request);
-        if writes(request.method(), request.uri().path()) {
-            link.write_leaves(&what);
+        if !request.uri().path().contains("/leases") {
+            link.leaves(&what);
         }
         let carrier = link.clone();
         link.cluster.spawn(async move {

@@ -34,8 +34,6 @@ pub struct Safety {
 struct Seen {
     controller: Arc<str>,
     grace: SignedDuration,
-    orders: BTreeMap<String, Arc<Value>>,
-    nodes: BTreeMap<String, Arc<Value>>,
     names: BTreeMap<String, String>,
     /// By uid.
     tickets: BTreeMap<String, Arc<Value>>,
@@ -43,7 +41,8 @@ struct Seen {
     open: BTreeMap<Pair, BTreeSet<Key>>,
     /// Live Guardians by their Ticket's uid.
     guardians: BTreeMap<String, BTreeSet<Key>>,
-    pasts: BTreeMap<Pair, Vec<(Timestamp, Deserves)>>,
+    /// Orders and Nodes by uid as they were, each from a time on; none while gone.
+    pasts: BTreeMap<String, Vec<(Timestamp, Option<Arc<Value>>)>>,
     /// When an object of this uid ended, or was asked to by somebody else.
     ended: BTreeMap<String, Timestamp>,
     /// When what an Order asks for has changed last.
@@ -58,8 +57,6 @@ impl Safety {
         let seen = Seen {
             controller: controller.into(),
             grace,
-            orders: BTreeMap::new(),
-            nodes: BTreeMap::new(),
             names: BTreeMap::new(),
             tickets: BTreeMap::new(),
             open: BTreeMap::new(),
@@ -112,77 +109,70 @@ impl Seen {
     }
 
     fn see_order(&mut self, order: &Arc<Value>, change: &Change, gone: bool) {
-        let id = uid(order).to_owned();
-        if gone {
-            self.orders.remove(&id);
-        } else {
-            let before = self.orders.insert(id.clone(), order.clone());
-            let same =
-                |before: Arc<Value>| before["spec"] == order["spec"] && deleting(&before) == deleting(order);
-            if before.is_some_and(same) {
-                return;
-            }
-            self.edited.insert(id.clone(), change.at);
+        let same = |before: &Value| before["spec"] == order["spec"] && deleting(before) == deleting(order);
+        if self.note(order, change.at, gone, same) {
+            self.edited.insert(uid(order).to_owned(), change.at);
         }
-        let nodes: Vec<String> = self.nodes.keys().cloned().collect();
-        nodes
-            .into_iter()
-            .for_each(|node| self.judge((id.clone(), node), change.at));
     }
 
     fn see_node(&mut self, node: &Arc<Value>, at: Timestamp, gone: bool) {
-        let id = uid(node).to_owned();
-        if gone {
-            self.nodes.remove(&id);
-        } else {
-            self.names
-                .insert(id.clone(), text(node, "/metadata/name").to_owned());
-            let before = self.nodes.insert(id.clone(), node.clone());
-            let judged = |node: &Value| {
-                let conditions = super::super::actors::fit::condition(node, "Ready").cloned();
-                let told =
-                    conditions.map(|ready| (ready["status"].clone(), ready["lastTransitionTime"].clone()));
-                (node["metadata"]["labels"].clone(), node["spec"].clone(), told)
-            };
-            if before.is_some_and(|before| judged(&before) == judged(node)) {
-                return;
-            }
-        }
-        let orders: Vec<String> = self.orders.keys().cloned().collect();
-        orders
-            .into_iter()
-            .for_each(|order| self.judge((order, id.clone()), at));
+        self.names
+            .insert(uid(node).to_owned(), text(node, "/metadata/name").to_owned());
+        let judged = |node: &Value| {
+            let ready = super::super::actors::fit::condition(node, "Ready").cloned();
+            let told = ready.map(|ready| (ready["status"].clone(), ready["lastTransitionTime"].clone()));
+            (node["metadata"]["labels"].clone(), node["spec"].clone(), told)
+        };
+        self.note(node, at, gone, |before| judged(before) == judged(node));
     }
 
-    /// Notes what a pair deserves from now on.
-    fn judge(&mut self, pair: Pair, at: Timestamp) {
-        let (order, node) = (self.orders.get(&pair.0), self.nodes.get(&pair.1));
-        let deserved = match (order, node) {
-            (Some(order), Some(node)) => deserves(order, node, self.grace, at),
-            _ => Deserves::Until(Some(Timestamp::MIN)),
-        };
-        let past = self.pasts.entry(pair).or_default();
-        past.push((at, deserved));
+    /// Notes how an object is from now on, unless it is the same as before; returns whether it did.
+    fn note(
+        &mut self,
+        object: &Arc<Value>,
+        at: Timestamp,
+        gone: bool,
+        same: impl Fn(&Value) -> bool,
+    ) -> bool {
+        let past = self.pasts.entry(uid(object).to_owned()).or_default();
+        let last = past.last().and_then(|(_, last)| last.as_deref());
+        if !gone && last.is_some_and(same) {
+            return false;
+        }
+        past.push((at, (!gone).then(|| object.clone())));
         let old = past.iter().rposition(|(since, _)| since.duration_until(at) > LAG);
         past.drain(..old.unwrap_or_default());
+        true
     }
 
-    /// Whether something was so at some time since `LAG` ago.
-    fn lately(&self, pair: &Pair, at: Timestamp, so: impl Fn(Deserves, Timestamp) -> bool) -> bool {
-        let past = self.pasts.get(pair).map_or(&[][..], Vec::as_slice);
-        past.iter().enumerate().any(|(index, (_, deserved))| {
+    /// How an object was at times since `LAG` before `at`; none if it was not there at some time.
+    fn versions(&self, uid: &str, at: Timestamp) -> Vec<Option<&Value>> {
+        let past = self.pasts.get(uid).map_or(&[][..], Vec::as_slice);
+        let current = past.iter().enumerate().filter(|(index, _)| {
             let until = past.get(index + 1).map_or(at, |(next, _)| *next);
-            until.duration_until(at) <= LAG && so(*deserved, until)
+            until.duration_until(at) <= LAG
+        });
+        let versions: Vec<_> = current.map(|(_, (_, version))| version.as_deref()).collect();
+        if versions.is_empty() { vec![None] } else { versions }
+    }
+
+    /// Whether something is so of the pair as the controller may have seen it: each watch lags for itself.
+    fn lately(&self, pair: &Pair, at: Timestamp, so: impl Fn(Deserves) -> bool) -> bool {
+        let (orders, nodes) = (self.versions(&pair.0, at), self.versions(&pair.1, at));
+        let each = orders
+            .iter()
+            .flat_map(|order| nodes.iter().map(move |node| (order, node)));
+        each.into_iter().any(|pair| match pair {
+            (Some(order), Some(node)) => so(deserves(order, node, self.grace, at)),
+            _ => so(Deserves::Until(Some(Timestamp::MIN))),
         })
     }
 
     fn removable(&self, pair: &Pair, at: Timestamp) -> bool {
-        let unknown = !self.pasts.contains_key(pair);
-        unknown
-            || self.lately(pair, at, |deserved, until| {
-                let late = |end: Timestamp| end.saturating_sub(SLACK).unwrap_or(end) <= until;
-                matches!(deserved, Deserves::Until(Some(end)) if late(end))
-            })
+        self.lately(pair, at, |deserved| {
+            let late = |end: Timestamp| end.saturating_sub(SLACK).unwrap_or(end) <= at;
+            matches!(deserved, Deserves::Until(Some(end)) if late(end))
+        })
     }
 
     fn just_now(&self, when: Option<&Timestamp>, at: Timestamp) -> bool {
@@ -235,7 +225,7 @@ impl Seen {
         if self.names.get(&pair.1).map(String::as_str) != Some(text(ticket, "/spec/nodeName")) {
             self.violated(change, "a Ticket whose nodeName is not its node's");
         }
-        let eligible = self.lately(pair, change.at, |deserved, _| deserved == Deserves::Ticket);
+        let eligible = self.lately(pair, change.at, |deserved| deserved == Deserves::Ticket);
         if !eligible {
             self.violated(change, "a new Ticket on a node that is not eligible");
         }
