@@ -66,6 +66,12 @@ impl News {
         self.bell.notify_one();
     }
 
+    /// Kinds of news that wait.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.tallies.lock().len()
+    }
+
     /// What is to be written now, and when to look again.
     fn due(&self, now: Mono) -> (Vec<(OrderUid, NewEvent)>, Option<Mono>) {
         let (mut due, mut wake) = (Vec::new(), None::<Mono>);

@@ -118,3 +118,6 @@ impl Worker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

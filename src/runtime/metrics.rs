@@ -91,6 +91,10 @@ fn describe() {
         "Time from seeing a Node or Order change to Reserved"
     );
     describe_counter!(EVENTS, "Events written on Orders, by reason");
+    // Shown from the start, so that the first one is an increase.
+    for how in ["too_much", "silence"] {
+        counter!(UNANSWERED, "how" => how).increment(0);
+    }
 }
 
 /// A watch event came in.

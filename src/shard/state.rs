@@ -416,6 +416,14 @@ impl Shard {
         std::mem::take(&mut self.stats)
     }
 
+    /// How much is remembered: nodes, pairs, timers, marks, notices and the like.
+    #[cfg(test)]
+    pub(crate) fn remembered(&self) -> usize {
+        let keyed = self.nodes.len() + self.pairs.len() + self.by_ticket.len() + self.guardians.len();
+        let timed = self.timers.len() + self.marked.len() + self.orphans.len() + self.barred.len();
+        keyed + timed + self.notices.len()
+    }
+
     fn rematch(&mut self, uid: &NodeUid, seen: Mono) {
         let entry = self.nodes.get_mut(uid).expect("just applied");
         let mut matches = Vec::new();

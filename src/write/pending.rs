@@ -155,6 +155,12 @@ impl Pending {
         metrics::budget(state.budget.limit(), state.budget.open_from().since(now));
     }
 
+    /// Operations and turns that wait.
+    #[cfg(test)]
+    pub(crate) fn depth(&self) -> usize {
+        self.state.lock().queue.depth()
+    }
+
     /// Waits until `mine` is next and may begin, and takes it.
     async fn wait<T>(
         self: &Arc<Self>,

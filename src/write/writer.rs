@@ -3,7 +3,13 @@
 //! A write takes at most four seconds; one that got no answer is settled by a GET. Nothing is
 //! retried here: whoever decided the operation decides again.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use k8s_openapi::api::core::v1::{Node as FullNode, Pod};
 use kube::{
@@ -58,6 +64,8 @@ pub struct Writer {
     lane: Lane,
     /// For the first request of an operation whose turn it is.
     permit: Arc<Mutex<Option<Permit>>>,
+    /// Somebody has been told of a right that is missing.
+    warned: Arc<AtomicBool>,
 }
 
 /// How a request failed.
@@ -73,6 +81,8 @@ pub(super) enum Failure {
     Later(Arc<str>),
     /// The namespace is being deleted.
     NamespaceTerminating,
+    /// korder lacks the right, perhaps only until an API server that starts has read its roles.
+    Unauthorized(Arc<str>),
     /// The API server will not have it.
     Refused(Arc<str>),
     /// No answer: it may have landed.
@@ -93,6 +103,7 @@ impl Writer {
             pending,
             lane: Lane::Settle,
             permit: Arc::default(),
+            warned: Arc::default(),
         }
     }
 
@@ -313,7 +324,15 @@ impl Writer {
         permit.answered(answer(&sent));
         match sent {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(Failure::read(error, self.pending.outage())),
+            Ok(Err(error)) => {
+                let failure = Failure::read(error, self.pending.outage());
+                if let Failure::Unauthorized(message) = &failure
+                    && !self.warned.swap(true, Ordering::Relaxed)
+                {
+                    tracing::warn!(message = &**message, "korder lacks a right: check deploy/rbac");
+                }
+                Err(failure)
+            }
             Err(_) => Err(Failure::Unknown {
                 message: "no answer within 4 s".into(),
                 outage: self.pending.outage(),
@@ -394,6 +413,7 @@ impl Failure {
             (403, _) if causes.iter().any(|cause| cause.reason == "NamespaceTerminating") => {
                 Self::NamespaceTerminating
             }
+            (403, _) if unauthorized(&message) => Self::Unauthorized(message),
             (429 | 503, _) => Self::Later(message),
             (500 | 502 | 504, _) => Self::Unknown { message, outage },
             _ => Self::Refused(message),
@@ -415,12 +435,21 @@ impl Failure {
                 reason: refusal,
                 message,
             },
-            Self::Unknown {
+            Self::Unauthorized(message)
+            | Self::Unknown {
                 message,
                 outage: false,
             } => retry(message),
         }
     }
+}
+
+/// Whether the authorizer said so, and not admission, whose messages name no User in this place:
+/// `k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/errors.go`.
+fn unauthorized(message: &str) -> bool {
+    message
+        .split_once(" is forbidden: User \"")
+        .is_some_and(|(what, who)| !what.starts_with("admission webhook") && who.contains("\" cannot "))
 }
 
 fn template(order: &order::Order) -> &Template {
@@ -450,4 +479,36 @@ fn expect_ticket(ticket: &Ticket) -> Expect {
 fn expect_guardian(key: &PodKey, pod: &Pod) -> Expect {
     let revision = Revision::parse(pod.metadata.resource_version.as_deref());
     Expect::Guardian(key.clone(), pod.uid().unwrap_or_default().into(), revision)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_authorizer_is_taken_for_the_authorizer() {
+        let who = r#"User "system:serviceaccount:k:korder" cannot create resource "pods" in API group """#;
+        for (message, expected) in [
+            (format!("pods is forbidden: {who}"), true),
+            (format!(r#"pods "guardian-t" is forbidden: {who}"#), true),
+            (
+                r#"pods "guardian-t" is forbidden: exceeded quota: q"#.to_owned(),
+                false,
+            ),
+            (
+                r#"pods "guardian-t" is forbidden: violates PodSecurity "restricted:latest""#.to_owned(),
+                false,
+            ),
+            (
+                r#"pods "guardian-t" is forbidden: no PriorityClass with name p was found"#.to_owned(),
+                false,
+            ),
+            (
+                format!(r#"admission webhook "w" denied the request: pods is forbidden: {who}"#),
+                false,
+            ),
+        ] {
+            assert_eq!(unauthorized(&message), expected, "{message}");
+        }
+    }
 }

@@ -1,0 +1,120 @@
+//! A worker whose API server is frozen while nodes go on changing, in virtual time.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::FutureExt;
+use serde_json::json;
+
+use super::Worker;
+use crate::{
+    controller::{
+        mailbox::{Mailbox, NodeNews},
+        rollup::Reports,
+        router::Router,
+        synced::{Part, Synced},
+    },
+    domain::{
+        node::Node,
+        op::Outcome,
+        testing::{node, order},
+    },
+    index::Index,
+    queue::budget::Answer,
+    runtime::clock::Clock,
+    shard::{Shard, ShardCount, ShardId},
+    write::{Pending, pending::Started},
+};
+
+const NODES: usize = 500;
+
+fn worker() -> Worker {
+    let (clock, mailbox, synced) = (Clock::system(), Arc::<Mailbox>::default(), Synced::default());
+    let mailboxes = Arc::new(BTreeMap::from([(ShardId(0), mailbox.clone())]));
+    let shards = ShardCount::try_from(1).unwrap();
+    for part in [Part::Nodes, Part::Orders, Part::Tickets, Part::Guardians] {
+        synced.part(part);
+    }
+    let (mut index, order) = (Index::default(), order("everywhere", json!({})));
+    mailbox.put(|inbox| {
+        inbox.orders.insert(order.uid.clone());
+    });
+    index.apply(Arc::new(order));
+    Worker {
+        shard: Shard::new(ShardId(0), Duration::from_secs(60)),
+        mailbox,
+        router: Arc::new(Router::new(shards, mailboxes, clock.clone())),
+        snapshot: Arc::new(arc_swap::ArcSwap::new(index.publish())),
+        pending: Arc::new(Pending::new(clock.clone())),
+        reports: Arc::new(Reports::new(1)),
+        news: Arc::default(),
+        synced: synced.receiver(),
+        clock,
+    }
+}
+
+/// All operations that may begin now.
+fn begun(worker: &Worker) -> Vec<Started> {
+    std::iter::from_fn(|| worker.pending.started().now_or_never()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_minutes_frozen_under_ten_thousand_events_a_second_stay_bounded_by_keys_and_drain_once() {
+    let mut worker = worker();
+    let states: Vec<[Arc<Node>; 2]> = (0..NODES)
+        .map(|n| format!("n{n}"))
+        .map(|name| [Arc::new(node(&name)), Arc::new(node(&name).cordoned())])
+        .collect();
+    let put = |worker: &Worker, events: &mut dyn Iterator<Item = (usize, usize)>| {
+        let mono = worker.clock.mono();
+        for (n, state) in events {
+            let node = &states[n][state];
+            let news = NodeNews::Apply(node.clone(), mono);
+            worker.mailbox.put(|inbox| {
+                inbox.nodes.insert(node.uid.clone(), news);
+            });
+        }
+    };
+    let mut frozen = Vec::new();
+    for second in 0..600 {
+        let event = |event| (event % NODES, (event / NODES + second + event) % 2);
+        put(&worker, &mut (0..10_000).map(event));
+        worker.turn();
+        frozen.extend(begun(&worker));
+        assert!(worker.pending.depth() <= NODES, "one operation per Ticket");
+        assert!(
+            worker.shard.remembered() <= 3 * NODES,
+            "{}",
+            worker.shard.remembered()
+        );
+        assert_eq!(worker.news.waiting(), 0, "nothing happened");
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    assert_eq!(frozen.len(), 24, "what is in flight is bounded by the limit");
+    // Flaps are over; in the end every second node is cordoned.
+    put(&worker, &mut (0..NODES).map(|n| (n, n % 2)));
+    worker.turn();
+    tokio::time::advance(Duration::from_secs(31)).await;
+    worker.turn();
+
+    let mut writes = BTreeSet::new();
+    for started in frozen {
+        worker.pending.done(&started.key);
+        started.permit.answered(Answer::Silence);
+        let message = "no answer".into();
+        let outcome = (started.work, Outcome::Busy { message });
+        worker.mailbox.put(|inbox| inbox.outcomes.push(outcome));
+    }
+    for _ in 0..600 {
+        worker.turn();
+        for started in begun(&worker) {
+            started.permit.answered(Answer::Taken);
+            assert!(writes.insert(started.work.ticket), "one write per changed pair");
+        }
+        tokio::time::advance(Duration::from_millis(100)).await;
+    }
+    assert_eq!((writes.len(), worker.pending.depth()), (NODES / 2, 0));
+}
