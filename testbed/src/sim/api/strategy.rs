@@ -10,8 +10,6 @@ use super::{
     status::FieldError,
 };
 
-const SKIPPED: &str = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
-
 impl Kind {
     /// Sets what only the server sets.
     pub(crate) fn prepare_create(&self, object: &mut Value, now: Timestamp) {
