@@ -34,7 +34,12 @@ impl ApiServer {
         let errors = kind.check_create(&object);
         let name = meta::name(&object).to_owned();
         if !errors.is_empty() {
-            return Err(invalid(&kind.named_as(&object), &name, &errors));
+            return Err(invalid(
+                kind,
+                object["kind"].as_str().unwrap_or_default(),
+                &name,
+                &errors,
+            ));
         }
         if !revision.is_empty() && revision != "0" {
             return Err(unknown(

@@ -96,6 +96,9 @@ impl Kind {
         if let Some(why) = malformed_amount(&object) {
             return Err(undecodable(why));
         }
+        if let Some(why) = malformed_time(&object) {
+            return Err(undecodable(&why));
+        }
         let typed = match self.rules {
             Rules::Node => typed::<Node>(object),
             Rules::Pod => typed::<Pod>(object),
@@ -117,6 +120,9 @@ impl Kind {
                     if object[part].is_null() {
                         object[part] = json!({});
                     }
+                }
+                if object["status"]["phase"].is_null() {
+                    object["status"]["phase"] = json!("Active");
                 }
             }
             Rules::PriorityClass if object["preemptionPolicy"].is_null() => {
@@ -150,6 +156,37 @@ fn malformed_amount(object: &Value) -> Option<&'static str> {
         .iter()
         .any(|list| super::quantity::malformed(&object["status"][*list]));
     (status || containers.into_iter().any(lists)).then_some(AMOUNT)
+}
+
+/// metav1.MicroTime has six digits of a second, no more and no less.
+fn malformed_time(object: &Value) -> Option<String> {
+    let layout = "2006-01-02T15:04:05.000000Z07:00";
+    for (holder, field) in [("spec", "renewTime"), ("spec", "acquireTime"), ("", "eventTime")] {
+        let holder = if holder.is_empty() {
+            object
+        } else {
+            &object[holder]
+        };
+        let Some(text) = holder[field].as_str() else {
+            continue;
+        };
+        if text.parse::<Timestamp>().is_err() {
+            return Some(format!(
+                "parsing time {text:?} as {layout:?}: cannot parse {text:?} as \"2006\""
+            ));
+        }
+        let second = text.get(19..).unwrap_or_default();
+        let digits = second
+            .get(1..)
+            .unwrap_or_default()
+            .find(|c: char| !c.is_ascii_digit());
+        if !second.starts_with('.') || digits != Some(6) {
+            return Some(format!(
+                "parsing time {text:?} as {layout:?}: cannot parse {second:?} as \".000000\""
+            ));
+        }
+    }
+    None
 }
 
 /// What Go's `omitempty` leaves out, and times in Go's form.

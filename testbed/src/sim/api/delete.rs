@@ -306,3 +306,101 @@ fn check_preconditions(kind: &Kind, name: &str, options: &Value, object: &Value)
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::testing::{PODS, TICKETS, pod, server, ticket};
+
+    #[test]
+    fn a_delete_of_an_unbound_pod_marks_it_and_then_removes_it() {
+        let mut server = server();
+        let mut watch = server.watch(&format!("{PODS}?watch=true"));
+        server.good("POST", PODS, pod("a"));
+        let gone = server.good("DELETE", &format!("{PODS}/a"), Value::Null);
+        assert_eq!(gone["metadata"]["deletionGracePeriodSeconds"], 0);
+        let last = server.revision();
+        let expected = [
+            format!("ADDED a {}", last - 2),
+            format!("MODIFIED a {}", last - 1),
+            format!("DELETED a {last}"),
+        ];
+        assert_eq!(watch.seen(&server), expected);
+    }
+
+    #[test]
+    fn a_bound_pod_waits_for_its_grace_unless_it_is_terminal() {
+        let mut server = server();
+        let mut wanted = pod("a");
+        wanted["spec"]["nodeName"] = json!("n1");
+        server.good("POST", PODS, wanted.clone());
+        let waiting = server.good("DELETE", &format!("{PODS}/a"), Value::Null);
+        assert_eq!(waiting["metadata"]["deletionGracePeriodSeconds"], 30);
+        assert_eq!(waiting["metadata"]["deletionTimestamp"], "2026-01-01T00:00:30Z");
+        assert_eq!(waiting["metadata"]["generation"], 2);
+        let revision = server.revision();
+        server.good(
+            "DELETE",
+            &format!("{PODS}/a"),
+            json!({ "gracePeriodSeconds": 500 }),
+        );
+        assert_eq!(server.revision(), revision, "a longer grace changes nothing");
+        server.good("DELETE", &format!("{PODS}/a"), json!({ "gracePeriodSeconds": 0 }));
+        assert!(server.get("pods", "default", "a").is_none());
+
+        wanted["metadata"]["name"] = json!("b");
+        server.good("POST", PODS, wanted);
+        server.good(
+            "PATCH",
+            &format!("{PODS}/b/status"),
+            json!({ "status": { "phase": "Failed" } }),
+        );
+        server.good("DELETE", &format!("{PODS}/b"), Value::Null);
+        assert!(server.get("pods", "default", "b").is_none());
+    }
+
+    #[test]
+    fn finalizers_keep_a_deleted_object_until_the_last_is_removed() {
+        let mut server = server();
+        let mut wanted = ticket("a");
+        wanted["metadata"]["finalizers"] = json!(["x.y/z"]);
+        server.good("POST", TICKETS, wanted);
+        let kept = server.good("DELETE", &format!("{TICKETS}/a"), Value::Null);
+        assert_eq!(kept["metadata"]["deletionGracePeriodSeconds"], 0);
+        assert_eq!(kept["metadata"]["generation"], 2);
+        let (code, message) = server.refused("POST", TICKETS, ticket("a"));
+        assert_eq!(
+            (code, message.as_str()),
+            (
+                409,
+                "object is being deleted: tickets.core.korder.dev \"a\" already exists"
+            )
+        );
+        let patch = json!({ "metadata": { "finalizers": ["x.y/z", "q/r"] } });
+        assert_eq!(server.refused("PATCH", &format!("{TICKETS}/a"), patch).0, 422);
+        let last = server.good(
+            "PATCH",
+            &format!("{TICKETS}/a"),
+            json!({ "metadata": { "finalizers": null } }),
+        );
+        assert_eq!(
+            last["metadata"]["resourceVersion"],
+            kept["metadata"]["resourceVersion"]
+        );
+        assert!(server.get("tickets", "default", "a").is_none());
+    }
+
+    #[test]
+    fn a_collection_is_deleted_by_selector() {
+        let mut server = server();
+        for (name, label) in [("a", "0"), ("b", "1"), ("c", "0")] {
+            let mut wanted = ticket(name);
+            wanted["metadata"]["labels"] = json!({ "k": label });
+            server.good("POST", TICKETS, wanted);
+        }
+        let gone = server.good("DELETE", &format!("{TICKETS}?labelSelector=k%3D0"), json!({}));
+        assert_eq!(gone["items"].as_array().unwrap().len(), 2);
+        assert_eq!(server.list("tickets").len(), 1);
+    }
+}

@@ -49,8 +49,24 @@ const EVENTS: [(&str, &str); 13] = [
     ("type", "/type"),
 ];
 
+/// The fields of an Event as the API version that is asked calls them.
+fn event_pointer(field: &str, core: bool) -> Option<String> {
+    let regarding = field
+        .strip_prefix("regarding.")
+        .map(|rest| format!("involvedObject.{rest}"));
+    let as_core = match (core, regarding) {
+        (true, _) => field.to_owned(),
+        (false, Some(field)) => field,
+        (false, None) if field.starts_with("involvedObject.") => return None,
+        (false, None) if field == "reportingController" => "reportingComponent".to_owned(),
+        (false, None) => field.to_owned(),
+    };
+    let place = EVENTS.into_iter().find(|(name, _)| *name == as_core)?;
+    Some(place.1.to_owned())
+}
+
 /// Where a field is, or why it cannot be selected by.
-fn pointer(kind: &Kind, field: &str) -> std::result::Result<String, String> {
+fn pointer(kind: &Kind, core: bool, field: &str) -> std::result::Result<String, String> {
     let as_is = || Ok(format!("/{}", field.replace('.', "/")));
     let unsupported = || Err(format!("field label not supported: {field}"));
     let meta = ["metadata.name", "metadata.namespace"].contains(&field);
@@ -64,8 +80,7 @@ fn pointer(kind: &Kind, field: &str) -> std::result::Result<String, String> {
                 || custom.selectable.iter().any(|known| known == field)
         }
         Rules::Event => {
-            let place = EVENTS.into_iter().find(|(name, _)| *name == field);
-            return place.map_or_else(unsupported, |(_, pointer)| Ok(pointer.to_owned()));
+            return event_pointer(field, core).map_or_else(unsupported, Ok);
         }
         Rules::Lease | Rules::PriorityClass if meta => true,
         Rules::Lease | Rules::PriorityClass => {
@@ -80,14 +95,14 @@ fn pointer(kind: &Kind, field: &str) -> std::result::Result<String, String> {
 impl Fields {
     /// # Errors
     /// 400 with upstream's words.
-    pub(crate) fn parse(kind: &Kind, text: &str) -> Result<Self> {
+    pub(crate) fn parse(kind: &Kind, core: bool, text: &str) -> Result<Self> {
         let mut terms = Vec::new();
         for part in split(text).into_iter().filter(|part| !part.is_empty()) {
             let (field, equal, value) = term(&part).ok_or_else(|| {
                 bad_request(format!("invalid selector: '{text}'; can't understand '{part}'"))
             })?;
             terms.push(Term {
-                pointer: pointer(kind, field).map_err(bad_request)?,
+                pointer: pointer(kind, core, field).map_err(bad_request)?,
                 equal,
                 value: unescaped(value),
             });
@@ -104,7 +119,7 @@ impl Fields {
             let is = match object.pointer(&term.pointer) {
                 None | Some(Value::Null) => term.value.is_empty() || is_false(term),
                 Some(Value::String(text)) => *text == term.value,
-                Some(other) => other.to_string() == term.value,
+                Some(other) => term.value == format!("{other}"),
             };
             is == term.equal
         })

@@ -75,12 +75,14 @@ impl ApiServer {
             } => self
                 .object(&call, &target, &name, subresource.as_deref())
                 .map(Answer::Whole),
-            Route::Document | Route::Unknown => Err(no_such_path()),
+            Route::Document | Route::Unknown => Err(unknown_path(&request.path)),
         }
     }
 
     fn document_at(&self, request: &Request) -> Result<Answer> {
-        let document = self.document(&request.path).ok_or_else(no_such_path)?;
+        let document = self
+            .document(&request.path)
+            .ok_or_else(|| unknown_path(&request.path))?;
         if request.method != Method::GET {
             return Err(method_not_allowed());
         }
@@ -110,7 +112,7 @@ impl ApiServer {
 
     fn listing(&self, call: &Call<'_>, target: &Target) -> Result<(ListOptions, Scope)> {
         let options = ListOptions::parse(&call.query)?;
-        let scope = Scope::new(&target.kind, &target.namespace, &options, self.sharded)?;
+        let scope = Scope::new(target, &options, self.sharded)?;
         Ok((options, scope))
     }
 
@@ -237,6 +239,35 @@ fn ok(code: u16, body: Arc<Value>) -> Reply {
         body,
         retry_after: None,
     }
+}
+
+/// 501 of what a real server has, 404 of what it does not have either.
+fn unknown_path(path: &str) -> Reply {
+    const CORE: [&str; 13] = [
+        "bindings",
+        "componentstatuses",
+        "configmaps",
+        "endpoints",
+        "limitranges",
+        "persistentvolumeclaims",
+        "persistentvolumes",
+        "podtemplates",
+        "replicationcontrollers",
+        "resourcequotas",
+        "secrets",
+        "serviceaccounts",
+        "services",
+    ];
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let real = match parts.as_slice() {
+        ["api", "v1", "namespaces", _, plural, ..] | ["api", "v1", plural, ..] => CORE.contains(plural),
+        ["apis", group, ..] => {
+            ["apps", "batch", "autoscaling", "policy"].contains(group) || group.ends_with(".k8s.io")
+        }
+        ["openapi" | "metrics" | "logs" | ".well-known", ..] => true,
+        _ => false,
+    };
+    if real { not_simulated(path) } else { no_such_path() }
 }
 
 /// Writing to a collection without naming a namespace.

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{DecodeError, Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
 use super::{
@@ -13,6 +13,7 @@ use super::{
     kind::Kind,
     meta,
     query::{ListOptions, parse_revision},
+    route::Target,
     selectors::Labels,
     shards::Ranges,
     status::{Result, bad_request, expired, too_large_revision},
@@ -35,22 +36,17 @@ pub(crate) struct Scope {
 impl Scope {
     /// # Errors
     /// 400 when a selector cannot be read.
-    pub(crate) fn new(
-        kind: &Arc<Kind>,
-        namespace: &str,
-        options: &ListOptions,
-        sharded: bool,
-    ) -> Result<Self> {
+    pub(crate) fn new(target: &Target, options: &ListOptions, sharded: bool) -> Result<Self> {
         let shards = if sharded && !options.shards.is_empty() {
             Some(Ranges::parse(&options.shards)?)
         } else {
             None
         };
         Ok(Self {
-            kind: kind.clone(),
-            namespace: namespace.to_owned(),
+            kind: target.kind.clone(),
+            namespace: target.namespace.clone(),
             labels: Labels::parse(&options.labels)?,
-            fields: Fields::parse(kind, &options.fields)?,
+            fields: Fields::parse(&target.kind, target.core_event, &options.fields)?,
             shards,
         })
     }
@@ -88,7 +84,8 @@ impl ApiServer {
         } else {
             format!("{}/", scope.namespace)
         };
-        let mut limit = options.limit;
+        // At revision 0 the cache answers, and does not page.
+        let limit = if options.revision == "0" { 0 } else { options.limit };
         let (at, from) = if options.continued.is_empty() {
             let asked = parse_revision(&options.revision).map_err(|why| {
                 bad_request(format!(
@@ -101,9 +98,6 @@ impl ApiServer {
             }
             // A limit with a revision and no match rule means that revision, for compatibility.
             let exact = options.exact || (limit > 0 && asked > 0 && !options.not_older);
-            if options.revision == "0" {
-                limit = 0; // the cache answers, and does not page
-            }
             if exact && asked < self.store.compacted() {
                 return Err(expired(TOO_OLD));
             }
@@ -177,10 +171,21 @@ fn encode_token(revision: i64, start: &str) -> String {
     URL_SAFE_NO_PAD.encode(token)
 }
 
+/// Where Go's decoder stops.
+fn bad_byte(token: &str, why: &DecodeError) -> usize {
+    match why {
+        DecodeError::InvalidByte(at, _) | DecodeError::InvalidLastSymbol(at, _) => *at,
+        _ => token.len() / 4 * 4,
+    }
+}
+
 fn decode_token(token: &str) -> std::result::Result<(i64, String), String> {
-    let bytes = URL_SAFE_NO_PAD
-        .decode(token)
-        .map_err(|why| format!("continue key is not valid: {why}"))?;
+    let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|why| {
+        format!(
+            "continue key is not valid: illegal base64 data at input byte {}",
+            bad_byte(token, &why)
+        )
+    })?;
     let value: Value = serde_json::from_slice(&bytes).map_err(|_| {
         let first = bytes.first().map(|byte| char::from(*byte)).unwrap_or(' ');
         format!("continue key is not valid: invalid character '{first}' looking for beginning of value")
@@ -197,4 +202,64 @@ fn decode_token(token: &str) -> std::result::Result<(i64, String), String> {
         return Err("continue key is not valid: encoded start key is empty".to_owned());
     }
     Ok((value["rv"].as_i64().unwrap_or_default(), start.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::{
+        Answer,
+        testing::{TICKETS, request, server, ticket},
+    };
+
+    #[test]
+    fn pages_show_one_revision_until_it_is_compacted() {
+        let mut server = server();
+        for name in ["a", "b", "c"] {
+            server.good("POST", TICKETS, ticket(name));
+        }
+        let first = server.good("GET", &format!("{TICKETS}?limit=1"), Value::Null);
+        assert_eq!(first["metadata"]["remainingItemCount"], 2);
+        let token = first["metadata"]["continue"].as_str().unwrap().to_owned();
+        server.good("DELETE", &format!("{TICKETS}/b"), Value::Null);
+        let rest = server.good("GET", &format!("{TICKETS}?limit=5&continue={token}"), Value::Null);
+        let names: Vec<_> = rest["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|item| &item["metadata"]["name"])
+            .collect();
+        assert_eq!(names, ["b", "c"]);
+        assert_eq!(
+            rest["metadata"]["resourceVersion"],
+            first["metadata"]["resourceVersion"]
+        );
+        server.compact(server.revision());
+        let gone = server.ask("GET", &format!("{TICKETS}?continue={token}"), Value::Null);
+        assert_eq!(gone.code, 410);
+        let token = gone.body["metadata"]["continue"].as_str().unwrap();
+        let rest = server.good("GET", &format!("{TICKETS}?continue={token}"), Value::Null);
+        assert_eq!(rest["items"].as_array().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_server_that_lags_shows_the_old_state() {
+        let mut server = server();
+        server.good("POST", TICKETS, ticket("a"));
+        let before = server.revision();
+        server.good(
+            "PATCH",
+            &format!("{TICKETS}/a/status"),
+            json!({ "status": { "phase": "Reserved" } }),
+        );
+        server.good("POST", TICKETS, ticket("b"));
+        let list = request("GET", TICKETS, &Value::Null);
+        let Answer::Whole(reply) = server.handle_stale(&list, before) else {
+            panic!("a watch");
+        };
+        assert_eq!(reply.body["metadata"]["resourceVersion"], before.to_string());
+        assert_eq!(reply.body["items"].as_array().unwrap().len(), 1);
+        assert_eq!(reply.body["items"][0]["status"]["phase"], "Pending");
+    }
 }

@@ -3,12 +3,15 @@
 //! It has one revision counter and a log of changes; whoever calls it passes the time. It knows only
 //! what korder, its actors and `kubectl get` use, and answers 501 to the rest.
 
+mod binding;
 mod cel;
 mod create;
 mod decode;
 mod delete;
 mod discovery;
+mod evaluate;
 mod events;
+mod expression;
 mod fields;
 mod handle;
 mod kind;
@@ -17,6 +20,7 @@ mod meta;
 mod names;
 mod namespaces;
 mod nodes;
+mod pod_update;
 mod pods;
 mod quantity;
 mod query;

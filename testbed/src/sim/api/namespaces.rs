@@ -77,3 +77,41 @@ pub(crate) fn marked(namespace: &Value, now: Timestamp) -> Option<Value> {
     }
     Some(marked)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::testing::{server, ticket};
+
+    #[test]
+    fn a_namespace_on_its_way_out_takes_nothing_new() {
+        let mut server = server();
+        server.good(
+            "POST",
+            "/api/v1/namespaces",
+            json!({ "metadata": { "name": "t1" } }),
+        );
+        let marked = server.good("DELETE", "/api/v1/namespaces/t1", Value::Null);
+        assert_eq!(marked["status"]["phase"], "Terminating");
+        let path = "/apis/core.korder.dev/v1alpha1/namespaces/t1/tickets";
+        let refused = server.ask("POST", path, ticket("y"));
+        assert_eq!(refused.code, 403);
+        assert_eq!(
+            refused.body["details"]["causes"][0]["reason"],
+            "NamespaceTerminating"
+        );
+        let mut namespace = Value::clone(&marked);
+        namespace["spec"]["finalizers"] = json!([]);
+        server.good("PUT", "/api/v1/namespaces/t1/finalize", namespace);
+        assert!(server.get("namespaces", "", "t1").is_none());
+        let (code, message) = server.refused("DELETE", "/api/v1/namespaces/default", Value::Null);
+        assert_eq!(
+            (code, message.as_str()),
+            (
+                403,
+                "namespaces \"default\" is forbidden: this namespace may not be deleted"
+            )
+        );
+    }
+}

@@ -146,3 +146,27 @@ pub(crate) fn check_update(node: &Value, old: &Value) -> Vec<FieldError> {
     }
     errors
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::testing::{NODES, server};
+
+    #[test]
+    fn a_created_node_is_tainted_and_complete() {
+        let mut server = server();
+        let node = json!({ "metadata": { "name": "n2" }, "status": { "capacity": { "cpu": "4000m", "memory": "16777216Ki" } } });
+        let made = server.good("POST", NODES, node);
+        assert_eq!(
+            made["spec"],
+            json!({ "taints": [{ "key": "node.kubernetes.io/not-ready", "effect": "NoSchedule" }] })
+        );
+        assert_eq!(
+            made["status"]["allocatable"],
+            json!({ "cpu": "4", "memory": "16Gi" })
+        );
+        assert_eq!(made["status"]["nodeInfo"]["kubeletVersion"], "");
+        assert!(made["metadata"].get("generation").is_none());
+    }
+}

@@ -1,29 +1,23 @@
-//! Pods: defaults, admission, what may change, binding.
+//! New Pods: defaults, admission, validation; and how long a deleted one may run.
 //!
 //! Sources: k8s.io/kubernetes/pkg/apis/core/v1/defaults.go, pkg/registry/core/pod/strategy.go,
 //! pkg/apis/core/validation/validation.go, plugin/pkg/admission/{priority,defaulttolerationseconds,serviceaccount}.
-
-use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
-    ApiServer, ChangeKind, User,
+    ApiServer,
     kind::Kind,
     meta, names,
     quantity::{self, Quantity},
     server::stamp,
-    status::{
-        FieldError, Result, bad_request, binding_conflict, conflict, forbidden, not_found, uid_conflict,
-        unknown,
-    },
+    status::{FieldError, Result, forbidden},
 };
 
 const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
-const FIXED: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)\n";
 
-fn default(object: &mut Value, field: &str, value: Value) {
+pub(crate) fn default(object: &mut Value, field: &str, value: Value) {
     if object[field].is_null() {
         object[field] = value;
     }
@@ -116,7 +110,7 @@ pub(crate) fn prepare_create(pod: &mut Value, now: Timestamp) {
     pod["status"] = status;
 }
 
-fn is_gated(pod: &Value) -> bool {
+pub(crate) fn is_gated(pod: &Value) -> bool {
     pod["spec"]["schedulingGates"]
         .as_array()
         .is_some_and(|gates| !gates.is_empty())
@@ -162,7 +156,7 @@ pub(crate) fn grace_period(pod: &Value, asked: Option<i64>) -> i64 {
 }
 
 /// Tolerations that every Pod gets.
-fn tolerate(pod: &mut Value) {
+pub(crate) fn tolerate(pod: &mut Value) {
     for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
         let tolerations = pod["spec"]["tolerations"].as_array().into_iter().flatten();
         let covered = tolerations.into_iter().any(|toleration| {
@@ -289,129 +283,6 @@ impl ApiServer {
         pod["spec"]["preemptionPolicy"] = preemption;
         Ok(())
     }
-
-    /// `pods/binding`.
-    pub(crate) fn bind_pod(
-        &mut self,
-        by: &User,
-        namespace: &str,
-        name: &str,
-        binding: &Value,
-    ) -> Result<Value> {
-        let kind = self.kind("pods")?;
-        let own = meta::name(binding);
-        if !own.is_empty() && own != name {
-            return Err(bad_request("name in URL does not match name in Binding object"));
-        }
-        let target = &binding["target"];
-        if !target["kind"].is_null() && !["", "Node"].contains(&target["kind"].as_str().unwrap_or("x")) {
-            let is = &target["kind"];
-            return Err(unknown(format!(
-                "target.kind: Unsupported value: {is}: supported values: \"Node\", \"<empty>\""
-            )));
-        }
-        let node = target["name"].as_str().unwrap_or_default();
-        if node.is_empty() {
-            return Err(unknown("target.name: Required value"));
-        }
-        let old = self.store.get("pods", namespace, name).cloned();
-        let old = old.ok_or_else(|| not_found(&kind, name))?;
-        let uid = meta::uid(binding);
-        if !uid.is_empty() && uid != meta::uid(&old) {
-            return Err(uid_conflict(&kind, namespace, name, uid, meta::uid(&old)));
-        }
-        let revision = meta::revision(binding);
-        if !revision.is_empty() && revision != meta::revision(&old) {
-            let why = format!(
-                "StorageError: invalid object, Code: 4, Key: /registry/pods/{namespace}/{name}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: ResourceVersion in precondition: {revision}, ResourceVersion in object meta: {}",
-                meta::revision(&old)
-            );
-            return Err(conflict(&kind, name, &why));
-        }
-        refuse_binding(name, &old)?;
-        let pod = self.bound(&old, node, binding);
-        self.store
-            .commit(by, self.now(), &kind, ChangeKind::Modified, pod);
-        Ok(json!({
-            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201,
-        }))
-    }
-
-    fn bound(&self, old: &Arc<Value>, node: &str, binding: &Value) -> Value {
-        let mut pod = Value::clone(old);
-        pod["spec"]["nodeName"] = json!(node);
-        if let Some(status) = pod["status"].as_object_mut() {
-            status.remove("nominatedNodeName");
-        }
-        for (key, value) in binding["metadata"]["annotations"]
-            .as_object()
-            .into_iter()
-            .flatten()
-        {
-            pod["metadata"]["annotations"][key] = value.clone();
-        }
-        let labels = self
-            .store
-            .get("nodes", "", node)
-            .and_then(|node| meta::labels(node).cloned());
-        for key in ["topology.kubernetes.io/zone", "topology.kubernetes.io/region"] {
-            if let Some(value) = labels.as_ref().and_then(|labels| labels.get(key)) {
-                pod["metadata"]["labels"][key] = value.clone();
-            }
-        }
-        let scheduled = json!({
-            "type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": self.stamp(),
-        });
-        let conditions = pod["status"].get_mut("conditions").and_then(Value::as_array_mut);
-        let place = conditions.and_then(|list| list.iter_mut().find(|one| one["type"] == "PodScheduled"));
-        match place {
-            Some(place) if place["status"] == "True" => {}
-            Some(place) => *place = scheduled,
-            None => match pod["status"]["conditions"].as_array_mut() {
-                Some(conditions) => conditions.push(scheduled),
-                None => pod["status"]["conditions"] = json!([scheduled]),
-            },
-        }
-        pod
-    }
-}
-
-fn refuse_binding(name: &str, pod: &Value) -> Result<()> {
-    let why = if meta::is_deleting(pod) {
-        format!("pod {name} is being deleted, cannot be assigned to a host")
-    } else if let Some(node) = pod["spec"]["nodeName"].as_str().filter(|node| !node.is_empty()) {
-        format!("pod {name} is already assigned to node {node:?}")
-    } else if is_gated(pod) {
-        format!("pod {name} has non-empty .spec.schedulingGates")
-    } else {
-        return Ok(());
-    };
-    Err(binding_conflict(name, &why))
-}
-
-/// What an endpoint may not change is put back.
-pub(crate) fn prepare_update(subresource: Option<&str>, pod: &mut Value, old: &Value) {
-    if subresource == Some("status") {
-        pod["spec"] = old["spec"].clone();
-        for field in ["ownerReferences", "deletionTimestamp"] {
-            let was = Some(&old["metadata"][field])
-                .filter(|value| !value.is_null())
-                .cloned();
-            meta::set(pod, field, was);
-        }
-        let class = old["status"]["qosClass"].clone();
-        default(&mut pod["status"], "qosClass", class);
-        return;
-    }
-    pod["status"] = old["status"].clone();
-    tolerate(pod);
-    for field in ["priority", "preemptionPolicy"] {
-        let was = old["spec"][field].clone();
-        default(&mut pod["spec"], field, was);
-    }
-    if pod["spec"] != old["spec"] {
-        meta::next_generation(pod);
-    }
 }
 
 pub(crate) fn check_create(pod: &Value) -> Vec<FieldError> {
@@ -530,151 +401,40 @@ fn check_tolerations(spec: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-pub(crate) fn check_update(subresource: Option<&str>, pod: &Value, old: &Value) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    if subresource == Some("status") {
-        let (is, was) = (
-            &pod["status"]["nominatedNodeName"],
-            &old["status"]["nominatedNodeName"],
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::testing::{PODS, pod, server};
+
+    #[test]
+    fn a_created_pod_is_what_a_real_server_stores() {
+        let mut server = server();
+        let mut wanted = pod("p0");
+        wanted["spec"]["containers"][0]["resources"] =
+            json!({ "requests": { "cpu": "0.5", "memory": "1024Mi" }, "limits": { "cpu": "1000m" } });
+        let made = server.good("POST", PODS, wanted);
+        let expected = json!({
+            "automountServiceAccountToken": false,
+            "containers": [{
+                "name": "c", "image": "pause:1",
+                "resources": { "limits": { "cpu": "1" }, "requests": { "cpu": "500m", "memory": "1Gi" } },
+                "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File",
+                "imagePullPolicy": "IfNotPresent",
+            }],
+            "restartPolicy": "Always", "terminationGracePeriodSeconds": 30, "dnsPolicy": "ClusterFirst",
+            "serviceAccountName": "default", "serviceAccount": "default",
+            "securityContext": {}, "schedulerName": "default-scheduler",
+            "tolerations": [
+                { "key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300 },
+                { "key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300 },
+            ],
+            "priority": 0, "enableServiceLinks": true, "preemptionPolicy": "PreemptLowerPriority",
+        });
+        assert_eq!(made["spec"], expected);
+        assert_eq!(
+            made["status"],
+            json!({ "phase": "Pending", "qosClass": "Burstable" })
         );
-        let bound = old["spec"]["nodeName"]
-            .as_str()
-            .is_some_and(|node| !node.is_empty());
-        if bound && is.as_str().is_some_and(|node| !node.is_empty()) && is != was {
-            let why = "may not be set on pods that are already bound to a node";
-            errors.push(FieldError::forbidden("status.nominatedNodeName", why));
-        }
-        return errors;
     }
-    if pod["spec"] == old["spec"] {
-        return errors;
-    }
-    check_gates(pod, old, &mut errors);
-    if !errors.is_empty() {
-        return errors;
-    }
-    check_container_images(pod, &mut errors);
-    check_deadline(pod, old, &mut errors);
-    check_added_tolerations(pod, old, &mut errors);
-    if unfixed(pod, old) != old["spec"] {
-        errors.push(FieldError::forbidden("spec", FIXED));
-    }
-    errors
-}
-
-fn check_gates(pod: &Value, old: &Value, errors: &mut Vec<FieldError>) {
-    let gates = |pod: &Value| {
-        pod["spec"]["schedulingGates"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default()
-    };
-    let had = gates(old);
-    for (index, gate) in gates(pod).iter().enumerate() {
-        if !had.contains(gate) {
-            let name = gate["name"].as_str().unwrap_or_default();
-            let why = format!("only deletion is allowed, but found new scheduling gate '{name}'");
-            let place = format!("spec.schedulingGates[{index}].name");
-            errors.push(FieldError::forbidden(place, &why));
-        }
-    }
-}
-
-fn check_container_images(pod: &Value, errors: &mut Vec<FieldError>) {
-    for (index, container) in pod["spec"]["containers"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .enumerate()
-    {
-        if container["image"].as_str().is_none_or(str::is_empty) {
-            let place = format!("spec.containers[{index}].image");
-            errors.push(FieldError::required(place, ""));
-        }
-    }
-}
-
-fn check_deadline(pod: &Value, old: &Value, errors: &mut Vec<FieldError>) {
-    let (is, was) = (
-        &pod["spec"]["activeDeadlineSeconds"],
-        &old["spec"]["activeDeadlineSeconds"],
-    );
-    let place = "spec.activeDeadlineSeconds";
-    match (is.as_i64(), was.as_i64()) {
-        (Some(is), Some(was)) if is > was => {
-            let why = "must be less than or equal to previous value";
-            errors.push(FieldError::invalid(place, &json!(is), why));
-        }
-        (Some(seconds), _) if seconds < 0 => {
-            let why = "must be between 0 and 2147483647, inclusive";
-            errors.push(FieldError::invalid(place, is, why));
-        }
-        (None, Some(_)) => {
-            let why = "must not update from a positive integer to nil value";
-            errors.push(FieldError::invalid(place, &Value::Null, why));
-        }
-        _ => {}
-    }
-}
-
-fn check_added_tolerations(pod: &Value, old: &Value, errors: &mut Vec<FieldError>) {
-    let list = |pod: &Value| pod["spec"]["tolerations"].as_array().cloned().unwrap_or_default();
-    let without_seconds = |toleration: &Value| {
-        let mut toleration = toleration.clone();
-        if let Some(fields) = toleration.as_object_mut() {
-            fields.remove("tolerationSeconds");
-        }
-        toleration
-    };
-    let now: Vec<Value> = list(pod).iter().map(without_seconds).collect();
-    if !list(old)
-        .iter()
-        .all(|toleration| now.contains(&without_seconds(toleration)))
-    {
-        let why = "existing toleration can not be modified except its tolerationSeconds";
-        errors.push(FieldError::forbidden("spec.tolerations", why));
-    }
-}
-
-/// The new spec with the old values of everything that may change.
-fn unfixed(pod: &Value, old: &Value) -> Value {
-    let mut spec = pod["spec"].clone();
-    let was = &old["spec"];
-    for list in ["containers", "initContainers"] {
-        let images = was[list]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(|container| &container["image"]);
-        let containers = spec.get_mut(list).and_then(Value::as_array_mut);
-        for (container, image) in containers.into_iter().flatten().zip(images) {
-            container["image"] = image.clone();
-        }
-    }
-    let mut fields = vec!["activeDeadlineSeconds", "tolerations", "schedulingGates"];
-    let negative = was["terminationGracePeriodSeconds"]
-        .as_i64()
-        .is_some_and(|seconds| seconds < 0);
-    if negative && spec["terminationGracePeriodSeconds"] == 1 {
-        fields.push("terminationGracePeriodSeconds");
-    }
-    if is_gated(old) {
-        let kept = |name: &str| {
-            let was = was[name].as_object();
-            was.is_none_or(|was| was.iter().all(|(key, value)| spec[name][key] == *value))
-        };
-        if kept("nodeSelector") {
-            fields.push("nodeSelector");
-        }
-        // Upstream checks that terms are only narrowed; nobody here widens them.
-        fields.push("affinity");
-    }
-    for field in fields {
-        match (was.get(field), spec.as_object_mut()) {
-            (Some(value), Some(spec)) => spec.insert(field.to_owned(), value.clone()),
-            (None, Some(spec)) => spec.remove(field),
-            _ => None,
-        };
-    }
-    spec
 }

@@ -226,8 +226,16 @@ impl Schema {
             } else {
                 &self.kind
             };
+            let wanted = if is == "float64" && !self.format.is_empty() {
+                &self.format
+            } else {
+                wanted
+            };
             let detail = format!("{said} in body must be of type {wanted}: \"{is}\"");
             errors.push(FieldError::type_invalid(path.text(), &json!(is), &detail));
+            if is == "float64" {
+                errors.push(self.unfit(&said));
+            }
             return;
         }
         match value {
@@ -303,12 +311,15 @@ impl Schema {
             _ => true,
         };
         if !fits {
-            let detail = format!(
-                "Checked value must be of type integer with format {} in {said}",
-                self.format
-            );
-            errors.push(FieldError::invalid("<nil>", &json!(""), &detail));
+            errors.push(self.unfit(said));
         }
+    }
+
+    /// A number that the format cannot hold.
+    fn unfit(&self, said: &str) -> FieldError {
+        let format = &self.format;
+        let detail = format!("Checked value must be of type integer with format {format} in {said}");
+        FieldError::invalid("<nil>", &json!(""), &detail)
     }
 
     fn check_fields(

@@ -266,9 +266,9 @@ pub(crate) fn terminating(kind: &Kind, name: &str, namespace: &str) -> Reply {
     }
 }
 
-/// 422 of an object: names the kind.
-pub(crate) fn invalid(kind: &Kind, name: &str, errors: &[FieldError]) -> Reply {
-    invalid_named(&kind.group, &kind.kind, name, errors)
+/// 422 of an object: names the kind, as the object calls itself.
+pub(crate) fn invalid(kind: &Kind, called: &str, name: &str, errors: &[FieldError]) -> Reply {
+    invalid_named(&kind.group, called, name, errors)
 }
 
 /// 422 of anything.

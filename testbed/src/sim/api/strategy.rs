@@ -6,11 +6,9 @@ use serde_json::{Value, json};
 use super::{
     events,
     kind::{Kind, Rules},
-    meta, names, namespaces, nodes, pods,
+    meta, names, namespaces, nodes, pod_update, pods,
     status::FieldError,
 };
-
-const SKIPPED: &str = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
 
 impl Kind {
     /// Sets what only the server sets.
@@ -58,7 +56,7 @@ impl Kind {
     pub(crate) fn prepare_update(&self, subresource: Option<&str>, object: &mut Value, old: &Value) {
         match &self.rules {
             Rules::Node => nodes::prepare_update(subresource, object, old),
-            Rules::Pod => pods::prepare_update(subresource, object, old),
+            Rules::Pod => pod_update::prepare_update(subresource, object, old),
             Rules::Namespace => namespaces::prepare_update(subresource, object, old),
             Rules::Custom(custom) => {
                 if subresource == Some("status") {
@@ -93,7 +91,7 @@ impl Kind {
         let mut errors = meta::check_update(object, old);
         match &self.rules {
             Rules::Node => errors.extend(nodes::check_update(object, old)),
-            Rules::Pod => errors.extend(pods::check_update(subresource, object, old)),
+            Rules::Pod => errors.extend(pod_update::check_update(subresource, object, old)),
             Rules::Namespace if subresource == Some("status") => {
                 errors.extend(namespaces::check_status(object));
             }
@@ -128,21 +126,6 @@ impl Kind {
         let kind = &object["kind"];
         let detail = format!("must be {}", self.kind);
         (*kind != self.kind.as_str()).then(|| FieldError::invalid("kind", kind, &detail))
-    }
-
-    /// The kind as an object calls itself, which is what upstream's errors name.
-    pub(crate) fn named_as(&self, object: &Value) -> Kind {
-        Kind {
-            group: self.group.clone(),
-            version: self.version.clone(),
-            kind: object["kind"].as_str().unwrap_or(&self.kind).to_owned(),
-            plural: self.plural.clone(),
-            singular: String::new(),
-            short_names: Vec::new(),
-            categories: Vec::new(),
-            namespaced: self.namespaced,
-            rules: Rules::Lease,
-        }
     }
 }
 

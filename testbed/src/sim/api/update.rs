@@ -108,7 +108,7 @@ impl ApiServer {
         if asked != 0 && meta::revision(&object) != meta::revision(old) {
             return Err(conflict(kind, &name, MODIFIED));
         }
-        let named = kind.named_as(&object);
+        let called = object["kind"].as_str().unwrap_or_default().to_owned();
         meta::set(
             &mut object,
             "resourceVersion",
@@ -118,7 +118,7 @@ impl ApiServer {
         kind.prepare_update(subresource, &mut object, old);
         let errors = kind.check_update(subresource, &object, old);
         if !errors.is_empty() {
-            return Err(invalid(&named, &name, &errors));
+            return Err(invalid(kind, &called, &name, &errors));
         }
         if is_released(kind, &object, old) {
             self.remove(by, kind, old);
@@ -225,7 +225,10 @@ pub(crate) fn merge(target: &mut Value, patch: &Value) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::testing::{LEASES, TICKETS, server, ticket},
+        *,
+    };
 
     /// The table of RFC 7386, appendix A.
     #[test]
@@ -260,5 +263,48 @@ mod tests {
             merge(&mut target, &patch);
             assert_eq!(target, expected);
         }
+    }
+
+    #[test]
+    fn the_status_endpoint_and_the_main_one_keep_each_others_part() {
+        let mut server = server();
+        server.good("POST", TICKETS, ticket("a"));
+        let both = json!({ "spec": { "duration": "5s" }, "status": { "phase": "Reserved" } });
+        let main = server.good("PATCH", &format!("{TICKETS}/a"), both.clone());
+        assert_eq!(
+            (&main["status"]["phase"], &main["metadata"]["generation"]),
+            (&json!("Pending"), &json!(2))
+        );
+        let other = json!({ "spec": { "duration": "6s" }, "status": { "phase": "Reserved" } });
+        let status = server.good("PATCH", &format!("{TICKETS}/a/status"), other);
+        assert_eq!(status["status"]["phase"], "Reserved");
+        assert_eq!(
+            (&status["spec"]["duration"], &status["metadata"]["generation"]),
+            (&json!("5s"), &json!(2))
+        );
+        let revision = server.revision();
+        server.good(
+            "PATCH",
+            &format!("{TICKETS}/a"),
+            json!({ "spec": { "duration": "5s" } }),
+        );
+        assert_eq!(server.revision(), revision, "nothing changed");
+    }
+
+    #[test]
+    fn a_lease_is_made_by_put_and_guarded_by_its_revision() {
+        let mut server = server();
+        let lease = json!({ "metadata": { "name": "l" }, "spec": { "holderIdentity": "a" } });
+        assert_eq!(server.ask("PUT", &format!("{LEASES}/l"), lease.clone()).code, 201);
+        let (code, message) = server.refused("PUT", &format!("{LEASES}/l"), lease);
+        assert_eq!(code, 422);
+        assert_eq!(
+            message,
+            "leases.coordination.k8s.io \"l\" is invalid: metadata.resourceVersion: Invalid value: 0: must be specified for an update"
+        );
+        let other = json!({ "metadata": { "name": "m", "uid": "5" }, "spec": {} });
+        let (code, message) = server.refused("PUT", &format!("{LEASES}/m"), other);
+        assert_eq!(code, 409);
+        assert!(message.ends_with("Precondition failed: UID in precondition: 5, UID in object meta: "));
     }
 }

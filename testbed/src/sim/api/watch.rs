@@ -218,3 +218,88 @@ impl Watch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::testing::{TICKETS, server, ticket};
+
+    #[test]
+    fn a_watch_with_selectors_sees_objects_come_and_go() {
+        let mut server = server();
+        let mut watch = server.watch(&format!("{TICKETS}?watch=true&labelSelector=a%3Db"));
+        let label = |value: Value| json!({ "metadata": { "labels": { "a": value } } });
+        server.good("POST", TICKETS, ticket("l"));
+        let path = format!("{TICKETS}/l");
+        for value in [json!("b"), json!("c"), json!("d"), json!("b")] {
+            server.good("PATCH", &path, label(value));
+        }
+        server.good("DELETE", &path, Value::Null);
+        let last = server.revision();
+        let expected = [
+            format!("ADDED l {}", last - 4),
+            format!("DELETED l {}", last - 3),
+            format!("ADDED l {}", last - 1),
+            format!("DELETED l {last}"),
+        ];
+        assert_eq!(watch.seen(&server), expected);
+    }
+
+    #[test]
+    fn a_watch_never_delivers_beyond_what_it_is_allowed() {
+        let mut server = server();
+        let mut watch = server.watch(&format!("{TICKETS}?watch=true&allowWatchBookmarks=true"));
+        let start = server.revision();
+        server.good("POST", TICKETS, ticket("a"));
+        server.good("POST", TICKETS, ticket("b"));
+        assert!(watch.poll(&server, start - 1).is_empty());
+        let lines = watch.poll(&server, start + 1);
+        assert_eq!(
+            lines.iter().map(|line| line.kind).collect::<Vec<_>>(),
+            ["BOOKMARK", "ADDED"]
+        );
+        assert_eq!(watch.position(), start + 1);
+        let bookmark = watch.bookmark(&server).unwrap();
+        assert_eq!(bookmark.revision, start + 1);
+    }
+
+    #[test]
+    fn initial_events_end_with_a_bookmark_that_says_so() {
+        let mut server = server();
+        server.good("POST", TICKETS, ticket("a"));
+        let query =
+            "watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
+        let mut watch = server.watch(&format!("{TICKETS}?{query}"));
+        let lines = watch.poll(&server, server.revision());
+        assert_eq!(lines.len(), 2);
+        let bookmark: Value = serde_json::from_slice(&lines[1].json).unwrap();
+        let expected = json!({ "type": "BOOKMARK", "object": {
+            "kind": "Ticket",
+            "apiVersion": "core.korder.dev/v1alpha1",
+            "metadata": {
+                "resourceVersion": server.revision().to_string(),
+                "annotations": { "k8s.io/initial-events-end": "true" },
+            },
+        } });
+        assert_eq!(bookmark, expected);
+    }
+
+    #[test]
+    fn a_watch_behind_a_compaction_ends_with_410() {
+        let mut server = server();
+        let start = server.revision();
+        let mut watch = server.watch(&format!("{TICKETS}?watch=true&resourceVersion={start}"));
+        server.good("POST", TICKETS, ticket("a"));
+        server.good("POST", TICKETS, ticket("b"));
+        server.compact(server.revision() - 1);
+        let lines = watch.poll(&server, server.revision());
+        assert_eq!(lines.len(), 1);
+        let error: Value = serde_json::from_slice(&lines[0].json).unwrap();
+        assert_eq!(
+            (&error["type"], &error["object"]["code"]),
+            (&json!("ERROR"), &json!(410))
+        );
+        assert!(watch.ended());
+    }
+}
