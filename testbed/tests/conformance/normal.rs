@@ -11,8 +11,11 @@
 //! | `continue` | whether it is there | opaque; that it works is compared by using it |
 //! | names made by `generateName`, also inside texts | by order of appearance: `PREFIX-name-1` | random |
 //! | the volume `kube-api-access-…` | without its random end | random |
+//! | what follows `cannot be handled as a KIND: ` | not | the words of Go's JSON decoder |
+//! | the dump after `(allow it to be set to 1 if it was previously negative)` | not | it prints Go's view of a Pod's spec |
 //! | bookmarks but the one that ends the initial events | not | sent at times of the server's choosing |
 //! | revisions in texts | as for objects; one that no answer had not at all | as for objects |
+//! | descriptions of the columns of a Table | not | kubectl does not show them |
 //! | cells of the column AGE in a Table | not | they are relative to now |
 //! | the order of `details.causes` | sorted, as are the errors in the message that lists them | the real server walks Go maps |
 
@@ -42,6 +45,9 @@ impl Symbols {
         }
         if body["columnDefinitions"].is_array() {
             hide_ages(&mut body);
+            for column in body["columnDefinitions"].as_array_mut().into_iter().flatten() {
+                column["description"].take();
+            }
         }
         if is_list(&body) {
             for entries in ["items", "rows"] {
@@ -166,7 +172,7 @@ impl Symbols {
         if text.len() == ACCESS.len() + 5 && text.starts_with(ACCESS) {
             return ACCESS.to_owned();
         }
-        let mut text = self.rename_uids(text);
+        let mut text = self.rename_uids(without_go(text));
         for (name, symbol) in &self.generated {
             if text.contains(name.as_str()) {
                 text = text.replace(name.as_str(), symbol);
@@ -253,6 +259,17 @@ fn is_uid(bytes: Option<&[u8]>) -> bool {
             false => byte.is_ascii_hexdigit(),
         })
     })
+}
+
+/// The text up to where Go's own words or types begin.
+fn without_go(text: &str) -> &str {
+    let ends = [" cannot be handled as a ", "if it was previously negative)\n"];
+    for end in ends {
+        if let Some(at) = text.find(end) {
+            return &text[..at + end.len()];
+        }
+    }
+    text
 }
 
 /// `... is invalid: [a, b]` with the errors in order.

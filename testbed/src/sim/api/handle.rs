@@ -6,7 +6,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::{
-    Answer, ApiServer, Reply, Request, Watch,
+    Answer, ApiServer, Reply, Request, Watch, events,
     kind::{Kind, Rules},
     list::Scope,
     query::{ListOptions, Query, parse_revision},
@@ -67,24 +67,42 @@ impl ApiServer {
         };
         check_timeout(&call.query)?;
         match route {
-            Route::Collection(target) => self.collection(&call, &target),
+            Route::Collection(target) => self
+                .collection(&call, &target)
+                .map_err(|reply| events::named_by_group(&target, reply)),
             Route::Object {
                 target,
                 name,
                 subresource,
             } => self
                 .object(&call, &target, &name, subresource.as_deref())
-                .map(Answer::Whole),
-            Route::Document | Route::Unknown => Err(no_such_path()),
+                .map(Answer::Whole)
+                .map_err(|reply| events::named_by_group(&target, reply)),
+            Route::Document | Route::Unknown => Err(self.nothing_at(&request.path)),
         }
     }
 
     fn document_at(&self, request: &Request) -> Result<Answer> {
-        let document = self.document(&request.path).ok_or_else(no_such_path)?;
+        let document = self.document(&request.path);
+        let document = document.ok_or_else(|| self.nothing_at(&request.path))?;
         if request.method != Method::GET {
             return Err(method_not_allowed());
         }
         Ok(Answer::Whole(ok(200, Arc::new(document))))
+    }
+
+    /// 404: the server of custom resources, which has the last word on unknown groups, says it as text.
+    fn nothing_at(&self, path: &str) -> Reply {
+        let group = path.strip_prefix("/apis/").and_then(|rest| rest.split('/').next());
+        let built_in = |kind: &Arc<Kind>| kind.custom().is_none() && Some(kind.group.as_str()) == group;
+        if group.is_none_or(|group| group == "events.k8s.io") || self.kinds.values().any(built_in) {
+            return no_such_path();
+        }
+        Reply {
+            code: 404,
+            body: Arc::new(json!("404 page not found\n")),
+            retry_after: None,
+        }
     }
 
     fn collection(&mut self, call: &Call<'_>, target: &Target) -> Result<Answer> {

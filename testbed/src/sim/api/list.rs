@@ -182,7 +182,13 @@ fn decode_token(token: &str) -> std::result::Result<(i64, String), String> {
         .decode(token)
         .map_err(|why| format!("continue key is not valid: {why}"))?;
     let value: Value = serde_json::from_slice(&bytes).map_err(|_| {
-        let first = bytes.first().map(|byte| char::from(*byte)).unwrap_or(' ');
+        let first = bytes.first().map_or(' ', |byte| char::from(*byte));
+        // As Go quotes it.
+        let first = match u32::from(first) {
+            code if first.is_control() && code >= 0x80 => format!("\\u{code:04x}"),
+            code if first.is_control() => format!("\\x{code:02x}"),
+            _ => first.to_string(),
+        };
         format!("continue key is not valid: invalid character '{first}' looking for beginning of value")
     })?;
     if value["v"] != "meta.k8s.io/v1" {

@@ -10,8 +10,6 @@ use super::{
     status::FieldError,
 };
 
-const SKIPPED: &str = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
-
 impl Kind {
     /// Sets what only the server sets.
     pub(crate) fn prepare_create(&self, object: &mut Value, now: Timestamp) {
@@ -63,10 +61,8 @@ impl Kind {
             Rules::Custom(custom) => {
                 if subresource == Some("status") {
                     let status = object.get("status").cloned();
-                    let metadata = std::mem::take(&mut object["metadata"]);
+                    // All metadata too: another uid in it is not even refused.
                     *object = old.clone();
-                    // A change of the uid is still to be refused.
-                    object["metadata"]["uid"] = metadata["uid"].clone();
                     replace(object, "status", status);
                     return;
                 }

@@ -87,25 +87,6 @@ pub(super) fn cases() -> Vec<Case> {
             )
             .post(201, ORDERS, order("o1"))
             .delete(
-                200,
-                &format!("{ORDERS}/o1"),
-                json!({ "propagationPolicy": "Foreground" }),
-            )
-            .get(200, &format!("{ORDERS}/o1"))
-            .merge(
-                200,
-                &format!("{ORDERS}/o1"),
-                json!({ "metadata": { "finalizers": null } }),
-            )
-            .get(404, &format!("{ORDERS}/o1"))
-            .post(201, ORDERS, order("o1"))
-            .delete(
-                200,
-                &format!("{ORDERS}/o1"),
-                json!({ "propagationPolicy": "Orphan" }),
-            )
-            .get(200, &format!("{ORDERS}/o1"))
-            .delete(
                 422,
                 &format!("{ORDERS}/o1"),
                 json!({ "propagationPolicy": "Never" }),

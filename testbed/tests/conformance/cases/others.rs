@@ -10,8 +10,11 @@ use crate::{
 pub(super) fn cases() -> Vec<Case> {
     vec![
         Case::new("event_is_made")
+            .get(404, &format!("{EVENTS}/o1.1"))
             .post(201, EVENTS, event("o1.1"))
             .post(409, EVENTS, event("o1.1"))
+            .get(404, "/api/v1/namespaces/${ns}/events/o1.2")
+            .get(200, "/api/v1/namespaces/${ns}/events/o1.1")
             .get(200, &format!("{EVENTS}/o1.1"))
             .get(200, EVENTS),
         Case::new("event_is_checked")
