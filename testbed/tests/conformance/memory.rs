@@ -2,7 +2,7 @@
 //!
 //! `${ns}` and `${id}` name the case; `${uid KEY}` and `${rv KEY}` are an object's last known uid and
 //! resourceVersion, `${uid0 KEY}` and `${rv0 KEY}` the first known ones; `${list RESOURCE}` is the
-//! resourceVersion of the last list, `${continue}` the last continue token. A key is `pods/name`;
+//! resourceVersion of the last list, `${continue}` the last continue token or nothing. A key is `pods/name`;
 //! `${A|B}` is B if A was never seen.
 
 use std::{collections::HashMap, fmt::Write as _};
@@ -95,12 +95,11 @@ impl Memory {
             .split('|')
             .find_map(|name| self.values.get(name))
             .map(String::as_str);
-        let absent = if name.starts_with("uid") {
-            NO_UID
-        } else {
-            NO_REVISION
-        };
-        known.unwrap_or(absent)
+        known.unwrap_or(match name {
+            "continue" => "",
+            name if name.starts_with("uid") => NO_UID,
+            _ => NO_REVISION,
+        })
     }
 
     /// Keeps what an answer says about objects.

@@ -304,14 +304,13 @@ fn check_options(call: &Call<'_>, of: &str) -> Result<()> {
 }
 
 /// Upstream's summary of a body that it cannot read.
-fn summary(body: &[u8]) -> String {
-    const MOST: usize = 1024;
-    let (shown, more) = if body.len() > MOST {
-        (&body[..MOST], " ...")
-    } else {
-        (body, "")
+fn summary(bytes: &[u8]) -> String {
+    const MOST: usize = 30;
+    let (shown, more) = match bytes.get(..MOST) {
+        Some(start) if bytes.len() > MOST => (start, " ..."),
+        _ => (bytes, ""),
     };
-    match body.first() {
+    match shown.first() {
         None => "<empty>".to_owned(),
         Some(b'{') => format!("{}{more}", String::from_utf8_lossy(shown)),
         Some(_) => {

@@ -298,6 +298,8 @@ fn status_change(kind: Kind, value: u8) -> Value {
 
 fn list(kind: Kind, selector: Selector, limit: Option<u8>, proceed: bool, revision: Named) -> Call {
     let mut more = Vec::new();
+    // Pages of Nodes would end where the Nodes of other sequences lie.
+    let limit = limit.filter(|_| kind != Kind::Node);
     more.extend(limit.map(|limit| format!("limit={limit}")));
     match (proceed, revision) {
         (true, _) => more.push("continue=${continue}".to_owned()),
