@@ -1,21 +1,18 @@
-//! The rules of `x-kubernetes-validations`: CEL over JSON, with Kubernetes' quantity library.
+//! The rules of `x-kubernetes-validations`: which do not hold, and what upstream says then.
 //!
 //! Source: k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel/validation.go.
 
-use std::sync::Arc;
-
-use cel::{
-    Context, Program, Value as Cel,
-    extractors::This,
-    objects::{Key, Map, Opaque},
-};
 use serde_json::Value;
 
-use super::{quantity::Quantity, status::FieldError};
+use super::{
+    expression::{Expression, Val},
+    status::FieldError,
+};
 
 /// One rule.
+#[derive(Debug)]
 pub(crate) struct Rule {
-    program: Program,
+    program: Expression,
     text: String,
     message: String,
     reason: String,
@@ -23,12 +20,6 @@ pub(crate) struct Rule {
     field: Vec<String>,
     /// Whether it compares with the old value.
     transition: bool,
-}
-
-impl std::fmt::Debug for Rule {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Rule").field(&self.text).finish()
-    }
 }
 
 /// The rules at one place of a schema.
@@ -67,7 +58,7 @@ impl Rule {
             );
         }
         let source = text("rule");
-        let program = Program::compile(&source);
+        let program = Expression::parse(&source);
         Self {
             program: program.unwrap_or_else(|why| panic!("testbed: CEL rule {source:?}: {why}")),
             message: text("message"),
@@ -94,21 +85,13 @@ impl Rule {
 impl Rules {
     /// The rules that do not hold, and the field each names.
     pub(crate) fn broken(&self, value: &Value, old: Option<&Value>) -> Vec<(&[String], Broken<'_>)> {
-        if self.0.is_empty() {
-            return Vec::new();
-        }
-        let mut context = context();
-        context.add_variable_from_value("self", to_cel(value));
-        if let Some(old) = old {
-            context.add_variable_from_value("oldSelf", to_cel(old));
-        }
         let applicable = self.0.iter().filter(|rule| old.is_some() || !rule.transition);
         applicable
             .filter_map(|rule| {
-                let error = match rule.program.execute(&context) {
-                    Ok(Cel::Bool(true)) => return None,
+                let error = match rule.program.evaluate(value, old) {
+                    Ok(Val::Bool(true)) => return None,
                     Ok(_) => None,
-                    Err(why) => Some(why.to_string()),
+                    Err(why) => Some(why),
                 };
                 Some((rule.field.as_slice(), Broken { rule, error }))
             })
@@ -137,64 +120,6 @@ impl Broken<'_> {
             "FieldValueDuplicate" => FieldError::duplicate(field, value),
             _ if omitted => FieldError::invalid_omitted(field, &message),
             _ => FieldError::invalid(field, value, &message),
-        }
-    }
-}
-
-/// A quantity as a CEL value.
-#[derive(Debug, PartialEq, Eq)]
-struct Amount(Quantity);
-
-impl Opaque for Amount {
-    fn runtime_type_name(&self) -> &str {
-        "kubernetes.Quantity"
-    }
-}
-
-fn context() -> Context<'static, 'static> {
-    let mut context = Context::default();
-    let added = [
-        context.add_function("isQuantity", |text: Arc<String>| Quantity::parse(&text).is_some()),
-        context.add_function("quantity", |ftx: &cel::FunctionContext, text: Arc<String>| {
-            let quantity = Quantity::parse(&text);
-            let quantity = quantity.map(|quantity| Cel::Opaque(Arc::new(Amount(quantity))));
-            quantity.ok_or_else(|| ftx.error("quantities must match the regular expression"))
-        }),
-        context.add_function("compareTo", compare),
-    ];
-    assert!(added.iter().all(Result::is_ok), "these names are new");
-    context
-}
-
-fn compare(ftx: &cel::FunctionContext, This(this): This<Cel>, other: Cel) -> cel::ResolveResult {
-    match (amount(&this), amount(&other)) {
-        (Some(this), Some(other)) => Ok(Cel::Int(this.cmp(&other) as i64)),
-        _ => Err(ftx.error("no such overload")),
-    }
-}
-
-fn amount(value: &Cel) -> Option<Quantity> {
-    match value {
-        Cel::Opaque(opaque) => opaque.downcast_ref::<Amount>().map(|amount| amount.0),
-        _ => None,
-    }
-}
-
-fn to_cel(value: &Value) -> Cel {
-    match value {
-        Value::Null => Cel::Null,
-        Value::Bool(flag) => Cel::Bool(*flag),
-        Value::Number(number) => match number.as_i64() {
-            Some(number) => Cel::Int(number),
-            None => Cel::Float(number.as_f64().unwrap_or_default()),
-        },
-        Value::String(text) => Cel::String(Arc::new(text.clone())),
-        Value::Array(items) => Cel::List(Arc::new(items.iter().map(to_cel).collect())),
-        Value::Object(fields) => {
-            let entries = fields
-                .iter()
-                .map(|(name, value)| (Key::from(name.clone()), to_cel(value)));
-            Cel::Map(Map::from(entries.collect::<std::collections::HashMap<_, _>>()))
         }
     }
 }

@@ -104,7 +104,7 @@ impl Fields {
             let is = match object.pointer(&term.pointer) {
                 None | Some(Value::Null) => term.value.is_empty() || is_false(term),
                 Some(Value::String(text)) => *text == term.value,
-                Some(other) => other.to_string() == term.value,
+                Some(other) => term.value == format!("{other}"),
             };
             is == term.equal
         })
