@@ -110,7 +110,11 @@ pub(crate) fn check(event: &Value) -> Vec<FieldError> {
     }
     let controller = event["reportingController"].as_str().unwrap_or_default();
     for why in names::qualified_name(controller) {
-        errors.push(FieldError::invalid("reportingController", &json!(controller), &why));
+        errors.push(FieldError::invalid(
+            "reportingController",
+            &json!(controller),
+            &why,
+        ));
     }
     let limits = [
         ("reportingInstance", 128),

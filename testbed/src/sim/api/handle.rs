@@ -93,7 +93,9 @@ impl ApiServer {
 
     /// 404: the server of custom resources, which has the last word on unknown groups, says it as text.
     fn nothing_at(&self, path: &str) -> Reply {
-        let group = path.strip_prefix("/apis/").and_then(|rest| rest.split('/').next());
+        let group = path
+            .strip_prefix("/apis/")
+            .and_then(|rest| rest.split('/').next());
         let built_in = |kind: &Arc<Kind>| kind.custom().is_none() && Some(kind.group.as_str()) == group;
         if group.is_none_or(|group| group == "events.k8s.io") || self.kinds.values().any(built_in) {
             return no_such_path();

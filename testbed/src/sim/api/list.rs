@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{
     ApiServer,
     fields::Fields,
-    kind::Kind,
+    kind::{Kind, Rules},
     meta,
     query::{ListOptions, parse_revision},
     selectors::Labels,
@@ -65,6 +65,19 @@ impl Scope {
                 .is_none_or(|shards| shards.contain(meta::uid(object)))
     }
 
+    /// Whether upstream comes across the object while it reads: by name it reads one object, and `indexed` Pods,
+    /// which are those of the cache's present state, by their node.
+    fn comes_across(&self, object: &Value, indexed: bool) -> bool {
+        let mut pointers = Vec::new();
+        if !self.kind.namespaced || !self.namespace.is_empty() {
+            pointers.push("/metadata/name");
+        }
+        if indexed && matches!(self.kind.rules, Rules::Pod) {
+            pointers.push("/spec/nodeName");
+        }
+        self.fields.match_of(&pointers, object)
+    }
+
     fn selects_all(&self) -> bool {
         self.labels.is_empty() && self.fields.is_empty() && self.shards.is_none()
     }
@@ -89,7 +102,7 @@ impl ApiServer {
             format!("{}/", scope.namespace)
         };
         let mut limit = options.limit;
-        let (at, from) = if options.continued.is_empty() {
+        let (at, from, indexed) = if options.continued.is_empty() {
             let asked = parse_revision(&options.revision).map_err(|why| {
                 bad_request(format!(
                     "invalid resource version: resourceVersion: Invalid value: {:?}: {why}",
@@ -107,14 +120,15 @@ impl ApiServer {
             if exact && asked < self.store.compacted() {
                 return Err(expired(TOO_OLD));
             }
-            (if exact { asked } else { newest }, None)
+            (if exact { asked } else { newest }, None, !exact)
         } else {
             let (at, start) = self.resumed(options, newest)?;
-            (at, Some(format!("{prefix}{start}")))
+            (at, Some(format!("{prefix}{start}")), false)
         };
-        let found = self
+        let mut found = self
             .store
             .range(&scope.kind.plural, &scope.namespace, from.as_deref(), at);
+        found.retain(|(_, object)| scope.comes_across(object, indexed));
         Ok(page_of(found, scope, limit, at, &prefix))
     }
 

@@ -219,7 +219,11 @@ impl Schema {
 
     fn has_rules(&self) -> bool {
         let children = self.properties.values();
-        let others = self.additional.as_deref().into_iter().chain(self.items.as_deref());
+        let others = self
+            .additional
+            .as_deref()
+            .into_iter()
+            .chain(self.items.as_deref());
         !self.rules.is_empty() || children.chain(others).any(Self::has_rules)
     }
 

@@ -100,6 +100,28 @@ pub(super) fn cases() -> Vec<Case> {
             .get(200, &format!("{PODS}?fieldSelector=spec.nodeName%21%3D"))
             .get(200, &format!("{PODS}?fieldSelector=status.phase%3DPending"))
             .get(200, &format!("{PODS}?fieldSelector=metadata.name%3Dp1")),
+        Case::new("pages_of_what_one_name_or_node_selects")
+            .post(201, PODS, guardian("p1"))
+            .post(201, PODS, guardian("p2"))
+            .post(201, PODS, guardian("p3"))
+            .post(201, PODS, guardian("p4"))
+            .post(201, &format!("{PODS}/p2/binding"), binding("p2", "n1"))
+            .post(201, &format!("{PODS}/p4/binding"), binding("p4", "n1"))
+            .get(200, &format!("{PODS}?limit=1&fieldSelector=metadata.name%3Dp1"))
+            .get(
+                200,
+                &format!("{PODS}?limit=1&fieldSelector=metadata.name%21%3Dp1"),
+            )
+            .get(200, &format!("{PODS}?limit=2&fieldSelector=spec.nodeName%3D"))
+            .get(200, &format!("{PODS}?limit=1&fieldSelector=spec.nodeName%3Dn1"))
+            .get(
+                200,
+                &format!("{PODS}?limit=1&fieldSelector=spec.nodeName%3Dn1&continue=${{continue}}"),
+            )
+            .get(
+                200,
+                &format!("{PODS}?limit=1&fieldSelector=status.phase%3DPending"),
+            ),
         Case::new("list_over_all_namespaces")
             .post(201, TICKETS, labelled(ticket("t1"), json!({ "run": "${id}" })))
             .post(201, PODS, labelled(guardian("p1"), json!({ "run": "${id}" })))
