@@ -27,7 +27,10 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
     let ground = Arc::new(Ground::default());
-    let trials = cases::all().into_iter().map(|case| {
+    // Those that must be alone come last, so that none waits for them.
+    let mut cases = cases::all();
+    cases.sort_by_key(step::Case::is_alone);
+    let trials = cases.into_iter().map(|case| {
         let ground = ground.clone();
         Trial::test(format!("case::{}", case.name), move || ground.case(&case))
     });

@@ -156,7 +156,7 @@ impl Memory {
 fn resource(path: &str) -> Option<&str> {
     let mut parts = path.split('/').skip(1);
     match parts.next()? {
-        "api" => parts.nth(0)?,
+        "api" => parts.next()?,
         "apis" => parts.nth(1)?,
         _ => return None,
     };

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Sequences without `CONFORMANCE_SEQUENCES`.
-const SEQUENCES: u64 = 400;
+const SEQUENCES: u64 = 300;
 /// Sequences at a time: the real server answers others while it waits for its store.
 const TOGETHER: usize = 8;
 /// At most this many runs to make a failing sequence shorter.
