@@ -1,4 +1,5 @@
-//! What is not compared as it is, and why. Everything else must be equal to the byte.
+//! What is not compared as it is, and why. Everything else must be equal as JSON.
+//! Of the headers only the status and `Retry-After` are compared.
 //!
 //! | what | how it is compared | why |
 //! |---|---|---|
@@ -6,7 +7,7 @@
 //! | uids, also inside texts | by order of appearance: `uid-1` | random; equalities are kept |
 //! | `resourceVersion` of an object | by order of appearance: `rv-1` | the real store counts other writes too; equalities are kept |
 //! | `resourceVersion` of a list | which is the newest object revision seen that it is not older than | other writes move the real store's revision between ours |
-//! | `resourceVersion` of a bookmark | whether it is as new as the events before it | the same |
+//! | `resourceVersion` of a bookmark | whether it is at least that of the events before it | the same |
 //! | times of whole seconds within 10 minutes of now | the distance from now when first seen, in steps of 10 s | the server set them, and the arms are asked one after the other; a grace period shows |
 //! | `continue` | whether it is there | opaque; that it works is compared by using it |
 //! | names made by `generateName`, also inside texts | by order of appearance: `PREFIX-name-1` | random |
@@ -70,13 +71,10 @@ impl Symbols {
         let revision = event["object"]["metadata"]["resourceVersion"].as_str();
         let revision = revision.and_then(|text| text.parse::<u64>().ok());
         if event["type"] == "BOOKMARK" {
-            let annotations = event["object"]["metadata"]["annotations"].take();
-            annotations.get("k8s.io/initial-events-end")?;
-            let object = &event["object"];
-            return Some(json!({ "type": "BOOKMARK", "object": {
-                "kind": object["kind"], "apiVersion": object["apiVersion"],
-                "metadata": { "annotations": annotations, "is new": revision >= Some(*newest) },
-            }}));
+            let metadata = &mut event["object"]["metadata"];
+            metadata["annotations"].get("k8s.io/initial-events-end")?;
+            metadata["resourceVersion"] = json!(revision >= Some(*newest));
+            return Some(event);
         }
         *newest = revision.unwrap_or_default().max(*newest);
         event["object"] = self.body(event["object"].take(), now);

@@ -120,6 +120,21 @@ impl Kind {
         errors
     }
 
+    /// What upstream writes of an object without anything, as in bookmarks.
+    pub(crate) fn empty(&self) -> Value {
+        let mut object = json!({});
+        match &self.rules {
+            Rules::Pod => object = json!({ "spec": { "containers": null }, "status": {} }),
+            Rules::Lease => object = json!({ "spec": {} }),
+            Rules::Namespace => object = json!({ "spec": {}, "status": {} }),
+            Rules::PriorityClass => object = json!({ "value": 0 }),
+            Rules::Node => nodes::complete(&mut object),
+            Rules::Event => events::complete(&mut object),
+            Rules::Custom(_) => {}
+        }
+        object
+    }
+
     fn other_kind(&self, object: &Value) -> Option<FieldError> {
         let kind = &object["kind"];
         let detail = format!("must be {}", self.kind);

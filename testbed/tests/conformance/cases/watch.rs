@@ -64,12 +64,16 @@ pub(super) fn cases() -> Vec<Case> {
             .post(201, LEASES, lease("l1"))
             .get(200, PODS)
             .get(200, LEASES)
+            .get(200, &format!("{NODES}?labelSelector=run%3D${{id}}"))
             .watch("pods", &format!("{PODS}?{STREAM}"))
             .watch("leases", &format!("{LEASES}?{STREAM}"))
+            .watch("nodes", &format!("{NODES}?{STREAM}&labelSelector=run%3D${{id}}"))
             .post(201, PODS, guardian("end"))
             .post(201, LEASES, lease("end"))
-            .collect("pods", "end")
-            .collect("leases", "end"),
+            .post(201, NODES, node("end-${id}"))
+            .collect("leases", "end")
+            .collect("nodes", "end-${id}")
+            .collect("pods", "end"),
         Case::new("initial_events_need_their_options")
             .get(422, &format!("{TICKETS}?watch=true&sendInitialEvents=true"))
             .get(422, &format!("{TICKETS}?watch=true&sendInitialEvents=true&resourceVersionMatch=Exact"))
