@@ -310,6 +310,9 @@ impl Live<'_> {
             .find(|guardian| !guardian.deleting)
         {
             delete_guardian(ticket, guardian, Cause::Replaced, plan);
+        } else if let Some(pod) = &self.view.memory.lost_guardian {
+            // One that only seems gone, such as one without its labels, would go on with the old template.
+            plan.push(&ticket.key, Op::ConfirmGuardian(pod.clone()));
         } else if guardians(self.view, ticket).is_empty() {
             self.sync(ticket, plan);
         }

@@ -25,6 +25,9 @@ pub struct PlaneConfig {
     pub feature_gates: BTreeMap<String, bool>,
     /// Write an audit log (Metadata level, one JSON object per line).
     pub audit: bool,
+    /// Run kube-controller-manager and kube-scheduler; without them nothing is collected or bound, and no
+    /// namespace gets the ServiceAccount that its Pods need.
+    pub controllers: bool,
     /// Run kwok; without it nodes never become Ready.
     pub kwok: bool,
     /// How often each node's status is patched, ± 20 %; never if `None`.
@@ -51,6 +54,7 @@ impl Default for PlaneConfig {
             extra_controllers: Vec::new(),
             feature_gates: BTreeMap::new(),
             audit: true,
+            controllers: true,
             kwok: true,
             heartbeat: None,
             status_padding: 0,

@@ -13,6 +13,7 @@ use k8s_openapi::api::{
     core::v1::ServiceAccount,
 };
 use kube::{Api, Client, api::PostParams};
+use serde_json::json;
 use tokio::{io::AsyncWriteExt, process::Command};
 
 use super::{
@@ -53,23 +54,24 @@ impl Plane {
         stack.start(Component::ApiServer).await?;
         let kubeconfig = stack.files().kubeconfig("admin");
         let client = kubeconfig::client(&kubeconfig).await?;
+        let (controllers, kwok) = (stack.config().controllers, stack.config().kwok);
+        let wanted = async |component, wanted| match wanted {
+            true => stack.start(component).await,
+            false => Ok(()),
+        };
         tokio::try_join!(
-            stack.start(Component::ControllerManager),
-            stack.start(Component::Scheduler),
-            async {
-                if stack.config().kwok {
-                    stack.start(Component::Kwok).await
-                } else {
-                    Ok(())
-                }
-            },
+            wanted(Component::ControllerManager, controllers),
+            wanted(Component::Scheduler, controllers),
+            wanted(Component::Kwok, kwok),
         )?;
         let plane = Self {
             client,
             kubeconfig,
             stack,
         };
-        plane.wait_service_account("default", "default").await?;
+        if controllers {
+            plane.wait_service_account("default", "default").await?;
+        }
         Ok(plane)
     }
 
@@ -239,6 +241,20 @@ impl Plane {
             self.stack.ready(Component::ApiServer).await?;
         }
         Ok(())
+    }
+
+    /// Makes the API server forget its history: etcd's is compacted up to now, and the API server starts again,
+    /// so that its caches begin at now too.
+    ///
+    /// # Errors
+    /// When etcd refuses, or as [`Self::start_again`].
+    pub async fn forget_history(&self) -> Result<()> {
+        self.stop(Component::ApiServer).await?;
+        let etcd = http::client("http", self.stack.ports().of(Component::Etcd))?;
+        let status = http::post_ok(&etcd, "/v3/maintenance/status", &json!({})).await?;
+        let revision = &status["header"]["revision"];
+        http::post_ok(&etcd, "/v3/kv/compaction", &json!({ "revision": revision })).await?;
+        self.start_again(Component::ApiServer).await
     }
 
     /// Sends a signal to a component; after [`Signal::Kill`] it may be started again.

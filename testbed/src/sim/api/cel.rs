@@ -32,6 +32,12 @@ impl FromIterator<Rule> for Rules {
     }
 }
 
+impl Rules {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 /// A rule that does not hold.
 pub(crate) struct Broken<'a> {
     rule: &'a Rule,

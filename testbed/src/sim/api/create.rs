@@ -26,9 +26,9 @@ impl ApiServer {
         mut object: Value,
     ) -> Result<Arc<Value>> {
         place(kind, namespace, &mut object)?;
-        self.name_generated(&mut object);
         self.admit_namespace(kind, &object)?;
         self.admit(kind, &mut object)?;
+        self.name_generated(&mut object);
         let revision = meta::revision(&object).to_owned();
         self.fill(kind, &mut object);
         let errors = kind.check_create(&object);
@@ -48,6 +48,9 @@ impl ApiServer {
         }
         if let Some(there) = self.store.get(&kind.plural, meta::namespace(&object), &name) {
             return Err(already_exists(kind, &name, meta::is_deleting(there)));
+        }
+        if kind.custom().is_some_and(|custom| custom.status) && !object["status"].is_null() {
+            self.bare.insert(meta::uid(&object).to_owned());
         }
         Ok(self.store.commit(by, self.now(), kind, ChangeKind::Added, object))
     }
@@ -90,7 +93,7 @@ impl ApiServer {
         let namespace = self.store.get("namespaces", "", name);
         let namespace = namespace.ok_or_else(|| not_found(&namespaces, name))?;
         if namespace["status"]["phase"] == "Terminating" {
-            return Err(terminating(kind, meta::name(object), name));
+            return Err(terminating(kind, meta::name_or_prefix(object), name));
         }
         Ok(())
     }

@@ -74,6 +74,7 @@ impl ApiServer {
             Fate::Unchanged => return object,
             Fate::Kept(changed) if changed == *object => return object,
             Fate::Kept(changed) => {
+                self.bare.remove(meta::uid(&object));
                 return self.store.commit(by, now, kind, ChangeKind::Modified, changed);
             }
             Fate::Removed => self.remove(by, kind, &object),

@@ -2,9 +2,11 @@
 //!
 //! Source: k8s.io/kubernetes/pkg/apis/events/v1/conversion.go, pkg/apis/core/validation/events.go.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
-use super::{meta, status::FieldError};
+use super::{Reply, kind::Rules, meta, names, route::Target, status::FieldError};
 
 /// (events.k8s.io/v1, core/v1).
 const NAMES: [(&str, &str); 7] = [
@@ -66,6 +68,19 @@ pub(crate) fn complete(event: &mut Value) {
     }
 }
 
+/// Errors name the resource by the group it was asked for in, while an Event is stored as a core one.
+pub(crate) fn named_by_group(target: &Target, mut reply: Reply) -> Reply {
+    if !matches!(target.kind.rules, Rules::Event) || target.core_event || ![404, 409].contains(&reply.code) {
+        return reply;
+    }
+    let body = Arc::make_mut(&mut reply.body);
+    let message = body["message"].as_str().unwrap_or_default();
+    let message = message.replacen("events ", "events.events.k8s.io ", 1);
+    body["message"] = json!(message);
+    body["details"]["group"] = json!("events.k8s.io");
+    reply
+}
+
 /// What is wrong with it. An Event without `eventTime` is of the old kind, which is hardly checked.
 pub(crate) fn check(event: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
@@ -92,6 +107,14 @@ pub(crate) fn check(event: &Value) -> Vec<FieldError> {
         if event[field].as_str().is_none_or(str::is_empty) {
             errors.push(FieldError::required(named, ""));
         }
+    }
+    let controller = event["reportingController"].as_str().unwrap_or_default();
+    for why in names::qualified_name(controller) {
+        errors.push(FieldError::invalid(
+            "reportingController",
+            &json!(controller),
+            &why,
+        ));
     }
     let limits = [
         ("reportingInstance", 128),

@@ -115,14 +115,27 @@ impl Fields {
     }
 
     pub(crate) fn matches(&self, object: &Value) -> bool {
-        self.0.iter().all(|term| {
-            let is = match object.pointer(&term.pointer) {
-                None | Some(Value::Null) => term.value.is_empty() || is_false(term),
-                Some(Value::String(text)) => *text == term.value,
-                Some(other) => term.value == format!("{other}"),
-            };
-            is == term.equal
-        })
+        self.0.iter().all(|term| term.matches(object))
+    }
+
+    /// Whether the terms that ask for one value of these fields match.
+    pub(crate) fn match_of(&self, pointers: &[&str], object: &Value) -> bool {
+        let mut terms = self
+            .0
+            .iter()
+            .filter(|term| term.equal && pointers.contains(&term.pointer.as_str()));
+        terms.all(|term| term.matches(object))
+    }
+}
+
+impl Term {
+    fn matches(&self, object: &Value) -> bool {
+        let is = match object.pointer(&self.pointer) {
+            None | Some(Value::Null) => self.value.is_empty() || is_false(self),
+            Some(Value::String(text)) => *text == self.value,
+            Some(other) => self.value == format!("{other}"),
+        };
+        is == self.equal
     }
 }
 

@@ -6,7 +6,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::{
-    Answer, ApiServer, Reply, Request, Watch,
+    Answer, ApiServer, Reply, Request, Watch, events,
     kind::{Kind, Rules},
     list::Scope,
     query::{ListOptions, Query, parse_revision},
@@ -67,26 +67,44 @@ impl ApiServer {
         };
         check_timeout(&call.query)?;
         match route {
-            Route::Collection(target) => self.collection(&call, &target),
+            Route::Collection(target) => self
+                .collection(&call, &target)
+                .map_err(|reply| events::named_by_group(&target, reply)),
             Route::Object {
                 target,
                 name,
                 subresource,
             } => self
                 .object(&call, &target, &name, subresource.as_deref())
-                .map(Answer::Whole),
-            Route::Document | Route::Unknown => Err(unknown_path(&request.path)),
+                .map(Answer::Whole)
+                .map_err(|reply| events::named_by_group(&target, reply)),
+            Route::Document | Route::Unknown => Err(self.nothing_at(&request.path)),
         }
     }
 
     fn document_at(&self, request: &Request) -> Result<Answer> {
-        let document = self
-            .document(&request.path)
-            .ok_or_else(|| unknown_path(&request.path))?;
+        let document = self.document(&request.path);
+        let document = document.ok_or_else(|| self.nothing_at(&request.path))?;
         if request.method != Method::GET {
             return Err(method_not_allowed());
         }
         Ok(Answer::Whole(ok(200, Arc::new(document))))
+    }
+
+    /// 404: the server of custom resources, which has the last word on unknown groups, says it as text.
+    fn nothing_at(&self, path: &str) -> Reply {
+        let group = path
+            .strip_prefix("/apis/")
+            .and_then(|rest| rest.split('/').next());
+        let built_in = |kind: &Arc<Kind>| kind.custom().is_none() && Some(kind.group.as_str()) == group;
+        if group.is_none_or(|group| group == "events.k8s.io") || self.kinds.values().any(built_in) {
+            return no_such_path();
+        }
+        Reply {
+            code: 404,
+            body: Arc::new(json!("404 page not found\n")),
+            retry_after: None,
+        }
     }
 
     fn collection(&mut self, call: &Call<'_>, target: &Target) -> Result<Answer> {
@@ -241,35 +259,6 @@ fn ok(code: u16, body: Arc<Value>) -> Reply {
     }
 }
 
-/// 501 of what a real server has, 404 of what it does not have either.
-fn unknown_path(path: &str) -> Reply {
-    const CORE: [&str; 13] = [
-        "bindings",
-        "componentstatuses",
-        "configmaps",
-        "endpoints",
-        "limitranges",
-        "persistentvolumeclaims",
-        "persistentvolumes",
-        "podtemplates",
-        "replicationcontrollers",
-        "resourcequotas",
-        "secrets",
-        "serviceaccounts",
-        "services",
-    ];
-    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
-    let real = match parts.as_slice() {
-        ["api", "v1", "namespaces", _, plural, ..] | ["api", "v1", plural, ..] => CORE.contains(plural),
-        ["apis", group, ..] => {
-            ["apps", "batch", "autoscaling", "policy"].contains(group) || group.ends_with(".k8s.io")
-        }
-        ["openapi" | "metrics" | "logs" | ".well-known", ..] => true,
-        _ => false,
-    };
-    if real { not_simulated(path) } else { no_such_path() }
-}
-
 /// Writing to a collection without naming a namespace.
 fn elsewhere(kind: &Kind) -> Reply {
     if kind.custom().is_some() {
@@ -317,14 +306,13 @@ fn check_options(call: &Call<'_>, of: &str) -> Result<()> {
 }
 
 /// Upstream's summary of a body that it cannot read.
-fn summary(body: &[u8]) -> String {
-    const MOST: usize = 1024;
-    let (shown, more) = if body.len() > MOST {
-        (&body[..MOST], " ...")
-    } else {
-        (body, "")
+fn summary(bytes: &[u8]) -> String {
+    const MOST: usize = 30;
+    let (shown, more) = match bytes.get(..MOST) {
+        Some(start) if bytes.len() > MOST => (start, " ..."),
+        _ => (bytes, ""),
     };
-    match body.first() {
+    match shown.first() {
         None => "<empty>".to_owned(),
         Some(b'{') => format!("{}{more}", String::from_utf8_lossy(shown)),
         Some(_) => {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{
     ApiServer,
     fields::Fields,
-    kind::Kind,
+    kind::{Kind, Rules},
     meta,
     query::{ListOptions, parse_revision},
     route::Target,
@@ -61,6 +61,19 @@ impl Scope {
                 .is_none_or(|shards| shards.contain(meta::uid(object)))
     }
 
+    /// Whether upstream comes across the object while it reads: by name it reads one object, and `indexed` Pods,
+    /// which are those of the cache's present state, by their node.
+    fn comes_across(&self, object: &Value, indexed: bool) -> bool {
+        let mut pointers = Vec::new();
+        if !self.kind.namespaced || !self.namespace.is_empty() {
+            pointers.push("/metadata/name");
+        }
+        if indexed && matches!(self.kind.rules, Rules::Pod) {
+            pointers.push("/spec/nodeName");
+        }
+        self.fields.match_of(&pointers, object)
+    }
+
     fn selects_all(&self) -> bool {
         self.labels.is_empty() && self.fields.is_empty() && self.shards.is_none()
     }
@@ -84,9 +97,8 @@ impl ApiServer {
         } else {
             format!("{}/", scope.namespace)
         };
-        // At revision 0 the cache answers, and does not page.
-        let limit = if options.revision == "0" { 0 } else { options.limit };
-        let (at, from) = if options.continued.is_empty() {
+        let mut limit = options.limit;
+        let (at, from, indexed) = if options.continued.is_empty() {
             let asked = parse_revision(&options.revision).map_err(|why| {
                 bad_request(format!(
                     "invalid resource version: resourceVersion: Invalid value: {:?}: {why}",
@@ -98,17 +110,21 @@ impl ApiServer {
             }
             // A limit with a revision and no match rule means that revision, for compatibility.
             let exact = options.exact || (limit > 0 && asked > 0 && !options.not_older);
+            if options.revision == "0" {
+                limit = 0; // the cache answers, and does not page
+            }
             if exact && asked < self.store.compacted() {
                 return Err(expired(TOO_OLD));
             }
-            (if exact { asked } else { newest }, None)
+            (if exact { asked } else { newest }, None, !exact)
         } else {
             let (at, start) = self.resumed(options, newest)?;
-            (at, Some(format!("{prefix}{start}")))
+            (at, Some(format!("{prefix}{start}")), false)
         };
-        let found = self
+        let mut found = self
             .store
             .range(&scope.kind.plural, &scope.namespace, from.as_deref(), at);
+        found.retain(|(_, object)| scope.comes_across(object, indexed));
         Ok(page_of(found, scope, limit, at, &prefix))
     }
 
@@ -187,7 +203,13 @@ fn decode_token(token: &str) -> std::result::Result<(i64, String), String> {
         )
     })?;
     let value: Value = serde_json::from_slice(&bytes).map_err(|_| {
-        let first = bytes.first().map(|byte| char::from(*byte)).unwrap_or(' ');
+        let first = bytes.first().map_or(' ', |byte| char::from(*byte));
+        // As Go quotes it.
+        let first = match u32::from(first) {
+            code if first.is_control() && code >= 0x80 => format!("\\u{code:04x}"),
+            code if first.is_control() => format!("\\x{code:02x}"),
+            _ => first.to_string(),
+        };
         format!("continue key is not valid: invalid character '{first}' looking for beginning of value")
     })?;
     if value["v"] != "meta.k8s.io/v1" {

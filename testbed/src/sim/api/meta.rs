@@ -10,6 +10,14 @@ fn text<'a>(object: &'a Value, field: &str) -> &'a str {
     object["metadata"][field].as_str().unwrap_or_default()
 }
 
+/// The name, or what it will be generated from: admission, which comes before that, names objects so.
+pub(crate) fn name_or_prefix(object: &Value) -> &str {
+    match name(object) {
+        "" => object["metadata"]["generateName"].as_str().unwrap_or_default(),
+        name => name,
+    }
+}
+
 pub(crate) fn name(object: &Value) -> &str {
     text(object, "name")
 }

@@ -46,7 +46,7 @@ fn is_subdomain(text: &str) -> bool {
 pub(crate) fn dns_subdomain(text: &str) -> Vec<String> {
     let mut errors = Vec::new();
     if text.len() > 253 {
-        errors.push(too_long(253));
+        errors.push("must be no more than 253 characters".to_owned());
     }
     if !is_subdomain(text) {
         errors.push(SUBDOMAIN.to_owned());

@@ -30,6 +30,14 @@ fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
 
 /// The defaults of a decoded Pod.
 pub(crate) fn complete(pod: &mut Value) {
+    let address = pod["status"]["podIP"].clone();
+    if address.as_str().is_some_and(|address| !address.is_empty()) {
+        let addresses = &mut pod["status"]["podIPs"];
+        match addresses.get_mut(0) {
+            Some(first) => first["ip"] = address,
+            None => *addresses = json!([{ "ip": address }]),
+        }
+    }
     if !pod["spec"].is_object() {
         pod["spec"] = json!({});
     }
@@ -234,7 +242,7 @@ impl ApiServer {
     }
 
     fn admit_priority(&self, kind: &Kind, pod: &mut Value) -> Result<()> {
-        let pod_name = meta::name(pod).to_owned();
+        let pod_name = meta::name_or_prefix(pod).to_owned();
         let named = pod["spec"]["priorityClassName"]
             .as_str()
             .unwrap_or_default()

@@ -207,11 +207,24 @@ impl Schema {
         };
         self.check_value(object, old, &root, errors);
         self.check_lists(object, &root, errors);
+        if !self.has_rules() {
+            return;
+        }
         if errors.iter().any(FieldError::blocks_rules) {
             errors.push(FieldError::invalid("<nil>", &Value::Null, SKIPPED));
         } else {
             self.check_rules(object, old, &root, errors);
         }
+    }
+
+    fn has_rules(&self) -> bool {
+        let children = self.properties.values();
+        let others = self
+            .additional
+            .as_deref()
+            .into_iter()
+            .chain(self.items.as_deref());
+        !self.rules.is_empty() || children.chain(others).any(Self::has_rules)
     }
 
     fn check_value(&self, value: &Value, old: Option<&Value>, path: &Path, errors: &mut Vec<FieldError>) {
@@ -221,20 +234,17 @@ impl Schema {
         let said = path.said();
         if !self.has_type(value) {
             let is = type_of(value, &self.kind, self.int_or_string);
-            let wanted = if self.int_or_string {
-                "integer,string"
-            } else {
-                &self.kind
-            };
-            let wanted = if is == "float64" && !self.format.is_empty() {
-                &self.format
-            } else {
-                wanted
+            let fraction = value.is_f64() && self.kind == "integer" && !self.format.is_empty();
+            let wanted = match (self.int_or_string, fraction) {
+                (true, _) => "integer,string",
+                (_, true) => &self.format,
+                _ => &self.kind,
             };
             let detail = format!("{said} in body must be of type {wanted}: \"{is}\"");
             errors.push(FieldError::type_invalid(path.text(), &json!(is), &detail));
-            if is == "float64" {
-                errors.push(self.unfit(&said));
+            if fraction {
+                let detail = format!("Checked value must be of type integer with format {wanted} in {said}");
+                errors.push(FieldError::invalid("<nil>", &json!(""), &detail));
             }
             return;
         }

@@ -1,6 +1,9 @@
 //! The server: its state, and the calls that actors use instead of HTTP.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -21,6 +24,8 @@ pub struct ApiServer {
     now: Timestamp,
     random: u64,
     pub(crate) sharded: bool,
+    /// The uids of custom objects whose stored form lacks the default status; see [`Self::update`].
+    pub(crate) bare: BTreeSet<String>,
 }
 
 impl ApiServer {
@@ -37,6 +42,7 @@ impl ApiServer {
             now: start,
             random: seed,
             sharded: false,
+            bare: BTreeSet::new(),
         };
         let system: User = "system:apiserver".into();
         for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {

@@ -61,10 +61,8 @@ impl Kind {
             Rules::Custom(custom) => {
                 if subresource == Some("status") {
                     let status = object.get("status").cloned();
-                    let metadata = std::mem::take(&mut object["metadata"]);
+                    // All metadata too: another uid in it is not even refused.
                     *object = old.clone();
-                    // A change of the uid is still to be refused.
-                    object["metadata"]["uid"] = metadata["uid"].clone();
                     replace(object, "status", status);
                     return;
                 }
@@ -120,6 +118,21 @@ impl Kind {
             Rules::Namespace => {}
         }
         errors
+    }
+
+    /// What upstream writes of an object without anything, as in bookmarks.
+    pub(crate) fn empty(&self) -> Value {
+        let mut object = json!({});
+        match &self.rules {
+            Rules::Pod => object = json!({ "spec": { "containers": null }, "status": {} }),
+            Rules::Lease => object = json!({ "spec": {} }),
+            Rules::Namespace => object = json!({ "spec": {}, "status": {} }),
+            Rules::PriorityClass => object = json!({ "value": 0 }),
+            Rules::Node => nodes::complete(&mut object),
+            Rules::Event => events::complete(&mut object),
+            Rules::Custom(_) => {}
+        }
+        object
     }
 
     fn other_kind(&self, object: &Value) -> Option<FieldError> {

@@ -14,6 +14,9 @@ use super::{
     view::{View, metadata},
 };
 
+/// The description of the first column.
+const NAME: &str = "Name must be unique within a namespace. Is required when creating resources, although some resources may allow a client to request the generation of an appropriate name automatically. Name is primarily intended for creation idempotence and configuration definition. Cannot be updated. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names";
+
 /// A column.
 #[derive(Clone, Debug)]
 pub(crate) struct Column {
@@ -28,12 +31,15 @@ pub(crate) struct Column {
 
 impl Column {
     fn new(name: &str, kind: &str, priority: i64) -> Self {
-        let format = if name == "Name" { "name" } else { "" };
+        let (format, description) = match name {
+            "Name" => ("name", NAME),
+            _ => ("", ""),
+        };
         Self {
             name: name.to_owned(),
             kind: kind.to_owned(),
             format: format.to_owned(),
-            description: String::new(),
+            description: description.to_owned(),
             priority,
             path: Vec::new(),
         }

@@ -124,7 +124,9 @@ impl ApiServer {
             self.remove(by, kind, old);
             return Ok(Arc::new(object));
         }
-        if object == **old {
+        // A status is dropped on create and its default comes from reading; the first update stores it, which
+        // is a change even if nothing else is.
+        if !self.bare.remove(meta::uid(old)) && object == **old {
             return Ok(old.clone());
         }
         Ok(self
@@ -135,6 +137,7 @@ impl ApiServer {
     /// Takes an object out of the store; its last state is the stored one.
     pub(crate) fn remove(&mut self, by: &User, kind: &Kind, object: &Arc<Value>) -> Arc<Value> {
         let last = Value::clone(object);
+        self.bare.remove(meta::uid(object));
         self.store.commit(by, self.now(), kind, ChangeKind::Deleted, last)
     }
 }

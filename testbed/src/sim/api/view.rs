@@ -89,12 +89,16 @@ impl View {
                     "items": items.iter().map(|item| self.item(item)).collect::<Vec<_>>(),
                 })
             }
-            Form::Metadata => json!({
-                "kind": "PartialObjectMetadataList",
-                "apiVersion": "meta.k8s.io/v1",
-                "metadata": metadata_of_list,
-                "items": items.iter().map(|item| metadata(item)).collect::<Vec<_>>(),
-            }),
+            Form::Metadata => {
+                let items: Vec<Value> = items.iter().map(|item| metadata(item)).collect();
+                json!({
+                    "kind": "PartialObjectMetadataList",
+                    "apiVersion": "meta.k8s.io/v1",
+                    "metadata": metadata_of_list,
+                    // A nil slice upstream.
+                    "items": Some(items).filter(|items| !items.is_empty()),
+                })
+            }
             Form::Table => table::table(self, metadata_of_list, items, now),
         }
     }

@@ -13,7 +13,7 @@ use super::{
     meta,
     query::{ListOptions, parse_revision},
     status::{Result, expired, unknown},
-    view::{Form, View},
+    view::View,
 };
 
 /// A cursor into the log of changes; owns no borrow of the server.
@@ -173,14 +173,11 @@ impl Watch {
         if let Some(shards) = &self.scope.shards {
             metadata["shardInfo"] = json!({ "selector": shards.text() });
         }
-        let mut object = Arc::new(json!({
-            "kind": self.view.kind.kind,
-            "apiVersion": self.view.api_version(),
-            "metadata": metadata,
-        }));
-        if self.view.form != Form::Whole {
-            object = self.view.object(&object, server.now());
-        }
+        let mut object = self.view.kind.empty();
+        object["kind"] = json!(self.view.kind.kind);
+        object["apiVersion"] = json!(self.view.api_version());
+        object["metadata"] = metadata;
+        let object = self.view.object(&Arc::new(object), server.now());
         let mut line = Line::new(self.cursor, "BOOKMARK", &object);
         (line.namespace, line.name) = ("".into(), "".into());
         Some(line)
