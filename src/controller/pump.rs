@@ -25,7 +25,10 @@ pub async fn pump(
     while !(stopping && flight.is_empty()) {
         tokio::select! {
             biased; // nothing begins after `stop`, and what has ended makes room for what waits
-            () = stop.cancelled(), if !stopping => stopping = true,
+            () = stop.cancelled(), if !stopping => {
+                stopping = true;
+                pending.stop();
+            }
             Some(ended) = flight.join_next() => {
                 let (key, work, outcome): (_, Work, _) = ended.expect("a write neither panics nor is cancelled");
                 pending.done(&key);

@@ -99,6 +99,18 @@ impl<K: Clone + Eq + Hash, T> Queue<K, T> {
         cancelled.is_some()
     }
 
+    /// Takes back whatever waits and is not to be kept.
+    pub fn retain(&mut self, keep: impl Fn(&T) -> bool) {
+        let line = &mut self.line;
+        self.waiting.retain(|_, waiting| {
+            let kept = keep(&waiting.item);
+            if !kept {
+                line.remove(&waiting.place);
+            }
+            kept
+        });
+    }
+
     /// Whether an operation for `key` has started.
     pub fn in_flight(&self, key: &K) -> bool {
         self.started.contains(key)

@@ -23,6 +23,10 @@ use tower::{BoxError, Layer, Service};
 use super::clock::Clock;
 use crate::write::{Pending, writer::TIMEOUT};
 
+/// The API server ends every watch after 290 s and sends bookmarks before: a connection on which nothing
+/// has come for longer is dead.
+const DEAD_AFTER: Duration = Duration::from_secs(300);
+
 /// The clients of one replica.
 #[derive(Clone)]
 pub struct Clients {
@@ -38,6 +42,7 @@ impl Clients {
     /// Clients for the cluster of `config`.
     pub fn new(mut config: Config, clock: &Clock) -> kube::Result<Self> {
         config.default_retry = false;
+        config.read_timeout = Some(DEAD_AFTER);
         let pending = Arc::new(Pending::new(clock.clone()));
         let (read, write) = (layer(clock, &pending, false), layer(clock, &pending, true));
         Ok(Self {

@@ -17,8 +17,6 @@ use crate::runtime::metrics;
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
 /// Objects per request when only their metadata are read.
 const PAGE: u32 = 500;
-/// The API server ends every watch after 290 s: one that shows no sign of life for longer is dead.
-const DEAD_AFTER: Duration = Duration::from_secs(330);
 
 /// Follows `api` and hands every change to `out`, which must not block.
 ///
@@ -56,21 +54,17 @@ pub async fn follow<K, U, R, V>(
         };
         tokio::select! {
             biased; // the watch is never kept waiting
-            event = tokio::time::timeout(DEAD_AFTER, stream.next()) => match event {
-                Ok(Some(Ok(event))) => {
+            Some(event) = stream.next() => match event {
+                Ok(event) => {
                     pause = PAUSE.0;
                     metrics::watch_event(kind, word(&event));
                     relist.apply(event, uid, &read, &mut changes);
                 }
-                Ok(Some(Err(error))) => {
+                Err(error) => {
                     complain(kind, &error);
                     metrics::watch_event(kind, "error");
                     tokio::time::sleep(pause).await;
                     pause = pause.saturating_mul(2).min(PAUSE.1);
-                }
-                Ok(None) | Err(_) => {
-                    tracing::warn!(kind, "the watch is dead; listing again");
-                    stream = watcher(api.clone(), config.clone()).boxed();
                 }
             },
             present = checked => {

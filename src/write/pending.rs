@@ -68,6 +68,8 @@ struct State {
     queue: Queue<Key, Option<Work>>,
     budget: Budget,
     turns: u64,
+    /// No operation is started or taken any more.
+    stopped: bool,
 }
 
 /// An operation that begins.
@@ -112,6 +114,16 @@ impl Pending {
             waited,
             permit,
         }
+    }
+
+    /// Drops the operations that wait, and those to come: nobody would start them, and what has begun
+    /// must not wait behind them for its last requests.
+    pub fn stop(&self) {
+        let mut state = self.state.lock();
+        state.stopped = true;
+        state.queue.retain(Option::is_none);
+        drop(state);
+        self.bell.notify_waiters();
     }
 
     /// The operation is over.
@@ -274,11 +286,11 @@ struct PendingSink<'a> {
 impl Sink for PendingSink<'_> {
     fn offer(&mut self, work: Work) {
         let (key, lane) = (Key::of(&work), lane(&work.op));
-        self.pending
-            .state
-            .lock()
-            .queue
-            .offer(key, lane, Some(work), self.now);
+        let mut state = self.pending.state.lock();
+        if !state.stopped {
+            state.queue.offer(key, lane, Some(work), self.now);
+        }
+        drop(state);
         self.pending.bell.notify_waiters();
     }
 

@@ -410,6 +410,8 @@ impl Failure {
             (404, _) => Self::NotFound,
             (409, "AlreadyExists") => Self::AlreadyExists,
             (409, _) => Self::Conflict,
+            // A patch that names another uid than the object has.
+            (422, _) if causes.iter().any(|cause| cause.field == "metadata.uid") => Self::Conflict,
             (403, _) if causes.iter().any(|cause| cause.reason == "NamespaceTerminating") => {
                 Self::NamespaceTerminating
             }

@@ -63,13 +63,28 @@ impl Service<Request<Body>> for Transport {
                 let _taken = sender.send(responded);
             }
         });
+        let link = self.link.clone();
         Box::pin(async move {
-            match receiver.await {
-                Ok(responded) => responded,
-                Err(_) => std::future::pending().await,
+            let Ok(responded) = receiver.await else {
+                return std::future::pending().await;
+            };
+            // Who has given up waiting does not hear that it is to wait.
+            if let Some(seconds) = responded.as_ref().ok().and_then(retry_after) {
+                link.asked_to_wait(seconds);
             }
+            responded
         })
     }
+}
+
+fn retry_after<B>(response: &Response<B>) -> Option<u32> {
+    response
+        .headers()
+        .get(header::RETRY_AFTER)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
 }
 
 fn name(request: &Request<Body>) -> String {
@@ -212,9 +227,6 @@ async fn answer(link: &Link, what: &str, reply: Reply, back: Duration) -> Option
     tokio::time::sleep(back).await;
     if link.up().await {
         return Some(broken("the connection broke before the answer came"));
-    }
-    if let Some(seconds) = reply.retry_after {
-        link.asked_to_wait(seconds);
     }
     let body = Full::new(Bytes::from(reply.body.to_string())).map_err(|never: Infallible| match never {});
     let mut response = Response::new(body.boxed_unsync());

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     Pair, open, owner, pair,
-    rules::{Deserves, asks, deserves},
+    rules::{Deserves, asks, deserves, valid},
 };
 use crate::sim::{
     actors::{
@@ -114,6 +114,7 @@ impl State {
         gaps: &mut Gaps,
     ) {
         let (mut desired, mut reserved, mut held) = (0, 0, 0);
+        let stuck = self.stuck(order);
         for node in &self.nodes {
             let pair = (uid(order).to_owned(), uid(node).to_owned());
             let own = tickets.remove(&pair).unwrap_or_default();
@@ -126,7 +127,7 @@ impl State {
             reserved += u32::from(is_reserved);
             held += u32::from(is_reserved && wanted);
             let gap = match deserved {
-                Deserves::Ticket => self.missing(order, node, &own, guardians),
+                Deserves::Ticket => self.missing(order, node, &own, guardians, stuck),
                 Deserves::Until(Some(end)) if end <= self.now => {
                     (!own.is_empty()).then(|| "a Ticket on a node that is not eligible".to_owned())
                 }
@@ -155,6 +156,21 @@ impl State {
                 }
             }
         }
+        if !deleting(order) {
+            let reason = match (valid(order), desired, desired - held) {
+                (false, _, _) => "InvalidSpec",
+                (_, 0, _) => "NoEligibleNodes",
+                (_, _, 0) => "AllReserved",
+                _ if !asks(order) => "Paused",
+                _ => "Reserving",
+            };
+            let ready = fit::condition(order, "Ready").map_or("", |ready| text(ready, "/reason"));
+            if ready != reason {
+                let name = text(order, "/metadata/name");
+                gaps.other
+                    .push(format!("{name}: Ready says {ready}, not {reason}"));
+            }
+        }
         let generation = order.pointer("/metadata/generation");
         if !deleting(order) && order.pointer("/status/observedGeneration") != generation {
             let name = text(order, "/metadata/name");
@@ -167,6 +183,15 @@ impl State {
         }
     }
 
+    /// Whether a roll-out may stand still: one of the Order's Tickets waits for room.
+    fn stuck(&self, order: &Value) -> bool {
+        let own = |ticket: &&Arc<Value>| owner(ticket, "Order") == Some(uid(order));
+        self.tickets
+            .iter()
+            .filter(own)
+            .any(|ticket| text(ticket, "/status/phase") == "Pending")
+    }
+
     /// What an eligible pair lacks.
     fn missing(
         &self,
@@ -174,6 +199,7 @@ impl State {
         node: &Value,
         own: &[&Arc<Value>],
         guardians: &BTreeMap<&str, &Arc<Value>>,
+        stuck: bool,
     ) -> Option<String> {
         let [ticket] = own else {
             let paused = !asks(order) && own.is_empty();
@@ -186,7 +212,8 @@ impl State {
         let same_amounts = ["/resources/requests", "/resources/limits"].iter().all(|list| {
             amounts(wanted.pointer(list)) == amounts(has.pointer(list)) || wanted.get("resources").is_none()
         });
-        if !same_amounts || items(wanted, "/tolerations") != items(has, "/tolerations") {
+        let same = same_amounts && items(wanted, "/tolerations") == items(has, "/tolerations");
+        if !same && !(stuck && text(ticket, "/status/phase") == "Reserved") {
             return Some("a Ticket of another template".to_owned());
         }
         if text(ticket, "/spec/nodeName") != text(node, "/metadata/name") {
