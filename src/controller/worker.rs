@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -11,6 +10,7 @@ use super::{
     mailbox::{GuardianNews, Inbox, Mailbox, NodeNews, TicketNews},
     rollup::Reports,
     router::Router,
+    synced::Synced,
 };
 use crate::{
     domain::time::Now,
@@ -37,7 +37,7 @@ pub struct Worker {
     /// Where Events are made.
     pub news: Arc<News>,
     /// True once everything has been listed; nothing is decided before.
-    pub synced: watch::Receiver<bool>,
+    pub synced: Synced,
     /// The time.
     pub clock: Clock,
 }
@@ -46,16 +46,13 @@ impl Worker {
     /// Works until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         loop {
-            let wake = if *self.synced.borrow() {
-                self.shard.next_wake()
-            } else {
-                None
-            };
+            let synced = self.synced.all();
+            let wake = if synced { self.shard.next_wake() } else { None };
             tokio::select! {
                 biased; // stopping comes first; after that the order does not matter
                 () = stop.cancelled() => return,
                 () = self.mailbox.rung() => {}
-                Ok(()) = self.synced.changed() => {}
+                () = self.synced.wait(), if !synced => {}
                 () = self.clock.sleep_until(wake) => {}
             }
             self.turn();
@@ -64,7 +61,7 @@ impl Worker {
 
     fn turn(&mut self) {
         // Read before the mailbox is emptied: what was listed is in it by then.
-        let synced = *self.synced.borrow_and_update();
+        let synced = self.synced.all();
         let now = self.clock.now();
         self.look(self.mailbox.take(), now);
         if !synced {

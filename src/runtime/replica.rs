@@ -117,7 +117,7 @@ fn assemble(
             pending: pending.clone(),
             reports: reports.clone(),
             news: news.clone(),
-            synced: synced.receiver(),
+            synced: synced.clone(),
             clock: clock.clone(),
         };
         tasks.spawn("worker", worker.run(quit.clone()));

@@ -6,14 +6,11 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
-use tokio::{
-    sync::{mpsc, watch},
-    task::JoinSet,
-    time::Instant,
-};
+use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
 use super::{
     api::{ApiServer, Change},
+    bell::Bell,
     journal::Journal,
 };
 
@@ -31,7 +28,7 @@ pub struct Cluster {
 
 struct Shared {
     api: Mutex<ApiServer>,
-    bell: watch::Sender<u64>,
+    bell: Bell,
     origin: Instant,
     /// Seconds of the server's clock per second of tokio's.
     rate: f64,
@@ -48,7 +45,7 @@ impl Cluster {
         Self {
             shared: Arc::new(Shared {
                 api: Mutex::new(ApiServer::new(begin, seed)),
-                bell: watch::Sender::new(0),
+                bell: Bell::default(),
                 origin: Instant::now(),
                 rate,
                 journal,
@@ -70,7 +67,7 @@ impl Cluster {
             let changes: Vec<_> = api.changes(before).cloned().collect();
             changes.iter().for_each(|change| self.tell(change));
             drop(api);
-            self.shared.bell.send_replace(after);
+            self.shared.bell.ring(after);
         }
         answer
     }
@@ -110,8 +107,8 @@ impl Cluster {
     }
 
     /// Shows the latest revision, and every new one.
-    pub fn bell(&self) -> watch::Receiver<u64> {
-        self.shared.bell.subscribe()
+    pub fn bell(&self) -> Bell {
+        self.shared.bell.clone()
     }
 
     /// What has happened.

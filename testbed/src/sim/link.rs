@@ -11,9 +11,9 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
-use super::{api::User, cluster::Cluster, faults::Dice};
+use super::{api::User, bell::Bell, cluster::Cluster, faults::Dice};
 
 /// What a link does at present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,8 @@ pub struct Link {
 }
 
 pub(super) struct Shared {
-    state: watch::Sender<State>,
+    state: Mutex<State>,
+    turned: Bell,
     writes: AtomicU64,
     crash_at: u64,
     crashing: AtomicBool,
@@ -91,7 +92,8 @@ impl Link {
             dice,
             user: user.into(),
             shared: Arc::new(Shared {
-                state: watch::Sender::new(State::Up),
+                state: Mutex::new(State::Up),
+                turned: Bell::default(),
                 writes: AtomicU64::new(0),
                 crash_at: plan.crash_at_write,
                 crashing: AtomicBool::new(false),
@@ -114,13 +116,14 @@ impl Link {
 
     /// From now on it does this.
     pub fn set(&self, state: State) {
-        self.shared.state.send_if_modified(|present| {
-            let changed = *present != state && *present != State::Dead;
-            if changed {
-                *present = state;
-            }
-            changed
-        });
+        let mut present = self.shared.state.lock();
+        if *present != State::Dead {
+            *present = state;
+        }
+        drop(present);
+        let mut turned = self.shared.turned.clone();
+        let turn = turned.latest() + 1;
+        turned.ring(turn);
         self.cluster
             .journal()
             .note(self.cluster.elapsed(), format_args!("{} is {state:?}", self.user));
@@ -128,26 +131,22 @@ impl Link {
 
     /// What it does.
     pub fn state(&self) -> State {
-        *self.shared.state.borrow()
+        *self.shared.state.lock()
     }
 
     /// Waits until it is up; returns whether what waited may have been lost. Never returns once the
     /// process is gone.
     pub(super) async fn up(&self) -> bool {
-        let mut state = self.shared.state.subscribe();
-        let mut lossy = false;
+        let (mut turned, mut lossy) = (self.shared.turned.clone(), false);
         loop {
-            let present = *state.borrow_and_update();
-            match present {
+            turned.latest();
+            match self.state() {
                 State::Up => return lossy,
                 State::Partitioned => lossy = true,
                 State::Frozen => {}
                 State::Dead => std::future::pending().await,
             }
-            state
-                .changed()
-                .await
-                .expect("the sender lives as long as the link");
+            turned.changed().await;
         }
     }
 

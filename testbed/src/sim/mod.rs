@@ -5,6 +5,7 @@
 
 pub mod actors;
 pub mod api;
+pub mod bell;
 pub mod cluster;
 pub mod faults;
 pub mod journal;

@@ -338,7 +338,7 @@ type Frames = mpsc::UnboundedSender<Result<http_body::Frame<Bytes>, BoxError>>;
 async fn feed(link: Link, mut watch: Watch, sender: Frames) {
     let (mut bell, mut expires) = (link.cluster.bell(), None);
     loop {
-        let seen = (*bell.borrow_and_update()).max(watch.position());
+        let seen = bell.latest().max(watch.position());
         let lines = link.cluster.api(|api| watch.poll(api, seen));
         if !lines.is_empty() {
             match link.dice.delivery() {
@@ -362,7 +362,7 @@ async fn feed(link: Link, mut watch: Watch, sender: Frames) {
         }
         tokio::select! {
             biased; // a change is news, a bookmark is not
-            changed = bell.changed() => if changed.is_err() { return },
+            () = bell.changed() => {}
             () = at(expires) => return link.cluster.api(|api| api.compact(api.revision())),
             () = tokio::time::sleep(BOOKMARK) => {
                 let mark = link.cluster.api(|api| watch.bookmark(api));

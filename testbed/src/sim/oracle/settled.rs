@@ -226,7 +226,13 @@ impl State {
         if asked(guardian, "/spec/containers/0/resources/requests") != asked(has, "/resources/requests")
             && wanted.get("resources").is_some()
         {
-            return Some("a Guardian of another size".to_owned());
+            let (guardian, ticket) = (
+                asked(guardian, "/spec/containers/0/resources/requests"),
+                asked(has, "/resources/requests"),
+            );
+            return Some(format!(
+                "a Guardian of another size: {guardian:?}, not {ticket:?}"
+            ));
         }
         let phase = text(ticket, "/status/phase");
         let waits = fit::condition(guardian, "PodScheduled")
