@@ -98,7 +98,7 @@ impl Worker {
         for (uid, news) in inbox.tickets {
             match news {
                 TicketNews::Apply(view) => shard.apply_ticket(*view),
-                TicketNews::Delete(key) => shard.delete_ticket(&key, Some(&uid), now.mono),
+                TicketNews::Delete(key) => shard.lose_ticket(&key, &uid, now.mono),
             }
         }
         for (uid, news) in inbox.guardians {

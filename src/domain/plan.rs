@@ -49,6 +49,8 @@ pub struct Memory {
     pub pending: Option<(Arc<str>, Mono)>,
     /// A Guardian that the watch says is gone; a GET is to confirm it.
     pub lost_guardian: Option<PodKey>,
+    /// Tickets that the watch says are gone, though nobody here removed them; a GET is to confirm it.
+    pub lost_tickets: Vec<TicketKey>,
     /// An expectation that the watch has not met in time; a GET is to settle it.
     pub overdue: Option<Overdue>,
 }
@@ -124,6 +126,12 @@ pub fn plan(view: &View<'_>) -> Plan {
         match overdue {
             Overdue::Ticket(key) => plan.push(key, Op::ConfirmTicket),
             Overdue::Guardian(key, pod) => plan.push(key, Op::ConfirmGuardian(pod.clone())),
+        }
+        return plan;
+    }
+    if !view.memory.lost_tickets.is_empty() && !matches!(view.order, Fate::Purging) {
+        for key in &view.memory.lost_tickets {
+            plan.push(key, Op::ConfirmTicket);
         }
         return plan;
     }

@@ -81,6 +81,7 @@ impl Pair {
     /// Takes a newer view of a Ticket; an older one is ignored.
     pub(super) fn see_ticket(&mut self, view: TicketView) {
         self.settle(&Settled::Ticket(&view));
+        self.memory.lost_tickets.retain(|lost| *lost != view.key);
         self.node_name = view.node_name.clone();
         match self.tickets.iter_mut().find(|known| known.key == view.key) {
             Some(known) if known.uid == view.uid && known.revision > view.revision => {}
@@ -91,6 +92,7 @@ impl Pair {
 
     /// Forgets a Ticket, if it still is the one of this uid; returns whether it did.
     pub(super) fn lose_ticket(&mut self, key: &TicketKey, uid: Option<&TicketUid>) -> bool {
+        self.memory.lost_tickets.retain(|lost| lost != key);
         let gone = |known: &TicketView| known.key == *key && uid.is_none_or(|uid| known.uid == *uid);
         let Some(index) = self.tickets.iter().position(gone) else {
             return false;
@@ -99,6 +101,24 @@ impl Pair {
         self.settle(&Settled::TicketGone(&lost.uid));
         self.memory.lost_guardian = None;
         true
+    }
+
+    /// The watch says that a Ticket is gone which nobody here removed: it may only have lost its labels.
+    pub(super) fn doubt_ticket(&mut self, key: &TicketKey, uid: &TicketUid) {
+        let known = self
+            .tickets
+            .iter()
+            .any(|known| known.key == *key && known.uid == *uid);
+        if known && !self.memory.lost_tickets.contains(key) {
+            self.memory.lost_tickets.push(key.clone());
+        }
+    }
+
+    /// Whether the end of this Ticket is korder's own doing.
+    pub(super) fn removed(&self, uid: &TicketUid) -> bool {
+        let landed =
+            |(_, expect, _): &(_, Expect, _)| matches!(expect, Expect::TicketGone(gone) if gone == uid);
+        self.expects.iter().any(landed)
     }
 
     /// Drops the expectations that `seen` meets.
@@ -210,6 +230,14 @@ impl Pair {
                 .expects
                 .iter()
                 .any(|(_, expect, _)| matches!(expect, Expect::GuardianGone(_, doomed) if doomed == uid))
+    }
+
+    /// Whether korder has removed this Guardian; one that is about to be removed may still only have lost
+    /// its labels.
+    pub(super) fn guardian_removed(&self, uid: &PodUid) -> bool {
+        self.expects
+            .iter()
+            .any(|(_, expect, _)| matches!(expect, Expect::GuardianGone(_, gone) if gone == uid))
     }
 
     /// Whether this Guardian was made a moment ago and has not been seen yet.

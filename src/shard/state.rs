@@ -245,6 +245,20 @@ impl Shard {
         self.mark(key, |pair| pair.see_ticket(view));
     }
 
+    /// The watch says that a Ticket is gone. Unless that is korder's own doing a GET has to confirm it.
+    pub fn lose_ticket(&mut self, ticket: &TicketKey, uid: &TicketUid, now: Mono) {
+        let Some(key) = self.by_ticket.get(ticket).cloned() else {
+            return;
+        };
+        let order = self.orders.get(&key.order);
+        let all_go = order.is_some_and(|entry| entry.purging || entry.gone);
+        let removed = self.pairs.get(&key).is_some_and(|pair| pair.removed(uid));
+        if all_go || removed {
+            return self.delete_ticket(ticket, Some(uid), now);
+        }
+        self.mark(key, |pair| pair.doubt_ticket(ticket, uid));
+    }
+
     /// A Ticket is gone.
     pub fn delete_ticket(&mut self, ticket: &TicketKey, uid: Option<&TicketUid>, now: Mono) {
         let Some(key) = self.by_ticket.get(ticket).cloned() else {
@@ -320,7 +334,7 @@ impl Shard {
                 // That of an earlier Ticket of this name goes with it.
                 let own = |lost: &GuardianView| pair.tickets.iter().any(|known| known.uid == lost.ticket_uid);
                 let own = lost.as_ref().is_some_and(own) || pair.made(uid);
-                if own && !pair.doomed(uid) {
+                if own && !pair.guardian_removed(uid) {
                     pair.memory.lost_guardian = Some(pod.clone());
                 }
                 pair.settle(&Settled::GuardianGone(uid));
@@ -331,7 +345,7 @@ impl Shard {
     /// An operation ended.
     pub fn apply_outcome(&mut self, work: &Work, outcome: Outcome, now: Mono) {
         let Some(key) = &work.pair else {
-            return self.orphan_outcome(&work.ticket, now);
+            return self.orphan_outcome(&work.ticket, &outcome, now);
         };
         let Some(pair) = self.pairs.get_mut(key) else {
             return;
@@ -526,6 +540,9 @@ impl Shard {
     fn landed(&mut self, key: &PairKey, work: &Work, expect: Expect, now: Mono) {
         let pair = self.pairs.get_mut(key).expect("checked by the caller");
         pair.landed(&work.op);
+        if let Expect::GuardianGone(pod, _) = &expect {
+            pair.memory.lost_guardian.take_if(|lost| lost == pod);
+        }
         let guardians = self.guardians.get(&work.ticket).map_or(&[][..], Vec::as_slice);
         pair.expect(&work.ticket, expect, guardians, now);
         let (node, changed) = (pair.node_name.clone(), pair.changed);
@@ -583,14 +600,11 @@ impl Shard {
 
     /// A GET says that the Guardian is gone: now it counts as a failure.
     fn guardian_gone(&mut self, key: &PairKey, work: &Work, pod: &PodKey, now: Mono) {
-        if let Some(siblings) = self.guardians.get_mut(&work.ticket) {
-            siblings.retain(|known| known.key != *pod);
-            if siblings.is_empty() {
-                self.guardians.remove(&work.ticket);
-            }
-        }
+        self.forget_guardian(&work.ticket, pod);
         let pair = self.pairs.get_mut(key).expect("checked by the caller");
-        if pair.memory.lost_guardian.take_if(|lost| lost == pod).is_some() && pair.memory.trouble.is_none() {
+        let lost = pair.memory.lost_guardian.take_if(|lost| lost == pod).is_some();
+        let own = matches!(work.op, Op::DeleteGuardian { .. });
+        if lost && !own && pair.memory.trouble.is_none() {
             self.fail(key, reason::GUARDIAN_DELETED, DELETED.into(), now);
         }
     }
@@ -610,9 +624,24 @@ impl Shard {
         });
     }
 
-    fn orphan_outcome(&mut self, ticket: &TicketKey, now: Mono) {
+    fn orphan_outcome(&mut self, ticket: &TicketKey, outcome: &Outcome, now: Mono) {
+        if let Outcome::Observed(Observation::GuardianGone(pod)) = outcome {
+            self.forget_guardian(ticket, pod);
+        }
         if let Some(since) = self.orphans.get_mut(ticket) {
             *since = now;
+        }
+    }
+
+    /// A GET says that no Guardian of this name exists.
+    fn forget_guardian(&mut self, ticket: &TicketKey, pod: &PodKey) {
+        let Some(siblings) = self.guardians.get_mut(ticket) else {
+            return;
+        };
+        siblings.retain(|known| known.key != *pod);
+        if siblings.is_empty() {
+            self.guardians.remove(ticket);
+            self.orphans.remove(ticket);
         }
     }
 }

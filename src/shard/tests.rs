@@ -263,7 +263,7 @@ impl Rig {
     fn hide_ticket(&mut self, key: &TicketKey) {
         let mono = self.now().mono;
         let view = self.tickets.remove(key).unwrap();
-        self.shard.delete_ticket(key, Some(&view.uid), mono);
+        self.shard.lose_ticket(key, &view.uid, mono);
     }
 
     fn hide_guardian(&mut self, ticket: &TicketKey) {

@@ -363,7 +363,11 @@ async fn feed(link: Link, mut watch: Watch, sender: Frames) {
         tokio::select! {
             biased; // a change is news, a bookmark is not
             () = bell.changed() => {}
-            () = at(expires) => return link.cluster.api(|api| api.compact(api.revision())),
+            () = at(expires) => {
+                let status = status(410, "Expired", "too old resource version", json!({}));
+                push(&sender, json!({ "type": "ERROR", "object": &*status.body }).to_string().into_bytes());
+                return;
+            }
             () = tokio::time::sleep(BOOKMARK) => {
                 let mark = link.cluster.api(|api| watch.bookmark(api));
                 if !mark.is_none_or(|line| push(&sender, line.json)) {
