@@ -31,6 +31,8 @@ pub const LABEL_SHARD: &str = "korder.dev/shard";
 pub const LABEL_GUARDIAN: &str = "korder.dev/guardian";
 /// Label on Guardians: the name of their Ticket.
 pub const LABEL_TICKET: &str = "korder.dev/ticket";
+/// Annotation of Guardians: the `templateHash` of the template they were made from.
+pub const ANNOTATION_TEMPLATE_HASH: &str = "korder.dev/template-hash";
 /// Keys with this prefix belong to the controller and are refused in templates.
 pub const KEY_PREFIX: &str = "korder.dev/";
 

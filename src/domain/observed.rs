@@ -110,4 +110,6 @@ pub struct GuardianView {
     pub deleting: bool,
     /// Whether the `korder.dev/` labels are as they were made.
     pub labels_intact: bool,
+    /// The hash of the template it was made from, if it says so.
+    pub template_hash: Option<Arc<str>>,
 }

@@ -359,6 +359,11 @@ impl Live<'_> {
         if guardian.deleting {
             return self.demote(ticket, (reason::GUARDIAN_DELETED, DELETED.into()), plan);
         }
+        let other = |hash: &Arc<str>| *hash != ticket.template_hash;
+        if ticket.phase == Phase::Pending && guardian.template_hash.as_ref().is_some_and(other) {
+            // It was out of sight, without its labels, while its Ticket got another template.
+            return delete_guardian(ticket, guardian, Cause::Replaced, plan);
+        }
         if !guardian.labels_intact || guardian.order != self.order.uid {
             let (pod, uid) = (guardian.key.clone(), guardian.uid.clone());
             plan.push(

@@ -543,6 +543,13 @@ impl Shard {
         if let Expect::GuardianGone(pod, _) = &expect {
             pair.memory.lost_guardian.take_if(|lost| lost == pod);
         }
+        if let Expect::TicketGone(uid) = &expect
+            && pair.memory.lost_tickets.contains(&work.ticket)
+        {
+            // The watch was faster than the answer.
+            self.delete_ticket(&work.ticket, Some(uid), now);
+        }
+        let pair = self.pairs.get_mut(key).expect("a pair with an operation stays");
         let guardians = self.guardians.get(&work.ticket).map_or(&[][..], Vec::as_slice);
         pair.expect(&work.ticket, expect, guardians, now);
         let (node, changed) = (pair.node_name.clone(), pair.changed);

@@ -219,6 +219,11 @@ impl Rig {
                     state: GuardianState::Unbound { unschedulable: None },
                     deleting: false,
                     labels_intact: true,
+                    template_hash: order
+                        .spec
+                        .as_ref()
+                        .ok()
+                        .map(|spec| spec.template.hash.as_str().into()),
                 };
                 let expect = Expect::Guardian(view.key.clone(), view.uid.clone(), revision);
                 self.show_guardian(view);
@@ -531,6 +536,36 @@ fn guardian_whose_labels_were_stripped_is_relabelled_not_replaced() {
 }
 
 #[test]
+fn guardian_of_another_template_that_was_out_of_sight_is_replaced() {
+    let mut rig = reserved();
+    let ticket = rig.ticket("n1", 0);
+    rig.guardian(&ticket, |view| {
+        view.template_hash = Some("another".into());
+        view.state = GuardianState::Unbound { unschedulable: None };
+    });
+    let done = rig.settle();
+    assert_eq!(
+        done[..2],
+        ["ticket_status GuardianMissing", "delete_guardian"],
+        "{done:?}"
+    );
+    assert_eq!(rig.state(), ["n1 Reserved"]);
+    assert_ne!(rig.guardians[&ticket].template_hash.as_deref(), Some("another"));
+}
+
+#[test]
+fn ticket_that_only_lost_its_labels_is_relabelled_not_made_again() {
+    let mut rig = reserved();
+    let ticket = rig.ticket("n1", 0);
+    let mut view = rig.tickets[&ticket].clone();
+    view.labels_intact = false;
+    rig.hide_ticket(&ticket);
+    rig.tickets.insert(ticket, view);
+    assert_eq!(rig.settle(), ["get_ticket", "patch_ticket"]);
+    assert_eq!(rig.state(), ["n1 Reserved"]);
+}
+
+#[test]
 fn failed_guardian_makes_pending_and_is_replaced() {
     let mut rig = reserved();
     let ticket = rig.ticket("n1", 0);
@@ -825,7 +860,7 @@ fn guardian_left_behind_by_its_ticket_is_removed() {
     rig.node(node("n1").cordoned());
     let ticket = rig.ticket("n1", 0);
     rig.hide_ticket(&ticket);
-    assert_eq!(rig.settle(), [""; 0]);
+    assert_eq!(rig.settle(), ["get_ticket"]);
     assert_eq!(rig.wait(5).settle(), ["delete_guardian"]);
     assert!(rig.guardians.is_empty());
 }
@@ -1063,10 +1098,12 @@ fn guardian_of_a_ticket_that_a_user_deleted_is_no_failure_of_the_next() {
     let mut rig = reserved();
     let ticket = rig.ticket("n1", 0);
     rig.hide_ticket(&ticket);
-    rig.decide();
-    let work = rig.desk.pending.pop_first().unwrap().1;
-    rig.perform(&work);
-    rig.log.clear();
+    for op in ["get_ticket", "create_ticket"] {
+        rig.decide();
+        let work = rig.desk.pending.pop_first().unwrap().1;
+        rig.perform(&work);
+        assert_eq!(std::mem::take(&mut rig.log), [op]);
+    }
     rig.hide_guardian(&ticket);
     assert_eq!(rig.settle(), ["create_guardian", "ticket_status Reserved"]);
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::meta;
 use crate::{
-    api::{LABEL_GUARDIAN, LABEL_ORDER_UID, LABEL_SHARD, LABEL_TICKET},
+    api::{ANNOTATION_TEMPLATE_HASH, LABEL_GUARDIAN, LABEL_ORDER_UID, LABEL_SHARD, LABEL_TICKET},
     domain::{
         ids::{OrderUid, PodKey, TicketKey},
         observed::{GuardianState, GuardianView, Revision},
@@ -22,8 +22,8 @@ use crate::{
 #[derive(Resource, Deserialize, Clone, Debug)]
 #[resource(inherit = Pod)]
 pub struct SlimPod {
-    /// Name, uid, labels, owner.
-    #[serde(deserialize_with = "meta::slim")]
+    /// Name, uid, labels, annotations, owner.
+    #[serde(deserialize_with = "meta::annotated")]
     pub metadata: ObjectMeta,
     #[serde(default)]
     spec: SlimSpec,
@@ -83,6 +83,8 @@ impl SlimPod {
         let labels_intact = label(LABEL_GUARDIAN) == Some("true")
             && label(LABEL_TICKET) == Some(&owner.name)
             && shard.is_some();
+        let annotations = self.metadata.annotations.as_ref();
+        let template_hash = annotations.and_then(|all| all.get(ANNOTATION_TEMPLATE_HASH));
         let namespace = self.metadata.namespace.clone()?;
         let view = GuardianView {
             key: PodKey::new(namespace.clone(), self.metadata.name.clone()?),
@@ -94,6 +96,7 @@ impl SlimPod {
             state: state(self.spec, self.status),
             deleting: self.metadata.deletion_timestamp.is_some(),
             labels_intact,
+            template_hash: template_hash.map(|hash| hash.as_str().into()),
         };
         Some((shard, view))
     }

@@ -21,8 +21,8 @@ use serde_json::{Value, json};
 use super::writer::Guardians;
 use crate::{
     api::{
-        self, LABEL_GUARDIAN, LABEL_NODE_UID, LABEL_ORDER, LABEL_ORDER_UID, LABEL_SHARD, LABEL_TICKET,
-        Ticket, TicketSpec, order::Resources,
+        self, ANNOTATION_TEMPLATE_HASH, LABEL_GUARDIAN, LABEL_NODE_UID, LABEL_ORDER, LABEL_ORDER_UID,
+        LABEL_SHARD, LABEL_TICKET, Ticket, TicketSpec, order::Resources,
     },
     domain::{
         ids::{NodeUid, OrderUid, PodUid, TicketKey, TicketUid},
@@ -164,6 +164,7 @@ pub(super) fn guardian(
                 annotations
                     .map(|key| (format!("{autoscaler}{key}"), "true".to_owned()))
                     .into_iter()
+                    .chain([(ANNOTATION_TEMPLATE_HASH.to_owned(), template.hash.to_string())])
                     .collect(),
             ),
             owner_references: Some(vec![owner::<Ticket>(&ticket.name, uid.as_str())]),

@@ -778,6 +778,7 @@ pub(super) mod testing {
                 state,
                 deleting: false,
                 labels_intact: true,
+                template_hash: None,
             };
             let siblings = self.guardians.entry(ticket.key.clone()).or_default();
             siblings.push(SeenGuardian::Ours(guardian));

@@ -51,7 +51,7 @@ fn worker() -> Worker {
         pending: Arc::new(Pending::new(clock.clone())),
         reports: Arc::new(Reports::new(1)),
         news: Arc::default(),
-        synced: synced.receiver(),
+        synced: synced.clone(),
         clock,
     }
 }

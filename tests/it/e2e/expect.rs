@@ -266,6 +266,7 @@ fn check_guardian(order: &Order, ticket: &Ticket, pod: &Pod) -> Result<()> {
     let annotations = json!({
         "cluster-autoscaler.kubernetes.io/daemonset-pod": "true",
         "cluster-autoscaler.kubernetes.io/safe-to-evict": "true",
+        "korder.dev/template-hash": ticket.spec.template_hash,
     });
     same("metadata.annotations", &json!(pod.annotations()), &annotations)?;
     let spec = json!(pod.spec);
