@@ -36,11 +36,12 @@ pub struct Collector {
     on_node: BTreeMap<String, BTreeSet<Target>>,
 }
 
+/// What is gone, so that an object has to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Why {
-    OwnersGone,
-    NodeGone,
-    NamespaceGone,
+    Owners,
+    Node,
+    Namespace,
 }
 
 /// Resource, namespace, name and uid.
@@ -123,7 +124,7 @@ impl Collector {
             self.on_node.entry(node).or_default().insert(target.clone());
         }
         if &*change.resource == "namespaces" && deleting(object) {
-            self.doom(target, Why::NamespaceGone, Duration::ZERO);
+            self.doom(target, Why::Namespace, Duration::ZERO);
         }
     }
 
@@ -138,7 +139,7 @@ impl Collector {
         match target.0.as_str() {
             "nodes" => {
                 for pod in self.on_node.remove(&target.2).unwrap_or_default() {
-                    self.doom(pod, Why::NodeGone, POD_AFTER_NODE);
+                    self.doom(pod, Why::Node, POD_AFTER_NODE);
                 }
             }
             "pods" => {
@@ -152,7 +153,7 @@ impl Collector {
     fn doom_if_orphaned(&mut self, target: &Target) {
         let owners = self.owners.get(target).map_or(&[][..], Vec::as_slice);
         if !owners.is_empty() && owners.iter().all(|owner| !self.alive.contains(owner)) {
-            self.doom(target.clone(), Why::OwnersGone, self.pace);
+            self.doom(target.clone(), Why::Owners, self.pace);
         }
     }
 
@@ -168,15 +169,15 @@ impl Collector {
             !owners.is_empty() && owners.iter().all(|owner| !self.alive.contains(owner))
         });
         let still = match why {
-            Why::OwnersGone => orphaned,
-            Why::NodeGone => true,
-            Why::NamespaceGone => return self.empty(target),
+            Why::Owners => orphaned,
+            Why::Node => true,
+            Why::Namespace => return self.empty(target),
         };
         if !still || !self.alive.contains(uid) {
             return;
         }
         let mut options = json!({ "preconditions": { "uid": uid } });
-        if why == Why::NodeGone {
+        if why == Why::Node {
             options["gracePeriodSeconds"] = json!(0);
         }
         // Gone already is as good.
@@ -201,7 +202,7 @@ impl Collector {
             }
         });
         if !inside.is_empty() {
-            return self.doom(namespace.clone(), Why::NamespaceGone, Duration::from_secs(1));
+            return self.doom(namespace.clone(), Why::Namespace, Duration::from_secs(1));
         }
         self.cluster.api(|api| {
             let Some(object) = api.get("namespaces", "", &namespace.2) else {

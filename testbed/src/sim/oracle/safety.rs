@@ -42,7 +42,7 @@ struct Seen {
     /// Live Guardians by their Ticket's uid.
     guardians: BTreeMap<String, BTreeSet<Key>>,
     /// Orders and Nodes by uid as they were, each from a time on; none while gone.
-    pasts: BTreeMap<String, Vec<(Timestamp, Option<Arc<Value>>)>>,
+    pasts: BTreeMap<String, Past>,
     /// When an object of this uid ended, or was asked to by somebody else.
     ended: BTreeMap<String, Timestamp>,
     /// When what an Order asks for has changed last.
@@ -50,6 +50,9 @@ struct Seen {
     violations: Vec<String>,
     revisions: u64,
 }
+
+/// How an object was, each from a time on; none while it was not there.
+type Past = Vec<(Timestamp, Option<Arc<Value>>)>;
 
 impl Safety {
     /// Watches `cluster` from now on, and the writes of `controller` above all.

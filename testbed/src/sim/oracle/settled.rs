@@ -213,7 +213,8 @@ impl State {
             amounts(wanted.pointer(list)) == amounts(has.pointer(list)) || wanted.get("resources").is_none()
         });
         let same = same_amounts && items(wanted, "/tolerations") == items(has, "/tolerations");
-        if !same && !(stuck && text(ticket, "/status/phase") == "Reserved") {
+        let waits_for_its_turn = stuck && text(ticket, "/status/phase") == "Reserved";
+        if !(same || waits_for_its_turn) {
             return Some("a Ticket of another template".to_owned());
         }
         if text(ticket, "/spec/nodeName") != text(node, "/metadata/name") {
