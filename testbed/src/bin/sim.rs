@@ -4,7 +4,7 @@ use std::{process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 use testbed::{
-    sim::link::Plan,
+    sim::{journal::Keep, link::Plan},
     trial::{
         run::{Options, Outcome, run},
         scenarios,
@@ -12,6 +12,10 @@ use testbed::{
         sweep::{self, Break, Sum},
     },
 };
+
+/// Runs consist of small allocations; this allocator makes them about a third faster.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Runs korder in a simulated cluster on virtual time.
 #[derive(Parser)]
@@ -67,7 +71,7 @@ fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Seed { seed, journal } => {
             let options = Options {
-                keep: journal,
+                keep: kept(journal),
                 ..Options::default()
             };
             show(&sweep::seed(seed, options), &Script::drawn(seed), journal)
@@ -88,7 +92,7 @@ fn main() -> ExitCode {
                 drop_delivery: drop,
             };
             let options = Options {
-                keep: journal,
+                keep: kept(journal),
                 plan,
                 ..Options::default()
             };
@@ -103,6 +107,10 @@ fn main() -> ExitCode {
         Command::Fixed => fixed(),
         Command::Sweep => sweep_all(),
     }
+}
+
+fn kept(journal: bool) -> Keep {
+    if journal { Keep::Lines } else { Keep::Digest }
 }
 
 fn show(outcome: &Outcome, script: &Script, journal: bool) -> ExitCode {

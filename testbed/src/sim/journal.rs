@@ -18,20 +18,34 @@ pub struct Journal {
 struct Pages {
     digest: u64,
     lines: u64,
-    kept: Option<String>,
+    keep: Keep,
+    kept: String,
     line: String,
+}
+
+/// What is kept of a journal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Keep {
+    /// Nothing: for many runs of which only the verdict matters.
+    Nothing,
+    /// The digest and the number of lines.
+    #[default]
+    Digest,
+    /// The lines, too.
+    Lines,
 }
 
 /// FNV-1a's offset and prime.
 const DIGEST: (u64, u64) = (0xcbf2_9ce4_8422_2325, 0x0000_0100_0000_01b3);
 
 impl Journal {
-    /// An empty journal; `keep` its lines, or only their digest.
-    pub fn new(keep: bool) -> Self {
+    /// An empty journal.
+    pub fn new(keep: Keep) -> Self {
         let pages = Pages {
             digest: DIGEST.0,
             lines: 0,
-            kept: keep.then(String::new),
+            keep,
+            kept: String::new(),
             line: String::new(),
         };
         Self {
@@ -42,14 +56,17 @@ impl Journal {
     /// Adds a line.
     pub fn note(&self, at: Duration, what: std::fmt::Arguments<'_>) {
         let pages = &mut *self.pages.lock();
+        if pages.keep == Keep::Nothing {
+            return;
+        }
         pages.line.clear();
         writeln!(pages.line, "{:>12.3} {what}", at.as_secs_f64()).expect("a string takes everything");
         for byte in pages.line.as_bytes() {
             pages.digest = (pages.digest ^ u64::from(*byte)).wrapping_mul(DIGEST.1);
         }
         pages.lines += 1;
-        if let Some(kept) = &mut pages.kept {
-            kept.push_str(&pages.line);
+        if pages.keep == Keep::Lines {
+            pages.kept.push_str(&pages.line);
         }
     }
 
@@ -78,7 +95,7 @@ impl Journal {
 
     /// All lines, if they were kept.
     pub fn text(&self) -> String {
-        self.pages.lock().kept.clone().unwrap_or_default()
+        self.pages.lock().kept.clone()
     }
 }
 

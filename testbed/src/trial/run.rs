@@ -22,7 +22,7 @@ use crate::sim::{
     },
     cluster::Cluster,
     faults::{Dice, Faults},
-    journal::Journal,
+    journal::{Journal, Keep},
     link::{Link, Plan, State, Tally},
     oracle::{
         owner,
@@ -44,8 +44,8 @@ const SILENCE: Duration = Duration::from_secs(600);
 /// How a run is to be run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// Keep the journal's lines.
-    pub keep: bool,
+    /// What is kept of the journal.
+    pub keep: Keep,
     /// Where the link of the first process breaks.
     pub plan: Plan,
     /// Skip the ten minutes of silence.

@@ -12,7 +12,7 @@ use super::{
     scenarios,
     script::Script,
 };
-use crate::sim::link::Plan;
+use crate::sim::{journal::Keep, link::Plan};
 
 /// A run that went wrong.
 #[derive(Clone, Debug)]
@@ -68,7 +68,7 @@ pub fn seeds(first: u64, count: u64, within: Option<Duration>, stop: bool) -> Su
                 return;
             }
             let chosen = first.wrapping_add(index);
-            let outcome = guarded(|| seed(chosen, Options::default()));
+            let outcome = guarded(|| seed(chosen, silent()));
             sum.lock().add(&format!("make sim SEED={chosen}"), outcome);
         }
     });
@@ -172,6 +172,14 @@ fn guarded(run: impl FnOnce() -> Outcome) -> Outcome {
             settled_after: Duration::ZERO,
         }
     })
+}
+
+/// Without a journal.
+fn silent() -> Options {
+    Options {
+        keep: Keep::Nothing,
+        ..Options::default()
+    }
 }
 
 fn on_all_cores(work: impl Fn() + Sync) {

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, time::Duration};
 use libtest_mimic::{Failed, Trial};
 use serde_json::json;
 use testbed::{
-    sim::actors::{nodes::Fortune, users::order},
+    sim::{
+        actors::{nodes::Fortune, users::order},
+        journal::Keep,
+    },
     trial::{
         run::{Options, Outcome, run},
         script::{Script, Step, template},
@@ -25,7 +28,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 const KEEP: fn() -> Options = || Options {
-    keep: true,
+    keep: Keep::Lines,
     ..Options::default()
 };
 

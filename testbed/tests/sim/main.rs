@@ -14,6 +14,10 @@ use testbed::trial::{
     sweep::{self, Break, Sum},
 };
 
+/// Runs consist of small allocations; this allocator makes them about a third faster.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     let arguments = Arguments::from_args();
     let mut trials = vec![

@@ -5,7 +5,7 @@ use std::time::Duration;
 use libtest_mimic::{Failed, Trial};
 use serde_json::json;
 use testbed::{
-    sim::actors::users::order,
+    sim::{actors::users::order, journal::Keep},
     trial::{
         run::{Options, Outcome, run},
         script::{Script, Step, template},
@@ -43,7 +43,7 @@ fn few_seats() -> Result<(), Failed> {
         &script,
         1,
         Options {
-            keep: true,
+            keep: Keep::Lines,
             ..Options::default()
         },
     );
