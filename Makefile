@@ -7,7 +7,10 @@ CACHE := $(or $(KORDER_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/korder)
 DENY_VERSION := 0.20.2
 DENY := $(CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 
-.PHONY: help demo-real test test-fast test-sim e2e sim soak sweep mutants check compare control-plane crds
+.PHONY: help demo demo-real test test-fast test-sim e2e sim soak sweep mutants check compare control-plane crds
+
+demo: ## Show korder in a simulated cluster (NODES=5000, SEED=1; KORDER_DEMO_SERVE=1 serves its API)
+	@cargo run --release --locked --package testbed --bin demo
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))

@@ -230,10 +230,12 @@ fn shipped_crate_has_no_testbed() -> Result<(), Failed> {
         for file in files {
             let text = fs::read_to_string(&file)?;
             let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
-            if code
-                .into_iter()
-                .any(|line| line.contains("korder::") || line.contains("crate::trial"))
-            {
+            // `real` has a module of its own with that name, which holds types.
+            let knows = |line: &str| {
+                let after = line.split("korder::").nth(1).and_then(|rest| rest.chars().next());
+                after.is_some_and(char::is_lowercase) || line.contains("crate::trial")
+            };
+            if code.into_iter().any(knows) {
                 knowing.push(file.display().to_string());
             }
         }

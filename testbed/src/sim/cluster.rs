@@ -1,12 +1,13 @@
 //! The cluster that everybody shares: the API server, its clock, and the bell that rings on changes.
 //!
-//! Time is tokio's, so that a paused runtime makes all of it virtual.
+//! Time is tokio's, so that a paused runtime makes all of it virtual. Calls may come from other runtimes and
+//! threads, too: the time is that of the runtime in which the cluster was made.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
-use tokio::{sync::mpsc, task::JoinSet, time::Instant};
+use tokio::{runtime::Handle, sync::mpsc, task::JoinSet, time::Instant};
 
 use super::{
     api::{ApiServer, Change},
@@ -29,6 +30,7 @@ pub struct Cluster {
 struct Shared {
     api: Mutex<ApiServer>,
     bell: Bell,
+    runtime: Handle,
     origin: Instant,
     /// Seconds of the server's clock per second of tokio's.
     rate: f64,
@@ -39,13 +41,14 @@ struct Shared {
 }
 
 impl Cluster {
-    /// A cluster that begins now, whose server's clock runs `rate` times as fast as tokio's.
+    /// A cluster that begins now, whose server's clock runs `rate` times as fast as tokio's. Needs a runtime.
     pub fn new(seed: u64, rate: f64, journal: Journal) -> Self {
         let begin = Timestamp::from_second(BEGIN).expect("a valid time");
         Self {
             shared: Arc::new(Shared {
                 api: Mutex::new(ApiServer::new(begin, seed)),
                 bell: Bell::default(),
+                runtime: Handle::current(),
                 origin: Instant::now(),
                 rate,
                 journal,
@@ -94,6 +97,7 @@ impl Cluster {
 
     /// Since the beginning, on tokio's clock.
     pub fn elapsed(&self) -> Duration {
+        let _its_clock = self.shared.runtime.enter();
         Instant::now().duration_since(self.shared.origin)
     }
 

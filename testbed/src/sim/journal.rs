@@ -6,7 +6,7 @@ use std::{fmt::Write, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 
-use super::api::Change;
+use super::{actors::at, api::Change};
 
 /// The journal of one run; clones share it.
 #[derive(Clone, Debug)]
@@ -106,13 +106,13 @@ impl std::fmt::Display for Brief<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let after = &self.0.after;
         let told = [
-            ("phase", after.pointer("/status/phase")),
-            ("reason", after.pointer("/status/reason")),
-            ("node", after.pointer("/spec/nodeName")),
-            ("seq", after.pointer("/spec/sequence")),
-            ("deleting", after.pointer("/metadata/deletionTimestamp")),
-            ("unschedulable", after.pointer("/spec/unschedulable")),
-            ("paused", after.pointer("/spec/paused")),
+            ("phase", at(after, "/status/phase")),
+            ("reason", at(after, "/status/reason")),
+            ("node", at(after, "/spec/nodeName")),
+            ("seq", at(after, "/spec/sequence")),
+            ("deleting", at(after, "/metadata/deletionTimestamp")),
+            ("unschedulable", at(after, "/spec/unschedulable")),
+            ("paused", at(after, "/spec/paused")),
         ];
         for (name, value) in told {
             if let Some(value) = value.filter(|value| !value.is_null()) {
@@ -122,7 +122,7 @@ impl std::fmt::Display for Brief<'_> {
         write!(
             f,
             "uid={}",
-            after.pointer("/metadata/uid").unwrap_or(&serde_json::Value::Null)
+            at(after, "/metadata/uid").unwrap_or(&serde_json::Value::Null)
         )
     }
 }

@@ -444,7 +444,8 @@ fn nth<T>(mut all: Vec<T>, n: usize) -> Option<T> {
     (!all.is_empty()).then(|| all.swap_remove(n % all.len()))
 }
 
-fn config(shards: u32) -> Config {
+/// korder's flags in a simulated cluster.
+pub fn config(shards: u32) -> Config {
     Config {
         shards: shards.to_string().parse().expect("a number of shards"),
         namespace: Some("korder-system".to_owned()),

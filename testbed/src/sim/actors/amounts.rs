@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{items, text};
+use super::{at, items, text};
 
 /// By resource, in thousandths of its unit.
 pub type Amounts = BTreeMap<String, i128>;
@@ -57,14 +57,14 @@ pub fn amounts(list: Option<&Value>) -> Amounts {
 pub fn requests(pod: &Value) -> Amounts {
     let mut sum = Amounts::from([("pods".to_owned(), 1000)]);
     for container in items(pod, "/spec/containers") {
-        add(&mut sum, &amounts(container.pointer("/resources/requests")), 1);
+        add(&mut sum, &amounts(at(container, "/resources/requests")), 1);
     }
     sum
 }
 
 /// What a Node has.
 pub fn allocatable(node: &Value) -> Amounts {
-    amounts(node.pointer("/status/allocatable"))
+    amounts(at(node, "/status/allocatable"))
 }
 
 /// Adds `times` the `amounts`.

@@ -93,6 +93,9 @@ impl Collector {
 
     fn hear(&mut self, change: &Change) {
         let object = &change.after;
+        if &*change.resource == "nodes" && change.kind == ChangeKind::Modified {
+            return; // nobody owns a Node
+        }
         let (namespace, name) = key(object);
         let target = (
             change.resource.to_string(),

@@ -2,21 +2,18 @@
 
 use serde_json::Value;
 
-use super::{items, text};
+use super::{at, items, text};
 
 /// Whether node selector and required node affinity under `spec` match the node.
 pub fn selected(node: &Value, spec: &Value) -> bool {
-    let label = |key: &str| {
-        node.pointer("/metadata/labels")
-            .and_then(|labels| labels.get(key)?.as_str())
-    };
-    let pairs = spec.pointer("/nodeSelector").and_then(Value::as_object);
+    let label = |key: &str| at(node, "/metadata/labels").and_then(|labels| labels.get(key)?.as_str());
+    let pairs = at(spec, "/nodeSelector").and_then(Value::as_object);
     let paired = pairs
         .into_iter()
         .flatten()
         .all(|(key, value)| label(key) == Some(value.as_str().unwrap_or_default()));
     let required = "/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution";
-    let Some(required) = spec.pointer(required) else {
+    let Some(required) = at(spec, required) else {
         return paired;
     };
     let term = |term: &Value| {
@@ -73,7 +70,7 @@ pub fn pinned(pod: &Value) -> Option<&str> {
         "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
     match items(pod, terms) {
         [term] => match items(term, "/matchFields") {
-            [field] if text(field, "/operator") == "In" => field.pointer("/values/0")?.as_str(),
+            [field] if text(field, "/operator") == "In" => at(field, "/values/0")?.as_str(),
             _ => None,
         },
         _ => None,

@@ -12,7 +12,7 @@ use tokio::{sync::mpsc, time::Instant};
 use super::{
     Key,
     amounts::{Amounts, add, allocatable, lacking, occupies, requests},
-    deleting, key, text, uid,
+    at, deleting, key, text, uid,
 };
 use crate::sim::{
     api::{Change, ChangeKind, User},
@@ -81,6 +81,11 @@ impl Kubelets {
                 self.nodes.remove(&*change.name);
             }
             "nodes" => {
+                let [before, now] = [change.before.as_deref(), Some(&*change.after)]
+                    .map(|node| node.and_then(|node| at(node, "/status/allocatable")));
+                if before == now && self.nodes.contains_key(&*change.name) {
+                    return;
+                }
                 self.nodes
                     .insert(change.name.to_string(), allocatable(&change.after));
             }

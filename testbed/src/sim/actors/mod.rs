@@ -55,3 +55,27 @@ pub fn uid(object: &Value) -> &str {
 pub fn deleting(object: &Value) -> bool {
     at(object, "/metadata/deletionTimestamp").is_some()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pointers_lead_where_those_of_serde_json_lead() {
+        let object = serde_json::json!({ "a": { "b/c": [1, { "d": null }], "": 2 } });
+        let pointers = [
+            "",
+            "/a",
+            "/a/",
+            "/a/b~1c",
+            "/a/b~1c/1/d",
+            "/a/b~1c/2",
+            "/a/b~1c/x",
+            "/x",
+            "/a/b/c",
+        ];
+        for pointer in pointers {
+            assert_eq!(at(&object, pointer), object.pointer(pointer), "{pointer}");
+        }
+    }
+}

@@ -71,8 +71,11 @@ impl Nodes {
     fn create(&self, api: &mut ApiServer, node: &Value, stamp: &str) {
         let mut node = node.clone();
         node["status"]["conditions"] = json!([ready("True", stamp, stamp)]);
-        api.create(&self.user, "nodes", "", node)
+        let made = api
+            .create(&self.user, "nodes", "", node)
             .expect("a Node of a new name can join");
+        // Admission taints every new Node; the node controller sees that it is Ready.
+        self.turn(api, &made, "True", stamp);
     }
 
     /// Lets something befall a node; nothing if it is not there.

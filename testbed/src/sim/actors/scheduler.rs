@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use super::{
     Key,
     amounts::{Amounts, add, allocatable, lacking, occupies, requests},
-    deleting, fit, items, key, text, uid,
+    at, deleting, fit, items, key, text, uid,
 };
 use crate::sim::{
     api::{Change, ChangeKind, User},
@@ -102,10 +102,14 @@ impl Scheduler {
         let matters = match (&room.node, &node) {
             (Some(before), Some(now)) => ["/spec", "/metadata/labels", "/status/allocatable"]
                 .iter()
-                .any(|part| before.pointer(part) != now.pointer(part)),
+                .any(|part| at(before, part) != at(now, part)),
             _ => true,
         };
-        room.all = node.as_deref().map(allocatable).unwrap_or_default();
+        let [before, now] =
+            [&room.node, &node].map(|node| node.as_deref().and_then(|node| at(node, "/status/allocatable")));
+        if before != now {
+            room.all = node.as_deref().map(allocatable).unwrap_or_default();
+        }
         room.node = node;
         if matters {
             self.wake(name);
@@ -143,7 +147,7 @@ impl Scheduler {
     }
 
     fn line_up(&mut self, key: Key, revision: u64) {
-        let priority = self.pods[&key].pointer("/spec/priority").and_then(Value::as_i64);
+        let priority = at(&self.pods[&key], "/spec/priority").and_then(Value::as_i64);
         let turn = (Reverse(priority.unwrap_or_default()), revision, key.clone());
         self.turns.insert(key, turn.clone());
         self.queue.insert(turn);
@@ -267,7 +271,7 @@ fn refusal(room: &Room, pod: &Value, asked: &Amounts, used: &Amounts) -> Option<
         return Some(format!("node(s) had untolerated taint {{{key}: {value}}}"));
     }
     let cordon = json!({ "key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule" });
-    let cordoned = node.pointer("/spec/unschedulable") == Some(&Value::Bool(true));
+    let cordoned = at(node, "/spec/unschedulable") == Some(&Value::Bool(true));
     if cordoned && fit::tolerates(tolerations, &cordon).is_none() {
         return Some("node(s) were unschedulable".to_owned());
     }

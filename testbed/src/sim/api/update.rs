@@ -80,10 +80,9 @@ impl ApiServer {
         let old = old.ok_or_else(|| not_found(kind, name))?;
         let mut merged = Value::clone(&old);
         merge(&mut merged, patch);
-        let text = merged.to_string();
         let mut object = kind
             .decoded(merged)
-            .map_err(|reply| undecodable(kind, reply, &text))?;
+            .map_err(|reply| undecodable(kind, reply, &old, patch))?;
         if meta::name(&object) != name {
             return Err(other_name(meta::name(&object), name));
         }
@@ -189,13 +188,15 @@ fn not_a_map(patch: &Value) -> String {
 }
 
 /// A typed object that a patch made undecodable is upstream's 422 without a name.
-fn undecodable(kind: &Kind, reply: super::Reply, text: &str) -> super::Reply {
+fn undecodable(kind: &Kind, reply: super::Reply, old: &Value, patch: &Value) -> super::Reply {
     if kind.custom().is_some() || reply.code != 400 {
         return reply;
     }
     let message = reply.body["message"].as_str().unwrap_or_default();
     let why = message.split_once(": ").map_or(message, |(_, why)| why);
-    let cause = format!("Invalid value: {}: {why}", json!(text));
+    let mut merged = old.clone();
+    merge(&mut merged, patch);
+    let cause = format!("Invalid value: {}: {why}", json!(merged.to_string()));
     let details =
         json!({ "causes": [{ "reason": "FieldValueInvalid", "message": cause, "field": "patch" }] });
     failure(

@@ -46,13 +46,14 @@ pub struct Line {
 
 impl Line {
     fn new(revision: u64, kind: &'static str, object: &Value) -> Self {
-        let event = json!({ "type": kind, "object": object });
+        // The type first, as upstream: a client then knows what the rest is.
+        let json = format!("{{\"type\":\"{kind}\",\"object\":{object}}}");
         Self {
             revision,
             kind,
             namespace: meta::namespace(object).into(),
             name: meta::name(object).into(),
-            json: event.to_string().into_bytes(),
+            json: json.into_bytes(),
         }
     }
 }

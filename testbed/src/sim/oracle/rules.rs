@@ -4,7 +4,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use crate::sim::actors::{deleting, fit, items, text};
+use crate::sim::actors::{at, deleting, fit, items, text};
 
 /// What the rules say of an Order and a Node at one time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,12 +35,12 @@ pub fn deserves(order: &Value, node: &Value, grace: SignedDuration, now: Timesta
     if !valid(order) {
         return Deserves::AsItIs;
     }
-    let spec = order.pointer("/spec/template/spec").unwrap_or(&Value::Null);
+    let spec = at(order, "/spec/template/spec").unwrap_or(&Value::Null);
     let mut ends: Vec<Option<Timestamp>> = Vec::new();
     if !fit::ready(node) {
         ends.push(ready_ends(spec, node, grace, now));
     }
-    if node.pointer("/spec/unschedulable") == Some(&Value::Bool(true)) || !fit::selected(node, spec) {
+    if at(node, "/spec/unschedulable") == Some(&Value::Bool(true)) || !fit::selected(node, spec) {
         ends.push(Some(Timestamp::MIN));
     }
     let tolerations = items(spec, "/tolerations");
@@ -60,7 +60,7 @@ pub fn deserves(order: &Value, node: &Value, grace: SignedDuration, now: Timesta
     if ends.is_empty() {
         return Deserves::Ticket;
     }
-    if order.pointer("/spec/paused") == Some(&Value::Bool(true)) {
+    if at(order, "/spec/paused") == Some(&Value::Bool(true)) {
         return Deserves::AsItIs;
     }
     Deserves::Until(ends.into_iter().flatten().min())
@@ -68,7 +68,7 @@ pub fn deserves(order: &Value, node: &Value, grace: SignedDuration, now: Timesta
 
 /// Whether an Order asks for new Tickets at all.
 pub fn asks(order: &Value) -> bool {
-    !deleting(order) && valid(order) && order.pointer("/spec/paused") != Some(&Value::Bool(true))
+    !deleting(order) && valid(order) && at(order, "/spec/paused") != Some(&Value::Bool(true))
 }
 
 /// Users here get only the schedule wrong.

@@ -121,11 +121,6 @@ impl Seen {
     fn see_node(&mut self, node: &Arc<Value>, at: Timestamp, gone: bool) {
         self.names
             .insert(uid(node).to_owned(), text(node, "/metadata/name").to_owned());
-        let judged = |node: &Value| {
-            let ready = super::super::actors::fit::condition(node, "Ready").cloned();
-            let told = ready.map(|ready| (ready["status"].clone(), ready["lastTransitionTime"].clone()));
-            (node["metadata"]["labels"].clone(), node["spec"].clone(), told)
-        };
         self.note(node, at, gone, |before| judged(before) == judged(node));
     }
 
@@ -305,6 +300,17 @@ impl Seen {
     fn rolling(&self, _pair: &Pair, ticket: Option<&Arc<Value>>) -> bool {
         ticket.is_some_and(|ticket| text(ticket, "/status/reason") == "RollingOut")
     }
+}
+
+/// What of a Node decides what its pairs deserve.
+fn judged(node: &Value) -> [&Value; 4] {
+    let ready = super::super::actors::fit::condition(node, "Ready").unwrap_or(&Value::Null);
+    [
+        &node["metadata"]["labels"],
+        &node["spec"],
+        &ready["status"],
+        &ready["lastTransitionTime"],
+    ]
 }
 
 /// The name of the Order that controls a Ticket.

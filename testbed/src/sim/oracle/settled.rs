@@ -13,7 +13,7 @@ use super::{
 use crate::sim::{
     actors::{
         amounts::{amounts, occupies},
-        deleting, fit, items,
+        at, deleting, fit, items,
         scheduler::overcommitted,
         text, uid,
     },
@@ -171,8 +171,8 @@ impl State {
                     .push(format!("{name}: Ready says {ready}, not {reason}"));
             }
         }
-        let generation = order.pointer("/metadata/generation");
-        if !deleting(order) && order.pointer("/status/observedGeneration") != generation {
+        let generation = at(order, "/metadata/generation");
+        if !deleting(order) && at(order, "/status/observedGeneration") != generation {
             let name = text(order, "/metadata/name");
             gaps.other
                 .push(format!("{name}: status.observedGeneration is not {generation:?}"));
@@ -208,9 +208,9 @@ impl State {
         if !asks(order) {
             return None;
         }
-        let (wanted, has) = (order.pointer("/spec/template/spec")?, ticket.get("spec")?);
+        let (wanted, has) = (at(order, "/spec/template/spec")?, ticket.get("spec")?);
         let same_amounts = ["/resources/requests", "/resources/limits"].iter().all(|list| {
-            amounts(wanted.pointer(list)) == amounts(has.pointer(list)) || wanted.get("resources").is_none()
+            amounts(at(wanted, list)) == amounts(at(has, list)) || wanted.get("resources").is_none()
         });
         let same = same_amounts && items(wanted, "/tolerations") == items(has, "/tolerations");
         let waits_for_its_turn = stuck && text(ticket, "/status/phase") == "Reserved";
@@ -223,7 +223,7 @@ impl State {
         let Some(guardian) = guardians.get(uid(ticket)) else {
             return Some("a Ticket without a Guardian".to_owned());
         };
-        let asked = |object: &Value, list: &str| amounts(object.pointer(list));
+        let asked = |object: &Value, list: &str| amounts(at(object, list));
         if asked(guardian, "/spec/containers/0/resources/requests") != asked(has, "/resources/requests")
             && wanted.get("resources").is_some()
         {

@@ -1,0 +1,153 @@
+//! `make demo`: korder, unmodified, in a simulated cluster on virtual time: thousands of nodes, their
+//! troubles, and a crash, in seconds and without anything but Rust. The exit code is 1 if a rule is broken.
+//! Environment: `NODES` (5000), `SEED` (1), `KORDER_DEMO_SERVE=1` serves the simulated API on loopback.
+
+mod board;
+mod churn;
+mod draw;
+mod fleet;
+mod gauges;
+mod plot;
+mod screen;
+mod serve;
+mod stage;
+mod summary;
+
+use std::{fmt::Display, process::ExitCode, str::FromStr, time::Duration};
+
+use anyhow::{Context, Result, anyhow, ensure};
+
+use gauges::Gauges;
+use screen::{Interrupted, Screen};
+use serve::Server;
+use stage::{Settings, Stage};
+use summary::Summary;
+
+/// With fewer there are not enough nodes of each kind for the story.
+const FEWEST: usize = 60;
+/// With more the story gets long.
+const MOST: usize = 50_000;
+
+fn main() -> ExitCode {
+    match settings().and_then(|settings| demo(settings, serves())) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) if error.is::<Interrupted>() => {
+            println!("Stopped.");
+            ExitCode::from(130)
+        }
+        Err(error) => {
+            eprintln!("demo: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn settings() -> Result<Settings> {
+    let nodes = number("NODES", 5000)?;
+    ensure!(
+        (FEWEST..=MOST).contains(&nodes),
+        "NODES={nodes}: from {FEWEST} to {MOST}, please"
+    );
+    Ok(Settings {
+        nodes,
+        seed: number("SEED", 1)?,
+    })
+}
+
+fn number<N: FromStr + Display>(name: &str, usual: N) -> Result<N> {
+    match std::env::var(name) {
+        Ok(text) => text
+            .parse()
+            .map_err(|_| anyhow!("{name}={text} is not a whole number")),
+        Err(_) => Ok(usual),
+    }
+}
+
+fn serves() -> bool {
+    std::env::var("KORDER_DEMO_SERVE").is_ok_and(|serve| serve == "1")
+}
+
+/// Plays the demo; whether all rules were kept.
+fn demo(settings: Settings, serves: bool) -> Result<bool> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .context("starting a runtime")?;
+    let gauges = Gauges::install()?;
+    let (stage, good) = runtime.block_on(async {
+        let mut stage = Stage::set(settings, gauges, Screen::nothing())?;
+        let server = serves.then(|| Server::start(&stage.cluster)).transpose()?;
+        if let Some(server) = &server {
+            println!("{}\n", server.usage());
+        }
+        stage.screen = Screen::new();
+        let summary = run(&mut stage).await?;
+        summary.print(stage.screen.real());
+        if let Some(mut server) = server {
+            linger(&mut stage, &mut server).await?;
+        }
+        Ok::<_, anyhow::Error>((stage, summary.violations.is_empty()))
+    })?;
+    // All its memory goes with the process, which is faster than object by object.
+    std::mem::forget((stage, runtime));
+    Ok(good)
+}
+
+/// Plays the plot and sums up.
+async fn run(stage: &mut Stage) -> Result<Summary> {
+    let facts = plot::play(stage).await;
+    stage.leave()?;
+    Ok(Summary::of(stage, facts?))
+}
+
+/// Lets time run on as it does outside, until the user has seen enough.
+async fn linger(stage: &mut Stage, server: &mut Server) -> Result<()> {
+    server.catch_interrupt();
+    println!(
+        "\nThe cluster lives on in real time until Ctrl-C:\n\n{}",
+        server.usage()
+    );
+    stage.screen = Screen::nothing();
+    tokio::time::resume();
+    while !server.interrupted() {
+        stage.pass(Duration::from_millis(200)).await?;
+    }
+    println!("\nStopped; nothing is left running.");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The whole plot with few nodes, shown to nobody.
+    fn played(seed: u64) -> Summary {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let settings = Settings { nodes: FEWEST, seed };
+            let mut stage = Stage::set(settings, Gauges::default(), Screen::nothing()).unwrap();
+            run(&mut stage).await.unwrap()
+        })
+    }
+
+    #[test]
+    fn the_plot_breaks_no_rule() {
+        for seed in 1..4 {
+            let found = played(seed).violations;
+            assert!(found.is_empty(), "SEED={seed} NODES={FEWEST}: {found:#?}");
+        }
+    }
+
+    #[test]
+    fn a_seed_is_a_run() {
+        let (one, again) = (played(7), played(7));
+        assert_eq!(one.digest, again.digest);
+        assert_ne!(one.digest, played(8).digest);
+    }
+}
