@@ -308,10 +308,15 @@ impl Live<'_> {
     /// A Ticket of another template: Pending first, then without Guardian, then the new spec. Where no
     /// Guardian could be made afterwards, the one that is there holds the room.
     fn replace(&self, ticket: &TicketView, plan: &mut Plan) {
-        if ticket.phase == Phase::Reserved {
-            if self.view.may_replace {
-                let message = "the Order's template changed";
-                self.set_pending(ticket, reason::ROLLING_OUT, message.into(), plan);
+        if ticket.phase == Phase::Reserved && self.view.may_replace {
+            let message = "the Order's template changed";
+            self.set_pending(ticket, reason::ROLLING_OUT, message.into(), plan);
+        } else if ticket.phase == Phase::Reserved {
+            // Until its turn comes it is Reserved only while its Guardian holds the room.
+            match self.standing(ticket, plan) {
+                Standing::Missing => self.missing(ticket, plan),
+                Standing::Waiting(message) => self.waiting(ticket, message, plan),
+                Standing::Bound(_) | Standing::Done => {}
             }
         } else if let Some(guardian) = guardians(self.view, ticket)
             .iter()

@@ -1059,6 +1059,27 @@ fn roll_out_paused_before_its_first_write_goes_on_afterwards() {
 }
 
 #[test]
+fn ticket_that_waits_for_its_turn_without_a_guardian_is_not_reserved() {
+    let mut rig = reserved();
+    let ticket = rig.ticket("n1", 0);
+    rig.order(bigger(2, false)).settle();
+    assert_eq!(rig.state(), ["n1 Reserved"], "no grant");
+    rig.hide_guardian(&ticket);
+    let done = rig.settle();
+    assert_eq!(
+        done[..2],
+        ["get_guardian", "ticket_status Pending GuardianDeleted"],
+        "{done:?}"
+    );
+    rig.wait(2).settle();
+    assert_eq!(
+        rig.state(),
+        ["n1 Reserved"],
+        "what is not Reserved is replaced freely"
+    );
+}
+
+#[test]
 fn roll_out_paused_midway_keeps_the_guardian_that_is_there() {
     let mut rig = reserved();
     let uid = OrderUid::from("everywhere-uid");

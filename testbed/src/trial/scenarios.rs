@@ -6,7 +6,18 @@ use super::script::{Script, Step, nth_node, template};
 use crate::sim::actors::{nodes::Fortune, users::order};
 
 /// Seeds that once went wrong, and what korder did.
-pub const REGRESSIONS: &[(u64, &str)] = &[];
+pub const REGRESSIONS: &[(u64, &str)] = &[
+    (17, "a_list_that_was_never_answered_kept_a_watch_from_starting"),
+    (57, "a_guardian_without_labels_kept_the_size_of_the_old_template"),
+    (177, "a_guardian_without_labels_at_a_restart_kept_the_old_size"),
+    (386, "a_ticket_that_lost_its_labels_was_taken_for_removed"),
+    (388, "a_drain_waited_for_a_read_behind_a_status"),
+    (541, "a_guardian_that_was_gone_was_asked_for_for_ever"),
+    (
+        1_795_399_642_000_504,
+        "a_ticket_without_guardian_stayed_reserved_until_its_turn_in_the_roll_out",
+    ),
+];
 
 /// All of them.
 pub fn all() -> Vec<Script> {
