@@ -23,6 +23,10 @@ use serve::Server;
 use stage::{Settings, Stage};
 use summary::Summary;
 
+/// The cluster consists of small allocations; this allocator makes it about a third faster.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// With fewer there are not enough nodes of each kind for the story.
 const FEWEST: usize = 60;
 /// With more the story gets long.
@@ -59,7 +63,7 @@ fn number<N: FromStr + Display>(name: &str, usual: N) -> Result<N> {
     match std::env::var(name) {
         Ok(text) => text
             .parse()
-            .map_err(|_| anyhow!("{name}={text} is not a whole number")),
+            .map_err(|_| anyhow!("{name}={text} is not a whole number, 0 or greater")),
         Err(_) => Ok(usual),
     }
 }

@@ -39,7 +39,7 @@ const STEP: Duration = Duration::from_millis(20);
 /// The scheduler binds a Pod every so often.
 const SCHEDULING: Duration = Duration::from_millis(1);
 /// The API server keeps at least so many changes for watches.
-const HISTORY: u64 = 20_000;
+const HISTORY: u64 = 5_000;
 
 /// How the demo is to be played.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
