@@ -10,7 +10,7 @@ use crate::{
     domain::{
         flap::Flaps,
         hash::fnv1a64,
-        ids::{NodeName, PairKey, PodUid, TicketKey, TicketUid},
+        ids::{NodeName, PairKey, PodKey, PodUid, TicketKey, TicketUid},
         observed::{GuardianState, GuardianView, TicketView},
         op::{Expect, Op},
         plan::{Memory, Overdue, Trouble},
@@ -32,6 +32,8 @@ pub(super) struct Pair {
     pub(super) memory: Memory,
     pub(super) flaps: Flaps,
     pub(super) node_gone: bool,
+    /// A Guardian that went while an operation was under way, whose answer may be older than that.
+    pub(super) outdated: Option<PodKey>,
     /// Operations offered whose outcome is not known.
     pub(super) busy: Vec<(TicketKey, Op)>,
     /// What the watch must show, and by when.
@@ -56,6 +58,7 @@ impl Default for Pair {
             memory: Memory::default(),
             flaps: Flaps::default(),
             node_gone: false,
+            outdated: None,
             busy: Vec::new(),
             expects: Vec::new(),
             changed: None,

@@ -336,6 +336,7 @@ impl Shard {
                 let own = lost.as_ref().is_some_and(own) || pair.made(uid);
                 if own && !pair.guardian_removed(uid) {
                     pair.memory.lost_guardian = Some(pod.clone());
+                    pair.outdated = (!pair.busy.is_empty()).then(|| pod.clone());
                 }
                 pair.settle(&Settled::GuardianGone(uid));
             });
@@ -377,7 +378,19 @@ impl Shard {
             Outcome::Retry { .. } => pair.hold_off(key, now),
             Outcome::Busy { .. } => pair.step_back(key, now),
         }
+        self.doubt_outdated(key, &work.ticket);
         self.mark(key.clone(), |_| ());
+    }
+
+    /// What an answer showed of a Guardian that the watch saw go meanwhile is asked for again.
+    fn doubt_outdated(&mut self, key: &PairKey, ticket: &TicketKey) {
+        let outdated = self.pairs.get_mut(key).and_then(|pair| pair.outdated.take());
+        let Some(pod) = outdated else { return };
+        let bound = self.guardians.get(ticket);
+        if bound.is_some_and(|siblings| siblings.iter().any(|known| known.key == pod)) {
+            self.forget_guardian(ticket, &pod);
+            self.mark(key.clone(), |pair| pair.memory.lost_guardian = Some(pod));
+        }
     }
 
     /// When to decide again even if nothing is seen.

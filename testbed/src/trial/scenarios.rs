@@ -14,6 +14,10 @@ pub const REGRESSIONS: &[(u64, &str)] = &[
     (388, "a_drain_waited_for_a_read_behind_a_status"),
     (541, "a_guardian_that_was_gone_was_asked_for_for_ever"),
     (
+        1_795_400_577_001_315,
+        "an_old_answer_brought_back_a_guardian_that_was_gone",
+    ),
+    (
         1_795_399_642_000_504,
         "a_ticket_without_guardian_stayed_reserved_until_its_turn_in_the_roll_out",
     ),
