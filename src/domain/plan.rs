@@ -73,6 +73,14 @@ pub enum Overdue {
     Guardian(TicketKey, PodKey),
 }
 
+impl Overdue {
+    /// The Ticket that it is, or that it belongs to.
+    pub fn ticket(&self) -> &TicketKey {
+        let (Self::Ticket(ticket) | Self::Guardian(ticket, _)) = self;
+        ticket
+    }
+}
+
 /// All that one decision reads.
 #[derive(Debug)]
 pub struct View<'a> {

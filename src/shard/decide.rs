@@ -65,7 +65,7 @@ impl Shard {
                 now,
             };
             let plan = plan(&view);
-            wake = wake.into_iter().chain(plan.wake).min();
+            wake = wake.into_iter().chain(plan.wake).chain(pair.ask_again_at()).min();
             pair.remember(plan.pending, now.mono);
             if plan.ops.is_empty() {
                 pair.nothing_to_answer();

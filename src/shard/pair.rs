@@ -21,6 +21,8 @@ use crate::{
 
 /// How long the watch may take to show an own write before a GET asks for it.
 const SHOWN_WITHIN: Duration = Duration::from_secs(5);
+/// How long at most an object that only a GET has shown is believed in before it is asked for again.
+const BELIEVED_FOR: Duration = Duration::from_secs(300);
 /// First and longest pause after a write that did not land.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
@@ -32,8 +34,8 @@ pub(super) struct Pair {
     pub(super) memory: Memory,
     pub(super) flaps: Flaps,
     pub(super) node_gone: bool,
-    /// A Guardian that went while an operation was under way, whose answer may be older than that.
-    pub(super) outdated: Option<PodKey>,
+    /// Objects whose end no watch may tell of, since none has shown them.
+    unshown: Vec<Unshown>,
     /// Operations offered whose outcome is not known.
     pub(super) busy: Vec<(TicketKey, Op)>,
     /// What the watch must show, and by when.
@@ -58,7 +60,7 @@ impl Default for Pair {
             memory: Memory::default(),
             flaps: Flaps::default(),
             node_gone: false,
-            outdated: None,
+            unshown: Vec::new(),
             busy: Vec::new(),
             expects: Vec::new(),
             changed: None,
@@ -70,6 +72,16 @@ impl Default for Pair {
             hold_until: None,
         }
     }
+}
+
+/// An object that a GET has shown and no watch: it may have come and gone between two lists, or the
+/// answer may be older than its end.
+#[derive(Debug)]
+struct Unshown {
+    uid: Arc<str>,
+    ask: Overdue,
+    due: Mono,
+    pause: Duration,
 }
 
 /// Something seen that may meet an expectation.
@@ -96,6 +108,7 @@ impl Pair {
     /// Forgets a Ticket, if it still is the one of this uid; returns whether it did.
     pub(super) fn lose_ticket(&mut self, key: &TicketKey, uid: Option<&TicketUid>) -> bool {
         self.memory.lost_tickets.retain(|lost| lost != key);
+        self.unshown.retain(|unshown| unshown.ask.ticket() != key);
         let gone = |known: &TicketView| known.key == *key && uid.is_none_or(|uid| known.uid == *uid);
         let Some(index) = self.tickets.iter().position(gone) else {
             return false;
@@ -107,14 +120,49 @@ impl Pair {
     }
 
     /// The watch says that a Ticket is gone which nobody here removed: it may only have lost its labels.
-    pub(super) fn doubt_ticket(&mut self, key: &TicketKey, uid: &TicketUid) {
+    pub(super) fn doubt_ticket(&mut self, key: &TicketKey, uid: &TicketUid, now: Mono) {
         let known = self
             .tickets
             .iter()
             .any(|known| known.key == *key && known.uid == *uid);
         if known && !self.memory.lost_tickets.contains(key) {
             self.memory.lost_tickets.push(key.clone());
+            self.told(uid.as_str(), Overdue::Ticket(key.clone()), now);
         }
+    }
+
+    /// A GET shows an object: unless the watch shows it soon, it is asked for again, less and less often.
+    pub(super) fn told(&mut self, uid: &str, ask: Overdue, now: Mono) {
+        if self.only_told(uid) {
+            return;
+        }
+        self.unshown.push(Unshown {
+            uid: uid.into(),
+            ask,
+            due: now.after(SHOWN_WITHIN),
+            pause: SHOWN_WITHIN,
+        });
+    }
+
+    /// The watch shows an object, or its end.
+    pub(super) fn shown(&mut self, uid: &str) {
+        self.unshown.retain(|unshown| &*unshown.uid != uid);
+    }
+
+    /// A GET says that there is no Guardian of this name.
+    pub(super) fn not_there(&mut self, pod: &PodKey) {
+        let named = |ask: &Overdue| matches!(ask, Overdue::Guardian(_, asked) if asked == pod);
+        self.unshown.retain(|unshown| !named(&unshown.ask));
+    }
+
+    /// Whether only a GET has shown this object.
+    pub(super) fn only_told(&self, uid: &str) -> bool {
+        self.unshown.iter().any(|unshown| &*unshown.uid == uid)
+    }
+
+    /// When the next object is to be asked for that only a GET has shown.
+    pub(super) fn ask_again_at(&self) -> Option<Mono> {
+        self.unshown.iter().map(|unshown| unshown.due).min()
     }
 
     /// Whether the end of this Ticket is korder's own doing.
@@ -166,6 +214,11 @@ impl Pair {
                     Overdue::Guardian(ticket.clone(), pod.clone())
                 }
             });
+        }
+        if let Some(unshown) = self.unshown.iter_mut().find(|unshown| now >= unshown.due) {
+            unshown.pause = unshown.pause.saturating_mul(2).min(BELIEVED_FOR);
+            unshown.due = now.after(unshown.pause);
+            self.memory.overdue.get_or_insert_with(|| unshown.ask.clone());
         }
         self.hold_until.take_if(|until| now >= *until);
         self.hold_until

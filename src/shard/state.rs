@@ -24,7 +24,7 @@ use crate::{
         observed::{GuardianState, GuardianView, TicketView},
         op::{Expect, Observation, Op, Outcome},
         order::Order,
-        plan::DELETED,
+        plan::{DELETED, Overdue},
         reason,
         time::Mono,
     },
@@ -234,15 +234,22 @@ impl Shard {
         }
     }
 
-    /// A Ticket was added or changed.
+    /// The watch shows a Ticket, new or changed.
     pub fn apply_ticket(&mut self, view: TicketView) {
+        let uid = view.uid.clone();
+        let key = self.see_ticket(view);
+        self.mark(key, |pair| pair.shown(uid.as_str()));
+    }
+
+    fn see_ticket(&mut self, view: TicketView) -> PairKey {
         let key = PairKey {
             order: view.order.clone(),
             node: view.node.clone(),
         };
         self.by_ticket.insert(view.key.clone(), key.clone());
         self.orphans.remove(&view.key);
-        self.mark(key, |pair| pair.see_ticket(view));
+        self.mark(key.clone(), |pair| pair.see_ticket(view));
+        key
     }
 
     /// The watch says that a Ticket is gone. Unless that is korder's own doing a GET has to confirm it.
@@ -256,7 +263,7 @@ impl Shard {
         if all_go || removed {
             return self.delete_ticket(ticket, Some(uid), now);
         }
-        self.mark(key, |pair| pair.doubt_ticket(ticket, uid));
+        self.mark(key, |pair| pair.doubt_ticket(ticket, uid, now));
     }
 
     /// A Ticket is gone.
@@ -277,8 +284,15 @@ impl Shard {
         }
     }
 
-    /// A Guardian was added or changed.
+    /// The watch shows a Guardian, new or changed.
     pub fn apply_guardian(&mut self, view: GuardianView, now: Mono) {
+        if let Some(key) = self.by_ticket.get(&view.ticket).cloned() {
+            self.mark(key, |pair| pair.shown(view.uid.as_str()));
+        }
+        self.see_guardian(view, now);
+    }
+
+    fn see_guardian(&mut self, view: GuardianView, now: Mono) {
         let siblings = self.guardians.entry(view.ticket.clone()).or_default();
         let before = siblings.iter().position(|known| known.key == view.key);
         let ended_before = match before {
@@ -336,8 +350,8 @@ impl Shard {
                 let own = lost.as_ref().is_some_and(own) || pair.made(uid);
                 if own && !pair.guardian_removed(uid) {
                     pair.memory.lost_guardian = Some(pod.clone());
-                    pair.outdated = (!pair.busy.is_empty()).then(|| pod.clone());
                 }
+                pair.shown(uid.as_str());
                 pair.settle(&Settled::GuardianGone(uid));
             });
         }
@@ -378,19 +392,7 @@ impl Shard {
             Outcome::Retry { .. } => pair.hold_off(key, now),
             Outcome::Busy { .. } => pair.step_back(key, now),
         }
-        self.doubt_outdated(key, &work.ticket);
         self.mark(key.clone(), |_| ());
-    }
-
-    /// What an answer showed of a Guardian that the watch saw go meanwhile is asked for again.
-    fn doubt_outdated(&mut self, key: &PairKey, ticket: &TicketKey) {
-        let outdated = self.pairs.get_mut(key).and_then(|pair| pair.outdated.take());
-        let Some(pod) = outdated else { return };
-        let bound = self.guardians.get(ticket);
-        if bound.is_some_and(|siblings| siblings.iter().any(|known| known.key == pod)) {
-            self.forget_guardian(ticket, &pod);
-            self.mark(key.clone(), |pair| pair.memory.lost_guardian = Some(pod));
-        }
     }
 
     /// When to decide again even if nothing is seen.
@@ -601,9 +603,9 @@ impl Shard {
 
     fn observe(&mut self, key: &PairKey, work: &Work, observation: Observation, now: Mono) {
         match observation {
-            Observation::Ticket(view) => self.apply_ticket(*view),
+            Observation::Ticket(view) => self.told_ticket(*view, now),
             Observation::TicketGone(ticket) => self.delete_ticket(&ticket, None, now),
-            Observation::Guardian(view) => self.apply_guardian(*view, now),
+            Observation::Guardian(view) => self.told_guardian(key, *view, now),
             Observation::GuardianGone(pod) => self.guardian_gone(key, work, &pod, now),
             Observation::OrderGone(gone) => {
                 self.orders.entry(key.order.clone()).or_default().gone |= gone;
@@ -618,10 +620,36 @@ impl Shard {
         }
     }
 
+    /// A GET shows a Ticket.
+    fn told_ticket(&mut self, view: TicketView, now: Mono) {
+        let (uid, ask) = (view.uid.clone(), Overdue::Ticket(view.key.clone()));
+        let known = self.by_ticket.get(&view.key).and_then(|key| self.pairs.get(key));
+        let known = known.is_some_and(|pair| pair.tickets.iter().any(|known| known.uid == uid));
+        let key = self.see_ticket(view);
+        if !known {
+            self.mark(key, |pair| pair.told(uid.as_str(), ask, now));
+        }
+    }
+
+    /// A GET shows a Guardian.
+    fn told_guardian(&mut self, key: &PairKey, view: GuardianView, now: Mono) {
+        let (uid, ask) = (
+            view.uid.clone(),
+            Overdue::Guardian(view.ticket.clone(), view.key.clone()),
+        );
+        let known = self.guardians.get(&view.ticket);
+        let known = known.is_some_and(|siblings| siblings.iter().any(|known| known.uid == uid));
+        self.see_guardian(view, now);
+        if !known {
+            self.mark(key.clone(), |pair| pair.told(uid.as_str(), ask, now));
+        }
+    }
+
     /// A GET says that the Guardian is gone: now it counts as a failure.
     fn guardian_gone(&mut self, key: &PairKey, work: &Work, pod: &PodKey, now: Mono) {
         self.forget_guardian(&work.ticket, pod);
         let pair = self.pairs.get_mut(key).expect("checked by the caller");
+        pair.not_there(pod);
         let lost = pair.memory.lost_guardian.take_if(|lost| lost == pod).is_some();
         let own = matches!(work.op, Op::DeleteGuardian { .. });
         if lost && !own && pair.memory.trouble.is_none() {

@@ -1134,13 +1134,7 @@ fn guardian_of_a_ticket_that_a_user_deleted_is_no_failure_of_the_next() {
 
 #[test]
 fn guardian_gone_before_it_was_seen_is_a_failure_and_not_awaited() {
-    let mut rig = Rig::new();
-    rig.node(node("n1")).order(everywhere(json!({})));
-    rig.decide();
-    let work = rig.desk.pending.pop_first().unwrap().1;
-    rig.perform(&work);
-    rig.decide();
-    let work = rig.desk.pending.pop_first().unwrap().1;
+    let (mut rig, work) = about_to_make_a_guardian();
     let (key, mono) = (guardian_key(&work.ticket), rig.now().mono);
     let landed = Expect::Guardian(key.clone(), "pod-x".into(), Revision(7));
     rig.shard.apply_outcome(&work, Outcome::Landed(landed), mono);
@@ -1152,6 +1146,79 @@ fn guardian_gone_before_it_was_seen_is_a_failure_and_not_awaited() {
         rig.wait(2).settle(),
         ["create_guardian", "ticket_status Reserved"]
     );
+}
+
+/// A node and an Order whose Ticket is there; what comes next is the Guardian.
+fn about_to_make_a_guardian() -> (Rig, Work) {
+    let mut rig = Rig::new();
+    rig.node(node("n1")).order(everywhere(json!({})));
+    rig.decide();
+    let work = rig.desk.pending.pop_first().unwrap().1;
+    rig.perform(&work);
+    rig.decide();
+    let work = rig.desk.pending.pop_first().unwrap().1;
+    rig.log.clear();
+    (rig, work)
+}
+
+#[test]
+fn guardian_that_only_a_get_has_shown_is_asked_for_again_until_the_watch_shows_it() {
+    let (mut rig, work) = about_to_make_a_guardian();
+    let view = GuardianView {
+        key: guardian_key(&work.ticket),
+        uid: "pod-x".into(),
+        revision: Revision(7),
+        ticket: work.ticket.clone(),
+        ticket_uid: rig.tickets[&work.ticket].uid.clone(),
+        order: "everywhere-uid".into(),
+        state: GuardianState::Bound("n1".into()),
+        deleting: false,
+        labels_intact: true,
+        template_hash: None,
+    };
+    rig.guardians.insert(work.ticket.clone(), view.clone());
+    let mono = rig.now().mono;
+    let seen = Outcome::Observed(Observation::Guardian(Box::new(view.clone())));
+    rig.shard.apply_outcome(&work, seen, mono);
+    assert_eq!(rig.settle(), ["ticket_status Reserved"]);
+    assert_eq!(rig.wait(5).settle(), ["get_guardian"]);
+    assert_eq!(rig.wait(9).settle(), [""; 0]);
+    assert_eq!(rig.wait(1).settle(), ["get_guardian"]);
+    // It goes while no watch runs, and the next list cannot tell of it.
+    rig.guardians.clear();
+    assert_eq!(
+        rig.wait(20).settle(),
+        [
+            "get_guardian",
+            "ticket_status Pending GuardianMissing",
+            "create_guardian",
+            "ticket_status Reserved"
+        ]
+    );
+    assert_eq!(rig.wait(3600).settle(), [""; 0]);
+}
+
+#[test]
+fn ticket_whose_end_came_before_an_older_answer_is_asked_for_again() {
+    let mut rig = reserved();
+    let ticket = rig.ticket("n1", 0);
+    let older = rig.tickets[&ticket].clone();
+    rig.hide_ticket(&ticket);
+    rig.decide();
+    let work = rig.desk.pending.pop_first().unwrap().1;
+    assert!(matches!(work.op, Op::ConfirmTicket));
+    let mono = rig.now().mono;
+    let answer = Outcome::Observed(Observation::Ticket(Box::new(older)));
+    rig.shard.apply_outcome(&work, answer, mono);
+    rig.log.clear();
+    assert_eq!(rig.settle(), [""; 0], "all is as it was");
+    rig.wait(5).decide();
+    let work = rig.desk.pending.pop_first().unwrap().1;
+    rig.perform(&work);
+    assert_eq!(std::mem::take(&mut rig.log), ["get_ticket"]);
+    rig.hide_guardian(&ticket);
+    assert_eq!(rig.settle()[0], "create_ticket");
+    assert_eq!(rig.state(), ["n1 Reserved"]);
 }
 
 /// How a Guardian comes to its end.

@@ -2,12 +2,14 @@
 //! that once, and asks the simulated runs and the unit tests to notice each.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
+    time::Duration,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use serde::Deserialize;
 
@@ -39,6 +41,9 @@ struct Mutant {
     excused: Option<String>,
 }
 
+/// A run that takes longer than this has met a defect that makes it hang.
+const LONGEST: Duration = Duration::from_secs(300);
+
 /// What is appended to the library: the switch.
 const SWITCH: &str = r#"
 /// Whether a planted defect is switched on.
@@ -48,7 +53,8 @@ pub fn mutant(name: &str) -> bool {
 }
 "#;
 
-fn main() -> Result<ExitCode> {
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
@@ -56,11 +62,14 @@ fn main() -> Result<ExitCode> {
     let yaml = fs::read_to_string(root.join("testbed/mutants.yaml"))?;
     let mutants: Vec<Mutant> = serde_saphyr::from_str(&yaml).context("testbed/mutants.yaml")?;
     let tree = root.join("target/mutants/tree");
-    copy(root, &tree)?;
-    plant(&tree, &mutants)?;
+    let mut files = sources(root)?;
+    plant(&mut files, &mutants)?;
+    for (file, text) in &files {
+        write(&tree.join(file), text)?;
+    }
     let suite = Suite::build(&tree, arguments.seeds)?;
     ensure!(
-        suite.noticed("none")?.is_none(),
+        suite.noticed("none").await?.is_none(),
         "the suite fails without any defect: mend that first"
     );
     let chosen: Vec<&Mutant> = mutants
@@ -69,7 +78,7 @@ fn main() -> Result<ExitCode> {
         .collect();
     let mut missed = Vec::new();
     for mutant in &chosen {
-        let by = suite.noticed(&mutant.name)?;
+        let by = suite.noticed(&mutant.name).await?;
         println!("{:<40} {}", mutant.name, by.unwrap_or("NOT NOTICED"));
         if by.is_none() {
             missed.push(mutant);
@@ -92,34 +101,26 @@ fn main() -> Result<ExitCode> {
     Ok(ExitCode::from(u8::from(part < arguments.least)))
 }
 
-/// Copies what the build needs, leaving alone what has not changed so that it is not built again.
-fn copy(root: &Path, tree: &Path) -> Result<()> {
+/// What the build needs, by path.
+fn sources(root: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
     let listed = Command::new("git")
-        .args([
-            "ls-files",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-            "--",
-            "Cargo.toml",
-            "Cargo.lock",
-            "src",
-            "testbed",
-            "deploy",
-            "tests",
-            "rust-toolchain.toml",
-        ])
+        .args(["ls-files", "--cached", "--others", "--exclude-standard", "--"])
+        .args(["Cargo.toml", "Cargo.lock", "rust-toolchain.toml"])
+        .args(["src", "testbed", "deploy", "tests"])
         .current_dir(root)
         .output()?;
     ensure!(listed.status.success(), "git ls-files failed");
-    for file in String::from_utf8(listed.stdout)?.lines() {
-        let (from, to) = (root.join(file), tree.join(file));
-        let Ok(text) = fs::read(&from) else { continue };
-        write(&to, &text)?;
+    let mut files = BTreeMap::new();
+    for file in String::from_utf8(listed.stdout)?.lines().map(PathBuf::from) {
+        // One that is deleted and not committed yet is still listed.
+        if let Ok(text) = fs::read(root.join(&file)) {
+            files.insert(file, text);
+        }
     }
-    Ok(())
+    Ok(files)
 }
 
+/// Leaves alone what has not changed, so that it is not built again.
 fn write(to: &Path, text: &[u8]) -> Result<()> {
     if fs::read(to).is_ok_and(|present| present == text) {
         return Ok(());
@@ -128,25 +129,20 @@ fn write(to: &Path, text: &[u8]) -> Result<()> {
     Ok(fs::write(to, text)?)
 }
 
-fn plant(tree: &Path, mutants: &[Mutant]) -> Result<()> {
+fn plant(files: &mut BTreeMap<PathBuf, Vec<u8>>, mutants: &[Mutant]) -> Result<()> {
     for mutant in mutants {
-        let path = tree.join(&mutant.file);
-        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let named = || format!("{} in {}", mutant.name, mutant.file.display());
+        let bytes = files.get_mut(&mutant.file).with_context(named)?;
+        let text = std::str::from_utf8(bytes).with_context(named)?;
         let found = text.matches(&mutant.find).count();
-        if found != 1 {
-            bail!(
-                "{}: its text occurs {found} times in {}, not once",
-                mutant.name,
-                mutant.file.display()
-            );
-        }
+        ensure!(found == 1, "{}: its text occurs {found} times, not once", named());
         let switch = format!("crate::mutant({:?})", mutant.name);
         let planted = text.replace(&mutant.find, &mutant.replace.replace("$on", &switch));
-        fs::write(&path, planted)?;
+        *bytes = planted.into_bytes();
     }
-    let library = tree.join("src/lib.rs");
-    let text = fs::read_to_string(&library)?;
-    Ok(fs::write(&library, text + SWITCH)?)
+    let library = files.get_mut(Path::new("src/lib.rs")).context("src/lib.rs")?;
+    library.extend_from_slice(SWITCH.as_bytes());
+    Ok(())
 }
 
 /// What may notice a defect.
@@ -160,7 +156,7 @@ impl Suite {
     fn build(tree: &Path, seeds: u64) -> Result<Self> {
         let target = tree.with_file_name("target");
         let cargo = |arguments: &[&str]| -> Result<String> {
-            let built = Command::new(env!("CARGO"))
+            let built = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
                 .args(arguments)
                 .current_dir(tree)
                 .env("CARGO_TARGET_DIR", &target)
@@ -193,26 +189,34 @@ impl Suite {
     }
 
     /// What notices a defect first.
-    fn noticed(&self, mutant: &str) -> Result<Option<&'static str>> {
+    async fn noticed(&self, mutant: &str) -> Result<Option<&'static str>> {
         let seeds = self.seeds.to_string();
-        let fails = |program: &Path, arguments: &[&str]| -> Result<bool> {
-            let status = Command::new(program)
-                .args(arguments)
-                .env("KORDER_MUTANT", mutant)
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .status()?;
-            Ok(!status.success())
-        };
-        if fails(&self.unit, &[])? {
-            return Ok(Some("unit tests"));
-        }
-        if fails(&self.sim, &["fixed"])? {
-            return Ok(Some("fixed runs"));
-        }
-        if fails(&self.sim, &["soak", "--first", "1", "--count", &seeds, "--stop"])? {
-            return Ok(Some("seeds"));
+        let soak = ["soak", "--first", "1", "--count", &seeds, "--stop"];
+        let runs: [(&str, &Path, &[&str]); 3] = [
+            ("unit tests", &self.unit, &[]),
+            ("fixed runs", &self.sim, &["fixed"]),
+            ("seeds", &self.sim, &soak),
+        ];
+        for (by, program, arguments) in runs {
+            if fails(mutant, program, arguments).await? {
+                return Ok(Some(by));
+            }
         }
         Ok(None)
+    }
+}
+
+/// Whether a run with the defect ends badly, or not at all.
+async fn fails(mutant: &str, program: &Path, arguments: &[&str]) -> Result<bool> {
+    let run = tokio::process::Command::new(program)
+        .args(arguments)
+        .env("KORDER_MUTANT", mutant)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .status();
+    match tokio::time::timeout(LONGEST, run).await {
+        Ok(status) => Ok(!status?.success()),
+        Err(_) => Ok(true),
     }
 }

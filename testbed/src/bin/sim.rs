@@ -9,7 +9,7 @@ use testbed::{
         run::{Options, Outcome, run},
         scenarios,
         script::Script,
-        sweep::{self, Break, Sum},
+        sweep::{self, Break, Failure, Sum},
     },
 };
 
@@ -144,9 +144,9 @@ fn fixed() -> ExitCode {
 fn soak(first: u64, count: u64, minutes: Option<f64>, stop: bool) -> ExitCode {
     let begun = std::time::Instant::now();
     let within = minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
-    let sum = sweep::seeds(first, count, within, stop);
+    let sum = sweep::seeds(first, count, within, stop, tell);
     let per_second = sum.runs as f64 / begun.elapsed().as_secs_f64();
-    report("schedules", &sum);
+    total("schedules", &sum);
     println!("{per_second:.1} schedules a second");
     verdict(sum.failures.len())
 }
@@ -165,14 +165,18 @@ fn sweep_all() -> ExitCode {
 }
 
 fn report(what: &str, sum: &Sum) {
-    for failure in &sum.failures {
-        println!("{}", failure.command);
-        failure
-            .violations
-            .iter()
-            .take(5)
-            .for_each(|violation| println!("    {violation}"));
+    sum.failures.iter().for_each(tell);
+    total(what, sum);
+}
+
+fn tell(failure: &Failure) {
+    println!("{}", failure.command);
+    for violation in failure.violations.iter().take(5) {
+        println!("    {violation}");
     }
+}
+
+fn total(what: &str, sum: &Sum) {
     let (runs, revisions, writes, failures) = (sum.runs, sum.revisions, sum.writes, sum.failures.len());
     println!("{runs} {what}, {revisions} revisions judged, {writes} writes: {failures} with violations");
 }

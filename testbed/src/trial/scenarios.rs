@@ -21,6 +21,10 @@ pub const REGRESSIONS: &[(u64, &str)] = &[
         1_795_399_642_000_504,
         "a_ticket_without_guardian_stayed_reserved_until_its_turn_in_the_roll_out",
     ),
+    (
+        1_795_401_843_001_188,
+        "a_guardian_that_came_and_went_between_two_lists_was_believed_in_for_ever",
+    ),
 ];
 
 /// All of them.

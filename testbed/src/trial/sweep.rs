@@ -56,8 +56,14 @@ pub fn seed(seed: u64, options: Options) -> Outcome {
     run(&Script::drawn(seed), seed, options)
 }
 
-/// Runs these seeds until the time is over, or, with `stop`, until one goes wrong.
-pub fn seeds(first: u64, count: u64, within: Option<Duration>, stop: bool) -> Sum {
+/// Runs these seeds until the time is over, or, with `stop`, until one goes wrong; tells of that at once.
+pub fn seeds(
+    first: u64,
+    count: u64,
+    within: Option<Duration>,
+    stop: bool,
+    tell: impl Fn(&Failure) + Sync,
+) -> Sum {
     let (next, sum) = (AtomicU64::new(0), Mutex::new(Sum::default()));
     let begun = Instant::now();
     on_all_cores(|| {
@@ -69,7 +75,10 @@ pub fn seeds(first: u64, count: u64, within: Option<Duration>, stop: bool) -> Su
             }
             let chosen = first.wrapping_add(index);
             let outcome = guarded(|| seed(chosen, silent()));
-            sum.lock().add(&format!("make sim SEED={chosen}"), outcome);
+            let wrong = !outcome.violations.is_empty();
+            let mut sum = sum.lock();
+            sum.add(&format!("make sim SEED={chosen}"), outcome);
+            sum.failures.last().filter(|_| wrong).into_iter().for_each(&tell);
         }
     });
     sum.into_inner()
