@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::mailbox::Mailbox;
+use super::slots::Slots;
 use crate::{
     api::{OrderStatus, shard::OrderCounts, ticket::Phase},
     domain::{ids::OrderUid, order::Order, status, time::Mono},
@@ -203,7 +203,7 @@ impl Totals {
 pub async fn run(
     reports: Arc<Reports>,
     writer: Writer,
-    mailboxes: Arc<BTreeMap<ShardId, Arc<Mailbox>>>,
+    slots: Arc<Slots>,
     clock: Clock,
     stop: CancellationToken,
 ) {
@@ -222,11 +222,9 @@ pub async fn run(
             });
         }
         for (uid, shard, granted) in reports.grants() {
-            if let Some(mailbox) = mailboxes.get(&shard) {
-                mailbox.put(|inbox| {
-                    inbox.grants.insert(uid, granted);
-                });
-            }
+            slots.put(shard, |inbox| {
+                inbox.grants.insert(uid, granted);
+            });
         }
         reports.count();
         tokio::select! {

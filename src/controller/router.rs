@@ -2,12 +2,15 @@
 //!
 //! Keeps the slim record of all Nodes, also of those in shards that another replica owns.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use dashmap::DashMap;
 use parking_lot::Mutex;
 
-use super::mailbox::{GuardianNews, Mailbox, NodeNews, TicketNews};
+use super::{
+    mailbox::{GuardianNews, Inbox, NodeNews, TicketNews},
+    slots::Slots,
+};
 use crate::{
     domain::{
         ids::{NodeUid, PodKey, PodUid, TicketKey, TicketUid},
@@ -30,18 +33,18 @@ pub struct Router {
     shards: ShardCount,
     nodes: DashMap<NodeUid, Arc<Node>, ahash::RandomState>,
     outage: Mutex<Outage>,
-    mailboxes: Arc<BTreeMap<ShardId, Arc<Mailbox>>>,
+    slots: Arc<Slots>,
     clock: Clock,
 }
 
 impl Router {
-    /// A router to these mailboxes.
-    pub fn new(shards: ShardCount, mailboxes: Arc<BTreeMap<ShardId, Arc<Mailbox>>>, clock: Clock) -> Self {
+    /// A router to these shards.
+    pub fn new(shards: ShardCount, slots: Arc<Slots>, clock: Clock) -> Self {
         Self {
             shards,
             nodes: DashMap::default(),
             outage: Mutex::default(),
-            mailboxes,
+            slots,
             clock,
         }
     }
@@ -117,10 +120,8 @@ impl Router {
         }
     }
 
-    fn put(&self, shard: ShardId, put: impl FnOnce(&mut super::mailbox::Inbox)) {
-        if let Some(mailbox) = self.mailboxes.get(&shard) {
-            mailbox.put(put);
-        }
+    fn put(&self, shard: ShardId, put: impl FnOnce(&mut Inbox)) {
+        self.slots.put(shard, put);
     }
 }
 
