@@ -2,7 +2,9 @@
 //!
 //! Every module is passed once, in one direction; the loop closes only through the API server.
 
+pub mod covers;
 pub mod events;
+pub mod keeper;
 pub mod mailbox;
 pub mod orders;
 pub mod pump;
@@ -10,4 +12,5 @@ pub mod rollup;
 pub mod router;
 pub mod slots;
 pub mod synced;
+pub mod watches;
 pub mod worker;

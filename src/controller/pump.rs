@@ -30,15 +30,26 @@ pub async fn pump(
                 pending.stop();
             }
             Some(ended) = flight.join_next() => {
-                let (key, work, outcome): (_, Work, _) = ended.expect("a write neither panics nor is cancelled");
+                let (key, work, outcome): (_, Work, Option<Outcome>) =
+                    ended.expect("a write neither panics nor is cancelled");
                 pending.done(&key);
-                slots.put(work.shard, |inbox| inbox.outcomes.push((work, outcome)));
+                if let Some(outcome) = outcome {
+                    slots.put(work.shard, |inbox| inbox.outcomes.push((work, outcome)));
+                }
             }
             started = pending.started(), if !stopping => {
                 metrics::queue_wait(started.waited);
-                let (writer, clock) = (writer.clone(), clock.clone());
+                let Some(slot) = slots.get(started.work.shard) else {
+                    pending.done(&started.key);
+                    continue;
+                };
+                slot.begin();
+                let (writer, clock) = (writer.holding(started.permit, slot.lease.clone()), clock.clone());
                 flight.spawn(async move {
-                    let outcome = send(&writer.holding(started.permit), &started.work, &clock).await;
+                    // Dropped with its shard, it ends its connection: what is not on the wire yet stays here.
+                    let sent = send(&writer, &started.work, &clock);
+                    let outcome = slot.drop.run_until_cancelled(sent).await;
+                    slot.end();
                     (started.key, started.work, outcome)
                 });
             }

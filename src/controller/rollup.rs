@@ -107,6 +107,14 @@ impl Reports {
         }
     }
 
+    /// Another replica has the shard from now on, or nobody.
+    pub fn lose(&self, shard: ShardId) {
+        for totals in self.orders.lock().values_mut() {
+            totals.shards.remove(&shard);
+            totals.stale.remove(&shard);
+        }
+    }
+
     /// Statuses that are to be written now, and when to look again.
     fn due(&self, now: &crate::domain::time::Now) -> (Vec<(Arc<Order>, OrderStatus)>, Option<Mono>) {
         let (mut due, mut wake) = (Vec::new(), None::<Mono>);

@@ -2,7 +2,7 @@
 //!
 //! Keeps the slim record of all Nodes, also of those in shards that another replica owns.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use dashmap::DashMap;
 use parking_lot::Mutex;
@@ -88,6 +88,28 @@ impl Router {
         self.put(self.shards.of_node(&uid), |inbox| {
             inbox.nodes.insert(uid, NodeNews::Apply(node, now.mono));
         });
+    }
+
+    /// Tells shards that were just taken of their nodes.
+    pub fn fill(&self, shards: &[ShardId]) {
+        let now = self.clock.mono();
+        let wanted: BTreeSet<ShardId> = shards.iter().copied().collect();
+        let mut nodes: Vec<Arc<Node>> = self
+            .nodes
+            .iter()
+            .filter(|node| wanted.contains(&self.shards.of_node(&node.uid)))
+            .map(|node| node.clone())
+            .collect();
+        nodes.sort_by(|one, other| one.uid.cmp(&other.uid));
+        for node in nodes {
+            self.put(self.shards.of_node(&node.uid), |inbox| {
+                // News that came since the slot was taken is newer.
+                inbox
+                    .nodes
+                    .entry(node.uid.clone())
+                    .or_insert(NodeNews::Apply(node, now));
+            });
+        }
     }
 
     /// A Ticket changed or is gone.

@@ -2,19 +2,19 @@
 //!
 //! A slot that is emptied and taken again is another slot: what was begun for the first ends there.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
 };
 
 use arc_swap::ArcSwapOption;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::mailbox::{Inbox, Mailbox};
 use crate::{
     domain::time::Mono,
+    queue::deadline::Deadline,
     shard::{ShardCount, ShardId},
 };
 
@@ -31,25 +31,42 @@ pub struct Slot {
     pub shard: ShardId,
     /// What it has yet to look at.
     pub mailbox: Mailbox,
-    /// Own deadline of its Lease, in nanoseconds of the replica's clock.
-    until: AtomicU64,
+    /// Until when something may be decided for it.
+    pub lease: Arc<Deadline>,
+    /// Ends the worker: nothing more is decided.
+    pub stop: CancellationToken,
+    /// Cancelled when the worker has ended.
+    pub stopped: CancellationToken,
+    /// Ends what is in flight: its answers count for nothing.
+    pub drop: CancellationToken,
+    flight: AtomicUsize,
+    landed: Notify,
 }
 
 impl Slot {
-    /// Until when this replica may decide for the shard.
-    pub fn until(&self) -> Mono {
-        Mono(Duration::from_nanos(self.until.load(Ordering::Acquire)))
+    /// A write begins.
+    pub fn begin(&self) {
+        self.flight.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// The shard's Lease was renewed, or given up.
-    pub fn set_until(&self, until: Mono) {
-        let nanos = u64::try_from(until.0.as_nanos()).unwrap_or(u64::MAX);
-        self.until.store(nanos, Ordering::Release);
+    /// A write has ended.
+    pub fn end(&self) {
+        if self.flight.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.landed.notify_waiters();
+        }
     }
 
-    /// Whether something may still be decided, or a write that takes so long may begin.
-    pub fn may_go_on(&self, now: Mono, takes: Duration) -> bool {
-        now.after(takes) < self.until()
+    /// Waits until no write is in flight.
+    pub async fn idle(&self) {
+        loop {
+            let landed = self.landed.notified();
+            tokio::pin!(landed);
+            landed.as_mut().enable();
+            if self.flight.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            landed.await;
+        }
     }
 }
 
@@ -66,9 +83,13 @@ impl Slots {
         let slot = Arc::new(Slot {
             shard,
             mailbox: Mailbox::default(),
-            until: AtomicU64::new(0),
+            lease: Arc::new(Deadline::at(until)),
+            stop: CancellationToken::new(),
+            stopped: CancellationToken::new(),
+            drop: CancellationToken::new(),
+            flight: AtomicUsize::new(0),
+            landed: Notify::new(),
         });
-        slot.set_until(until);
         self.slots[usize::from(shard.0)].store(Some(slot.clone()));
         slot
     }
@@ -113,15 +134,14 @@ impl Slots {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
 
     #[test]
     fn news_of_shards_that_others_have_go_nowhere() {
         let slots = Slots::new(ShardCount::try_from(4).unwrap());
-        let (mine, until) = (
-            slots.take(ShardId(2), Mono(Duration::from_secs(9))),
-            Duration::from_secs(4),
-        );
+        let mine = slots.take(ShardId(2), Mono::default());
         let order = |inbox: &mut Inbox| {
             inbox.orders.insert("o".into());
         };
@@ -129,10 +149,21 @@ mod tests {
         slots.put(ShardId(2), order);
         assert_eq!(slots.owned(), [ShardId(2)]);
         assert_eq!(mine.mailbox.take().orders.len(), 1);
-        assert!(mine.may_go_on(Mono(Duration::from_secs(4)), until));
-        assert!(!mine.may_go_on(Mono(Duration::from_secs(5)), until));
         slots.empty(ShardId(2));
         slots.put_all(order);
         assert_eq!((slots.owned(), mine.mailbox.take().orders.len()), (vec![], 0));
+    }
+
+    #[test]
+    fn a_slot_is_idle_when_every_write_has_ended() {
+        let slots = Slots::new(ShardCount::try_from(1).unwrap());
+        let slot = slots.take(ShardId(0), Mono::default());
+        slot.begin();
+        slot.begin();
+        let mut idle = Box::pin(slot.idle());
+        slot.end();
+        assert!(idle.as_mut().now_or_never().is_none());
+        slot.end();
+        assert!(idle.as_mut().now_or_never().is_some());
     }
 }

@@ -21,12 +21,17 @@ pub enum Part {
     Guardians,
 }
 
-const ALL: [Part; 4] = [Part::Nodes, Part::Orders, Part::Tickets, Part::Guardians];
+/// Parts of the whole replica.
+const COMMON: [Part; 2] = [Part::Nodes, Part::Orders];
+/// Parts of every shard.
+const OWN: [Part; 2] = [Part::Tickets, Part::Guardians];
 
 /// Collects the parts; clones share them.
 #[derive(Clone, Debug)]
 pub struct Synced {
     shared: Arc<Shared>,
+    /// What has to be listed besides.
+    common: Option<Arc<Shared>>,
 }
 
 #[derive(Debug)]
@@ -37,46 +42,73 @@ struct Shared {
     bell: Notify,
 }
 
-impl Default for Synced {
-    fn default() -> Self {
-        Self {
-            shared: Arc::new(Shared {
-                missing: Mutex::new(ALL.to_vec()),
-                all: AtomicBool::new(false),
-                bell: Notify::new(),
-            }),
+impl Shared {
+    fn of(parts: [Part; 2]) -> Arc<Self> {
+        Arc::new(Self {
+            missing: Mutex::new(parts.to_vec()),
+            all: AtomicBool::new(false),
+            bell: Notify::new(),
+        })
+    }
+
+    fn all(&self) -> bool {
+        self.all.load(Ordering::Acquire)
+    }
+
+    async fn wait(&self) {
+        let rung = self.bell.notified();
+        tokio::pin!(rung);
+        rung.as_mut().enable();
+        if !self.all() {
+            rung.await;
         }
     }
 }
 
 impl Synced {
+    /// What a replica lists once for all its shards.
+    pub fn common() -> Self {
+        Self {
+            shared: Shared::of(COMMON),
+            common: None,
+        }
+    }
+
+    /// What is listed for some shards, besides what is in common.
+    pub fn own(&self) -> Self {
+        Self {
+            common: Some(self.shared.clone()),
+            ..Self::own_only()
+        }
+    }
+
+    /// What is listed for some shards.
+    pub fn own_only() -> Self {
+        Self {
+            shared: Shared::of(OWN),
+            common: None,
+        }
+    }
+
     /// A part has been listed, perhaps not for the first time.
     pub fn part(&self, part: Part) {
         let mut missing = self.shared.missing.lock();
         missing.retain(|&other| other != part);
         if missing.is_empty() && !self.shared.all.swap(true, Ordering::AcqRel) {
             self.shared.bell.notify_waiters();
-            tracing::info!("nodes, orders, tickets and guardians listed");
         }
-    }
-
-    /// Whether a part has been listed.
-    pub fn has(&self, part: Part) -> bool {
-        !self.shared.missing.lock().contains(&part)
     }
 
     /// Whether all parts have been listed.
     pub fn all(&self) -> bool {
-        self.shared.all.load(Ordering::Acquire)
+        self.shared.all() && self.common.as_ref().is_none_or(|common| common.all())
     }
 
     /// Waits until all parts have been listed.
     pub async fn wait(&self) {
-        let rung = self.shared.bell.notified();
-        tokio::pin!(rung);
-        rung.as_mut().enable();
-        if !self.all() {
-            rung.await;
+        if let Some(common) = &self.common {
+            common.wait().await;
         }
+        self.shared.wait().await;
     }
 }

@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use tokio_util::sync::CancellationToken;
 
 use super::{
     events::News,
@@ -44,8 +43,9 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Works until `stop`.
-    pub async fn run(mut self, stop: CancellationToken) {
+    /// Works until the slot is to stop.
+    pub async fn run(mut self) {
+        let (stop, _tells_at_the_end) = (self.slot.stop.clone(), self.slot.stopped.clone().drop_guard());
         loop {
             let synced = self.synced.all();
             let wake = if synced { self.shard.next_wake() } else { None };
@@ -65,7 +65,7 @@ impl Worker {
         let synced = self.synced.all();
         let now = self.clock.now();
         self.look(self.slot.mailbox.take(), now);
-        if !synced || !self.slot.may_go_on(now.mono, Duration::ZERO) {
+        if !synced || !self.slot.lease.admits(now.mono, Duration::ZERO) {
             return;
         }
         let mut sink = self.pending.sink(now.mono);

@@ -6,6 +6,7 @@
 
 mod bucket;
 pub mod budget;
+pub mod deadline;
 mod window;
 
 use std::{

@@ -7,9 +7,11 @@
 use std::{
     collections::{HashMap, HashSet},
     hash::Hash,
+    sync::Arc,
 };
 
 use kube::runtime::watcher::Event;
+use parking_lot::Mutex;
 
 /// What a watch event comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +57,26 @@ impl<U, R> Relist<U, R> {
             expected: 0,
             doubted: HashMap::default(),
         }
+    }
+
+    /// Nothing is known, and several may look.
+    pub fn shared(brake: Brake) -> Arc<Mutex<Self>> {
+        Arc::new(Mutex::new(Self::new(brake)))
+    }
+
+    /// All that has been shown and not been seen to go.
+    pub fn all(&self) -> impl Iterator<Item = (&U, &R)> {
+        let listed = self.known.iter().chain(self.before.iter().flatten());
+        listed.chain(&self.doubted)
+    }
+
+    /// Whether an object has been shown and not been seen to go.
+    pub fn has(&self, uid: &U) -> bool
+    where
+        U: Eq + Hash,
+    {
+        let before = self.before.as_ref().is_some_and(|before| before.contains_key(uid));
+        before || self.known.contains_key(uid) || self.doubted.contains_key(uid)
     }
 
     /// Whether a consistent read is to confirm what the last list lacks.

@@ -1,6 +1,6 @@
 //! Follows one kind of object for ever, through errors and relists.
 
-use std::{collections::HashSet, fmt::Debug, hash::Hash, time::Duration};
+use std::{collections::HashSet, fmt::Debug, hash::Hash, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture};
 use kube::{
@@ -8,9 +8,10 @@ use kube::{
     api::ListParams,
     runtime::watcher::{Config, Error, Event, watcher},
 };
+use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 
-use super::relist::{Brake, Change, Relist};
+use super::relist::{Change, Relist};
 use crate::runtime::metrics;
 
 /// First and longest pause after an error.
@@ -21,26 +22,26 @@ const PAGE: u32 = 500;
 /// Follows `api` and hands every change to `out`, which must not block.
 ///
 /// `read` gives what is needed to route an object's end, and its value; none if the object is not
-/// korder's. With the brake on, a list that lacks too much is checked against a consistent read, while
+/// korder's. What is known is kept in `relist`, where others may look. With the brake on, a list that lacks too much is checked against a consistent read, while
 /// the watch goes on; if that disagrees, all is listed again.
 pub async fn follow<K, U, R, V>(
     kind: &'static str,
     api: Api<K>,
     config: Config,
-    brake: Brake,
+    relist: Arc<Mutex<Relist<U, R>>>,
     read: impl Fn(K) -> Option<(R, V)>,
     mut out: impl FnMut(Change<V, R>),
 ) where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
     U: Eq + Hash + Ord + From<String> + Send + 'static,
-    R: Clone + Ord,
+    R: Clone + Ord + Send,
 {
-    let (mut relist, mut changes, mut pause) = (Relist::<U, R>::new(brake), Vec::new(), PAUSE.0);
+    let (mut changes, mut pause) = (Vec::new(), PAUSE.0);
     let uid = |object: &K| object.meta().uid.clone().map(U::from);
     let mut stream = watcher(api.clone(), config.clone()).boxed();
     let (mut check, mut doubted_for) = (None::<BoxFuture<'static, HashSet<U>>>, Duration::ZERO);
     loop {
-        if !relist.doubts() {
+        if !relist.lock().doubts() {
             check = None;
         } else if check.is_none() {
             tracing::warn!(kind, "a list lacks so many objects that it is checked first");
@@ -58,7 +59,7 @@ pub async fn follow<K, U, R, V>(
                 Ok(event) => {
                     pause = PAUSE.0;
                     metrics::watch_event(kind, word(&event));
-                    relist.apply(event, uid, &read, &mut changes);
+                    relist.lock().apply(event, uid, &read, &mut changes);
                 }
                 Err(error) => {
                     complain(kind, &error);
@@ -69,7 +70,7 @@ pub async fn follow<K, U, R, V>(
             },
             present = checked => {
                 check = None;
-                let confirmed = relist.confirm(&present, &mut changes);
+                let confirmed = relist.lock().confirm(&present, &mut changes);
                 tracing::warn!(kind, confirmed, "the list was checked");
                 // A server that goes on contradicting itself is asked less and less often.
                 doubted_for = match confirmed {
@@ -150,10 +151,10 @@ mod tests {
     use http::{Request, Response, header::ACCEPT};
     use k8s_openapi::api::core::v1::Node;
     use kube::client::Body;
-    use parking_lot::Mutex;
     use serde_json::json;
 
     use super::*;
+    use crate::watch::relist::Brake;
 
     fn list(names: std::ops::Range<u32>) -> String {
         let node = |n| json!({ "metadata": { "name": format!("n{n}"), "uid": format!("u{n}") } });
@@ -200,7 +201,7 @@ mod tests {
         let read = |node: Node| node.metadata.name.clone().map(|name| (name, node));
         let tally = gone.clone();
         let out = move |change| *tally.lock() += usize::from(matches!(change, Change::Delete(_)));
-        let follow = follow::<_, String, _, _>("Node", api, Config::default(), Brake::On, read, out);
+        let follow = follow::<_, String, _, _>("Node", api, Config::default(), Relist::shared(Brake::On), read, out);
         let _ = tokio::time::timeout(Duration::from_secs(60), follow).await;
         let (gone, asked) = (*gone.lock(), *asked.lock());
         (gone, asked)

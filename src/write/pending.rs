@@ -21,7 +21,10 @@ use crate::{
         budget::{Admission, Answer, Budget},
     },
     runtime::{clock::Clock, metrics},
-    shard::state::{Sink, Work},
+    shard::{
+        ShardId,
+        state::{Sink, Work},
+    },
 };
 
 /// What is pending at most once.
@@ -126,6 +129,13 @@ impl Pending {
         self.bell.notify_waiters();
     }
 
+    /// Drops the operations of a shard that wait.
+    pub fn forget(&self, shard: ShardId) {
+        let kept = |work: &Option<Work>| work.as_ref().is_none_or(|work| work.shard != shard);
+        self.state.lock().queue.retain(kept);
+        self.bell.notify_waiters();
+    }
+
     /// The operation is over.
     pub fn done(&self, key: &Key) {
         self.state.lock().queue.done(key);
@@ -140,6 +150,11 @@ impl Pending {
             Some(())
         };
         self.wait(|key| *key == place.key, take).await.1
+    }
+
+    /// The time of the replica's clock.
+    pub fn now(&self) -> Mono {
+        self.clock.mono()
     }
 
     /// Nothing begins for so long.

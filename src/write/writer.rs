@@ -37,7 +37,7 @@ use crate::{
         reason,
         ticket::ticket_name,
     },
-    queue::{Lane, budget::Answer},
+    queue::{Lane, budget::Answer, deadline::Deadline},
     shard::{ShardCount, ShardId, state::Work},
 };
 
@@ -64,6 +64,8 @@ pub struct Writer {
     lane: Lane,
     /// For the first request of an operation whose turn it is.
     permit: Arc<Mutex<Option<Permit>>>,
+    /// Nothing begins that could end after this.
+    lease: Arc<Deadline>,
     /// Somebody has been told of a right that is missing.
     warned: Arc<AtomicBool>,
 }
@@ -77,6 +79,8 @@ pub(super) enum Failure {
     AlreadyExists,
     /// 409 on a patch or a delete.
     Conflict,
+    /// Its time would end after the Lease: nothing was sent.
+    Leaseless,
     /// 429 or 503: nothing landed.
     Later(Arc<str>),
     /// The namespace is being deleted.
@@ -94,8 +98,15 @@ pub(super) enum Failure {
 }
 
 impl Writer {
-    /// A writer that sends with `client`, whose own retries are off, when `pending` lets it.
-    pub fn new(client: Client, pending: Arc<Pending>, shards: ShardCount, guardians: Guardians) -> Self {
+    /// A writer that sends with `client`, whose own retries are off, when `pending` lets it and `lease`
+    /// is held.
+    pub fn new(
+        client: Client,
+        pending: Arc<Pending>,
+        shards: ShardCount,
+        guardians: Guardians,
+        lease: Arc<Deadline>,
+    ) -> Self {
         Self {
             client,
             shards,
@@ -103,13 +114,15 @@ impl Writer {
             pending,
             lane: Lane::Settle,
             permit: Arc::default(),
+            lease,
             warned: Arc::default(),
         }
     }
 
-    /// This writer for one operation whose turn it is.
-    pub fn holding(&self, permit: Permit) -> Self {
+    /// This writer for one operation whose turn it is, under the Lease of its shard.
+    pub fn holding(&self, permit: Permit, lease: Arc<Deadline>) -> Self {
         Self {
+            lease,
             permit: Arc::new(Mutex::new(Some(permit))),
             ..self.in_lane(Lane::Settle)
         }
@@ -320,6 +333,9 @@ impl Writer {
             drop(permit);
             permit = self.pending.turn(Lane::Settle).await;
         }
+        if !self.lease.admits(self.pending.now(), TIMEOUT) {
+            return Err(Failure::Leaseless);
+        }
         let sent = tokio::time::timeout(TIMEOUT, request).await;
         permit.answered(answer(&sent));
         match sent {
@@ -427,6 +443,9 @@ impl Failure {
         match self {
             Self::NotFound => retry("not found".into()),
             Self::AlreadyExists | Self::Conflict => retry("conflict".into()),
+            Self::Leaseless => Outcome::Busy {
+                message: "the Lease would end too soon".into(),
+            },
             Self::Later(message)
             | Self::Unknown {
                 message,

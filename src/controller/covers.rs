@@ -1,0 +1,233 @@
+//! The watches of own Tickets and Guardians: one pair of them covers all own shards.
+//!
+//! Shards that come later get a pair of their own until one pair covers everything again: watches cost
+//! the API server work with every write, so there is never one per shard.
+
+use std::{hash::Hash, sync::Arc, time::Duration};
+
+use kube::{Api, Client, runtime::watcher};
+use parking_lot::Mutex;
+use tokio::{
+    sync::Notify,
+    task::{AbortHandle, JoinSet},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    router::{GuardianRoute, Router, TicketRoute},
+    slots::Slots,
+    synced::{Part, Synced},
+    watches::tickets_of,
+};
+use crate::{
+    domain::ids::{PodUid, TicketUid},
+    runtime::clock::Clock,
+    shard::{ShardCount, ShardId},
+    watch::{
+        guardian::SlimPod,
+        relist::{Brake, Change, Relist},
+        stream::follow,
+        ticket::SlimTicket,
+    },
+    write::purge::shard_selector,
+};
+
+/// How long the owned shards must have stayed the same before one pair is made for all of them.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// What asks for watches, and what they need.
+pub struct Covers {
+    client: Client,
+    shards: ShardCount,
+    router: Arc<Router>,
+    slots: Arc<Slots>,
+    clock: Clock,
+    asked: Mutex<Vec<(Vec<ShardId>, Synced)>>,
+    bell: Notify,
+}
+
+type Known<U, R> = Arc<Mutex<Relist<U, R>>>;
+
+/// One pair of watches.
+struct Cover {
+    shards: Vec<ShardId>,
+    synced: Synced,
+    tickets: Known<TicketUid, TicketRoute>,
+    guardians: Known<PodUid, GuardianRoute>,
+    tasks: [AbortHandle; 2],
+}
+
+/// A pair that is to take the place of others once it has listed everything.
+struct Successor {
+    cover: Cover,
+    replaces: usize,
+}
+
+impl Covers {
+    /// No watches yet.
+    pub fn new(
+        client: Client,
+        shards: ShardCount,
+        router: Arc<Router>,
+        slots: Arc<Slots>,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            client,
+            shards,
+            router,
+            slots,
+            clock,
+            asked: Mutex::default(),
+            bell: Notify::new(),
+        }
+    }
+
+    /// Asks for these shards to be watched; `synced` is told when they have been listed.
+    pub fn cover(&self, shards: Vec<ShardId>, synced: Synced) {
+        self.asked.lock().push((shards, synced));
+        self.bell.notify_one();
+    }
+
+    /// The owned shards have become fewer.
+    pub fn fewer(&self) {
+        self.bell.notify_one();
+    }
+
+    /// Keeps the watches until `stop`.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let mut tasks = JoinSet::new();
+        let mut covers: Vec<Cover> = Vec::new();
+        let mut successor: Option<Successor> = None;
+        let mut merge_at = None;
+        loop {
+            let listed = async {
+                match &successor {
+                    Some(successor) => successor.cover.synced.wait().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased; // stopping comes first, and a watch that has panicked is worse than anything
+                () = stop.cancelled() => return,
+                Some(Err(ended)) = tasks.join_next() => {
+                    assert!(ended.is_cancelled(), "a watch panicked");
+                }
+                () = self.bell.notified() => {
+                    for (shards, synced) in std::mem::take(&mut *self.asked.lock()) {
+                        covers.push(self.start(shards, synced, &mut tasks));
+                    }
+                    merge_at = Some(self.clock.mono().after(QUIET));
+                }
+                () = listed => {
+                    let Successor { cover, replaces } = successor.take().expect("it has listed");
+                    for replaced in covers.drain(..replaces) {
+                        self.replace(&replaced, &cover);
+                    }
+                    covers.insert(0, cover);
+                    merge_at = Some(self.clock.mono().after(QUIET));
+                }
+                () = self.clock.sleep_until(merge_at), if successor.is_none() => {
+                    merge_at = None;
+                    successor = self.merge(&mut covers, &mut tasks);
+                }
+            }
+        }
+    }
+
+    /// Begins one pair for all own shards, if there is none.
+    fn merge(&self, covers: &mut Vec<Cover>, tasks: &mut JoinSet<()>) -> Option<Successor> {
+        let owned = self.slots.owned();
+        if owned.is_empty() {
+            covers.drain(..).for_each(|cover| cover.abort());
+            return None;
+        }
+        if matches!(&covers[..], [only] if only.shards == owned) {
+            return None;
+        }
+        let synced = Synced::own_only();
+        Some(Successor {
+            cover: self.start(owned, synced, tasks),
+            replaces: covers.len(),
+        })
+    }
+
+    fn start(&self, shards: Vec<ShardId>, synced: Synced, tasks: &mut JoinSet<()>) -> Cover {
+        let (tickets, guardians) = (Relist::shared(Brake::Off), Relist::shared(Brake::Off));
+        let config = watcher::Config::default().labels(&shard_selector(&shards));
+        let (router, told) = (self.router.clone(), synced.clone());
+        let of_tickets = follow::<_, TicketUid, _, _>(
+            "Ticket",
+            Api::<SlimTicket>::all(self.client.clone()),
+            config.clone(),
+            tickets.clone(),
+            tickets_of(self.shards),
+            move |change| {
+                let listed = matches!(change, Change::Synced);
+                router.ticket(change);
+                if listed {
+                    told.part(Part::Tickets);
+                }
+            },
+        );
+        let read = |pod: SlimPod| {
+            let (shard, view) = pod.view()?;
+            let shard = shard?;
+            let route = (shard, view.ticket.clone(), view.key.clone(), view.uid.clone());
+            Some((route, (shard, view)))
+        };
+        let (router, told) = (self.router.clone(), synced.clone());
+        let of_guardians = follow::<_, PodUid, _, _>(
+            "Pod",
+            Api::<SlimPod>::all(self.client.clone()),
+            config,
+            guardians.clone(),
+            read,
+            move |change| {
+                let listed = matches!(change, Change::Synced);
+                router.guardian(change);
+                if listed {
+                    told.part(Part::Guardians);
+                }
+            },
+        );
+        Cover {
+            shards,
+            synced,
+            tickets,
+            guardians,
+            tasks: [tasks.spawn(of_tickets), tasks.spawn(of_guardians)],
+        }
+    }
+
+    /// Ends a pair. What it knows and its successor does not may have gone between the two: the shards
+    /// are told so, and ask.
+    fn replace(&self, replaced: &Cover, successor: &Cover) {
+        replaced.abort();
+        for route in missing(&replaced.tickets, &successor.tickets) {
+            self.router.ticket(Change::Delete(route));
+        }
+        for route in missing(&replaced.guardians, &successor.guardians) {
+            self.router.guardian(Change::Delete(route));
+        }
+    }
+}
+
+impl Cover {
+    fn abort(&self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+    }
+}
+
+/// What only the first of two knows, in the order of its routes, so that a run repeats exactly.
+fn missing<U: Eq + Hash + Ord, R: Clone + Ord>(first: &Known<U, R>, second: &Known<U, R>) -> Vec<R> {
+    let (first, second) = (first.lock(), second.lock());
+    let mut missing: Vec<R> = first
+        .all()
+        .filter(|(uid, _)| !second.has(uid))
+        .map(|(_, route)| route.clone())
+        .collect();
+    missing.sort();
+    missing
+}
+

@@ -1,0 +1,137 @@
+//! Starts, drains and drops the work on shards as their Leases come and go.
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
+use tokio::task::JoinSet;
+
+use super::{
+    covers::Covers, events::News, rollup::Reports, router::Router, slots::Slots, synced::Synced,
+    worker::Worker,
+};
+use crate::{
+    domain::time::Mono,
+    index::Snapshot,
+    runtime::clock::Clock,
+    shard::{Shard, ShardId},
+    write::Pending,
+};
+
+/// What work on shards needs.
+pub struct Keeper {
+    /// Where own shards are.
+    pub slots: Arc<Slots>,
+    /// What knows all nodes.
+    pub router: Arc<Router>,
+    /// The Orders as they are.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// The watches of Tickets and Guardians.
+    pub covers: Arc<Covers>,
+    /// Where operations go.
+    pub pending: Arc<Pending>,
+    /// Where counts go.
+    pub reports: Arc<Reports>,
+    /// Where Events are made.
+    pub news: Arc<News>,
+    /// What is listed once for all shards.
+    pub synced: Synced,
+    /// How long a node may be NotReady.
+    pub grace: Duration,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// The workers of own shards, and the shards that await the end of their writes.
+#[derive(Default)]
+pub struct Crew {
+    workers: JoinSet<()>,
+    draining: FuturesUnordered<futures::future::BoxFuture<'static, ShardId>>,
+}
+
+impl Crew {
+    /// Returns a shard whose last write has ended since it began to drain.
+    pub async fn drained(&mut self) -> ShardId {
+        loop {
+            tokio::select! {
+                biased; // a worker that has panicked is worse than anything
+                Some(ended) = self.workers.join_next() => ended.expect("a worker does not panic"),
+                Some(shard) = self.draining.next() => return shard,
+                else => std::future::pending().await,
+            }
+        }
+    }
+}
+
+impl Keeper {
+    /// This replica holds the Leases of these shards, each until then: begins the work on them.
+    pub fn start(&self, shards: &[(ShardId, Mono)], crew: &mut Crew) {
+        if shards.is_empty() {
+            return;
+        }
+        let synced = self.synced.own();
+        let take = |&(shard, until)| self.slots.take(shard, until);
+        let slots: Vec<_> = shards.iter().map(take).collect();
+        let shards: Vec<ShardId> = shards.iter().map(|(shard, _)| *shard).collect();
+        // Read after the slots are taken: what comes later is put into them. Nobody takes it out yet.
+        self.router.fill(&shards);
+        let orders: Vec<_> = self.snapshot.load().orders().map(|order| order.uid.clone()).collect();
+        for slot in slots {
+            slot.mailbox.put(|inbox| inbox.orders.extend(orders.iter().cloned()));
+            let worker = Worker {
+                shard: Shard::new(slot.shard, self.grace),
+                slot: slot.clone(),
+                router: self.router.clone(),
+                snapshot: self.snapshot.clone(),
+                pending: self.pending.clone(),
+                reports: self.reports.clone(),
+                news: self.news.clone(),
+                synced: synced.clone(),
+                clock: self.clock.clone(),
+            };
+            self.pending.forget(slot.shard);
+            crew.workers.spawn(worker.run());
+        }
+        tracing::info!(?shards, "shards acquired");
+        self.covers.cover(shards, synced);
+    }
+
+    /// Nothing more is decided for the shard; `Crew::drained` returns it when its writes have ended.
+    pub fn drain(&self, shard: ShardId, crew: &Crew) {
+        let Some(slot) = self.slots.get(shard) else {
+            crew.draining.push(std::future::ready(shard).boxed());
+            return;
+        };
+        slot.stop.cancel();
+        let pending = self.pending.clone();
+        let idle = async move {
+            slot.stopped.cancelled().await;
+            pending.forget(shard);
+            slot.idle().await;
+            shard
+        };
+        crew.draining.push(idle.boxed());
+    }
+
+    /// The shard's Lease has been given up.
+    pub fn release(&self, shard: ShardId) {
+        self.end(shard);
+        tracing::info!(%shard, "shard released");
+    }
+
+    /// The shard's Lease is lost: ends what is in flight.
+    pub fn drop(&self, shard: ShardId) {
+        self.end(shard);
+        tracing::warn!(%shard, "shard lost: its Lease was not renewed in time");
+    }
+
+    fn end(&self, shard: ShardId) {
+        if let Some(slot) = self.slots.empty(shard) {
+            slot.stop.cancel();
+            self.pending.forget(shard);
+            slot.drop.cancel();
+        }
+        self.reports.lose(shard);
+        self.covers.fewer();
+    }
+}

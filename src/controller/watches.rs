@@ -1,0 +1,151 @@
+//! What a replica watches whatever its shards are: Orders, Nodes, and Tickets that lost their labels.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use kube::{Api, Client, core::DeserializeGuard, runtime::watcher};
+
+use super::{
+    orders::{OrderInbox, SeenOrder},
+    router::{Router, TicketRoute},
+    synced::{Part, Synced},
+};
+use crate::{
+    api,
+    domain::{
+        ids::{NodeUid, OrderKey, OrderUid, TicketUid},
+        observed::TicketView,
+        order::Order,
+    },
+    shard::{ShardCount, ShardId},
+    watch::{
+        node::SlimNode,
+        relist::{Brake, Change, Relist},
+        stream::follow,
+        ticket::SlimTicket,
+    },
+};
+
+/// Nodes are large; a page of them should not be.
+const NODE_PAGE: u32 = 100;
+
+/// The watches of a replica.
+#[derive(Clone)]
+pub struct Watches {
+    /// Reads.
+    pub client: Client,
+    /// Told what has been listed.
+    pub synced: Synced,
+    /// Set once nodes are listed.
+    pub listed: Arc<AtomicBool>,
+}
+
+impl Watches {
+    /// Follows Orders.
+    pub fn orders(self, inbox: Arc<OrderInbox>) -> impl Future<Output = ()> + Send + 'static {
+        let orders: Api<DeserializeGuard<api::Order>> = Api::all(self.client);
+        let read = |object: DeserializeGuard<api::Order>| {
+            let seen = see_order(object)?;
+            let uid = seen.order.uid.clone();
+            Some((uid, seen))
+        };
+        follow::<_, OrderUid, _, _>(
+            "Order",
+            orders,
+            watcher::Config::default(),
+            Relist::shared(Brake::Off),
+            read,
+            move |change| inbox.put(change),
+        )
+    }
+
+    /// Follows Nodes.
+    pub fn nodes(self, router: Arc<Router>) -> impl Future<Output = ()> + Send + 'static {
+        let nodes: Api<SlimNode> = Api::all(self.client);
+        let config = watcher::Config::default().page_size(NODE_PAGE);
+        let read = |node: SlimNode| {
+            let uid = NodeUid::from(node.metadata.uid.as_deref()?);
+            Some((uid, node))
+        };
+        let (synced, first) = (self.synced, self.listed);
+        let relist = Relist::shared(Brake::On);
+        follow::<_, NodeUid, _, _>("Node", nodes, config, relist, read, move |change| {
+            let listed = matches!(change, Change::Synced);
+            router.node(change);
+            if listed {
+                tracing::info!(nodes = router.nodes(), "nodes listed");
+                synced.part(Part::Nodes);
+                first.store(true, Ordering::Release);
+            }
+        })
+    }
+
+    /// Follows Tickets whose labels somebody took: a watch by labels cannot see them. What ends is left
+    /// to that.
+    pub fn unlabelled(
+        self,
+        router: Arc<Router>,
+        shards: ShardCount,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let tickets: Api<SlimTicket> = Api::all(self.client);
+        let config = watcher::Config::default().labels(&format!("!{}", api::LABEL_SHARD));
+        let (read, relist) = (tickets_of(shards), Relist::shared(Brake::Off));
+        follow::<_, TicketUid, _, _>(
+            "unlabelled Ticket",
+            tickets,
+            config,
+            relist,
+            read,
+            move |change| {
+                if matches!(change, Change::Apply(_)) {
+                    router.ticket(change);
+                }
+            },
+        )
+    }
+}
+
+/// Reads Tickets: where the end of each is to be told, and its view with its shard.
+pub fn tickets_of(
+    shards: ShardCount,
+) -> impl Fn(SlimTicket) -> Option<(TicketRoute, (ShardId, TicketView))> + Copy {
+    move |ticket| {
+        let (shard, view) = ticket.view(shards)?;
+        Some(((shard, view.key.clone(), view.uid.clone()), (shard, view)))
+    }
+}
+
+/// An Order, or what can be known of one that cannot be decoded.
+fn see_order(object: DeserializeGuard<api::Order>) -> Option<SeenOrder> {
+    match object.0 {
+        Ok(order) => Some(SeenOrder {
+            status: Some(order.status.clone().unwrap_or_default()),
+            order: Arc::new(Order::from_api(&order)),
+        }),
+        Err(invalid) => {
+            let meta = &invalid.metadata;
+            let key = OrderKey::new(meta.namespace.as_deref()?, meta.name.as_deref()?);
+            let order = Order::undecodable(
+                OrderUid::from(meta.uid.as_deref()?),
+                key,
+                meta.generation.unwrap_or_default(),
+                meta.creation_timestamp
+                    .as_ref()
+                    .map(|time| time.0)
+                    .unwrap_or_default(),
+                meta.deletion_timestamp.is_some(),
+                &invalid.error,
+            );
+            tracing::warn!(order = %order.key, error = invalid.error, "the Order cannot be decoded");
+            Some(SeenOrder {
+                order: Arc::new(order),
+                status: None,
+            })
+        }
+    }
+}
