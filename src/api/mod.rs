@@ -33,6 +33,12 @@ pub const LABEL_GUARDIAN: &str = "korder.dev/guardian";
 pub const LABEL_TICKET: &str = "korder.dev/ticket";
 /// Annotation of Guardians: the `templateHash` of the template they were made from.
 pub const ANNOTATION_TEMPLATE_HASH: &str = "korder.dev/template-hash";
+/// Label on Leases: `replica` or `shard`.
+pub const LABEL_LEASE: &str = "korder.dev/lease";
+/// Annotation of Leases: which process of the replica holds it.
+pub const ANNOTATION_INCARNATION: &str = "korder.dev/incarnation";
+/// Annotation of Leases: how many shards the installation has.
+pub const ANNOTATION_SHARDS: &str = "korder.dev/shards";
 /// Keys with this prefix belong to the controller and are refused in templates.
 pub const KEY_PREFIX: &str = "korder.dev/";
 

@@ -96,6 +96,15 @@ impl Keeper {
         self.covers.cover(shards, synced);
     }
 
+    /// Tells every own shard until when it may go on.
+    pub fn renew(&self, until: impl Fn(ShardId) -> Mono) {
+        for shard in self.slots.owned() {
+            if let Some(slot) = self.slots.get(shard) {
+                slot.lease.set(until(shard));
+            }
+        }
+    }
+
     /// Nothing more is decided for the shard; `Crew::drained` returns it when its writes have ended.
     pub fn drain(&self, shard: ShardId, crew: &Crew) {
         let Some(slot) = self.slots.get(shard) else {

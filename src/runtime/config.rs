@@ -57,6 +57,13 @@ pub enum LogFormat {
 }
 
 impl Config {
+    /// The namespace of Leases and Shard objects.
+    pub fn namespace(&self) -> String {
+        let named = self.namespace.clone().or_else(|| std::env::var("POD_NAMESPACE").ok());
+        let named = named.filter(|name| !name.is_empty());
+        named.unwrap_or_else(|| "korder-system".to_owned())
+    }
+
     /// The replica's name.
     pub fn replica(&self) -> String {
         self.replica_id

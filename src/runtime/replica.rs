@@ -3,178 +3,237 @@
 //! Knows neither flags' origins, signals, sockets nor the process; dropping it is a crash.
 
 use std::{
-    future::Future,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
-use kube::{Api, Client, core::DeserializeGuard, runtime::watcher};
 use tokio_util::sync::CancellationToken;
 
 use super::{clients::Clients, clock::Clock, config::Config, tasks::Tasks};
 use crate::{
-    api,
     controller::{
+        covers::Covers,
         events::{self, News},
-        orders::{OrderInbox, Orders, SeenOrder},
+        keeper::Keeper,
+        membership::{Ending, Membership},
+        orders::{OrderInbox, Orders},
         pump,
         rollup::{self, Reports},
         router::Router,
         slots::Slots,
-        synced::{Part, Synced},
-        worker::Worker,
-    },
-    domain::{
-        ids::{NodeUid, OrderUid, PodUid, TicketUid},
-        order::Order,
-        time::Mono,
+        synced::Synced,
+        watches::Watches,
     },
     index::Snapshot,
-    shard::{Shard, ShardId},
-    watch::{
-        guardian::SlimPod,
-        node::SlimNode,
-        relist::{Brake, Change},
-        stream::follow,
-        ticket::SlimTicket,
+    queue::deadline::Deadline,
+    shard::{
+        lease::{Holder, Terms},
+        member::{Fatal, Member},
     },
-    write::{Guardians, Pending, Writer, purge::shard_selector},
+    write::{Guardians, Pending, Writer},
 };
-
-/// Nodes are large; a page of them should not be.
-const NODE_PAGE: u32 = 100;
 
 /// A replica that runs.
 pub struct Replica {
     tasks: Tasks,
-    ready: Arc<AtomicBool>,
+    leave: CancellationToken,
+    fatal: Arc<OnceLock<Fatal>>,
+    left: CancellationToken,
     pumping: CancellationToken,
 }
 
+/// Why a replica cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// What its Leases say.
+    Lease(Fatal),
+    /// A task of this name has ended that must not.
+    Task(&'static str),
+}
+
 impl Replica {
-    /// Starts everything among `tasks`; sets `ready` once nodes are listed. Needs a tokio runtime.
+    /// Starts everything among `tasks`; `ready` is true while it is a member and nodes are listed. Needs
+    /// a tokio runtime. `incarnation` tells this process from others of the same replica id.
     pub fn start(
         config: &Config,
+        incarnation: &str,
         clients: Clients,
         clock: &Clock,
         ready: Arc<AtomicBool>,
         mut tasks: Tasks,
     ) -> Self {
-        let pumping = assemble(config, clients, clock, &ready, &mut tasks);
+        let (leave, fatal) = (CancellationToken::new(), Arc::default());
+        let (left, pumping) = (CancellationToken::new(), CancellationToken::new());
+        let assembly = Assembly {
+            config,
+            incarnation,
+            clients,
+            clock,
+            ready,
+        };
+        assembly.spawn(&mut tasks, &leave, &left, &fatal, &pumping);
         Self {
             tasks,
-            ready,
+            leave,
+            fatal,
+            left,
             pumping,
         }
     }
 
-    /// Returns when a task has ended that must not, with its name.
-    pub async fn ended(&mut self) -> &'static str {
-        self.tasks.ended().await
+    /// Returns when it cannot go on.
+    pub async fn ended(&mut self) -> Ended {
+        let name = self.tasks.ended().await;
+        match self.fatal.get() {
+            Some(fatal) => Ended::Lease(fatal.clone()),
+            None => Ended::Task(name),
+        }
     }
 
-    /// Starts nothing more, and awaits the writes in flight.
+    /// Gives up its shards one by one as their writes end, then its membership.
     pub async fn drain(self) {
-        self.ready.store(false, Ordering::Release);
+        self.leave.cancel();
+        self.left.cancelled().await;
         self.tasks.quit().cancel();
         self.pumping.cancelled().await;
     }
 }
 
-/// Spawns everything; returns what is cancelled once nothing is in flight any more.
-fn assemble(
-    config: &Config,
+/// What a replica is made from.
+struct Assembly<'a> {
+    config: &'a Config,
+    incarnation: &'a str,
     clients: Clients,
-    clock: &Clock,
-    ready: &Arc<AtomicBool>,
-    tasks: &mut Tasks,
-) -> CancellationToken {
-    let shards: Vec<ShardId> = config.shards.all().collect();
-    let slots = Arc::new(Slots::new(config.shards));
-    let snapshot: Arc<ArcSwap<Snapshot>> = Arc::default();
-    let (pending, news) = (clients.pending, Arc::new(News::default()));
-    let reports = Arc::new(Reports::new(shards.len()));
-    let synced = Synced::default();
-    let guardians = Guardians {
-        image: config.guardian_image.clone(),
-        priority_class: config.guardian_priority_class.clone(),
-    };
-    let writer = Writer::new(clients.write, pending.clone(), config.shards, guardians);
-    let router = Arc::new(Router::new(config.shards, slots.clone(), clock.clone()));
-    let quit = tasks.quit().clone();
+    clock: &'a Clock,
+    ready: Arc<AtomicBool>,
+}
 
-    for &id in &shards {
-        let worker = Worker {
-            shard: Shard::new(id, config.not_ready_grace),
-            slot: slots.take(id, Mono(Duration::MAX)),
-            router: router.clone(),
+impl Assembly<'_> {
+    fn spawn(
+        self,
+        tasks: &mut Tasks,
+        leave: &CancellationToken,
+        left: &CancellationToken,
+        fatal: &Arc<OnceLock<Fatal>>,
+        pumping: &CancellationToken,
+    ) {
+        let (config, clock, clients) = (self.config, self.clock, self.clients);
+        let slots = Arc::new(Slots::new(config.shards));
+        let snapshot: Arc<ArcSwap<Snapshot>> = Arc::default();
+        let (pending, news) = (clients.pending, Arc::new(News::default()));
+        let reports = Arc::new(Reports::new(usize::from(config.shards.get())));
+        let (synced, lease) = (Synced::common(), Arc::new(Deadline::default()));
+        let guardians = Guardians {
+            image: config.guardian_image.clone(),
+            priority_class: config.guardian_priority_class.clone(),
+        };
+        let writer = Writer::new(
+            clients.write,
+            pending.clone(),
+            config.shards,
+            guardians,
+            lease.clone(),
+        );
+        let router = Arc::new(Router::new(config.shards, slots.clone(), clock.clone()));
+        let quit = tasks.quit().clone();
+
+        let inbox = Arc::new(OrderInbox::default());
+        let orders = Orders {
+            inbox: inbox.clone(),
             snapshot: snapshot.clone(),
-            pending: pending.clone(),
+            slots: slots.clone(),
             reports: reports.clone(),
-            news: news.clone(),
+            writer: writer.clone(),
             synced: synced.clone(),
+        };
+        tasks.spawn("orders", orders.run(quit.clone()));
+        let rollup = rollup::run(
+            reports.clone(),
+            writer.clone(),
+            slots.clone(),
+            clock.clone(),
+            quit.clone(),
+        );
+        tasks.spawn("roll-up", rollup);
+        let events = events::run(
+            news.clone(),
+            snapshot.clone(),
+            writer.clone(),
+            config.replica(),
+            clock.clone(),
+            quit.clone(),
+        );
+        tasks.spawn("events", events);
+        tasks.spawn("queue metrics", watch_queue(pending.clone(), quit.clone()));
+
+        let watches = Watches {
+            client: clients.read.clone(),
+            synced: synced.clone(),
+        };
+        tasks.spawn("orders watch", watches.clone().orders(inbox));
+        tasks.spawn("nodes watch", watches.clone().nodes(router.clone()));
+        tasks.spawn(
+            "unlabelled tickets watch",
+            watches.unlabelled(router.clone(), config.shards),
+        );
+        let covers = Arc::new(Covers::new(
+            clients.read,
+            config.shards,
+            router.clone(),
+            slots.clone(),
+            clock.clone(),
+        ));
+        tasks.spawn("watches of own shards", covers.clone().run(quit.clone()));
+
+        let me = Holder {
+            replica: config.replica().into(),
+            incarnation: self.incarnation.into(),
+        };
+        let terms = Terms::default();
+        let membership = Membership {
+            client: clients.lease,
+            namespace: config.namespace(),
+            shards: config.shards,
+            terms,
+            member: Member::new(me, config.shards, terms),
+            keeper: Keeper {
+                slots: slots.clone(),
+                router,
+                snapshot,
+                covers,
+                pending: pending.clone(),
+                reports,
+                news,
+                synced: synced.clone(),
+                grace: config.not_ready_grace,
+                clock: clock.clone(),
+            },
+            lease,
+            ready: self.ready,
+            synced,
             clock: clock.clone(),
         };
-        tasks.spawn("worker", worker.run(quit.clone()));
+        let (fatal, leave, left) = (fatal.clone(), leave.clone(), left.clone());
+        tasks.spawn("membership", async move {
+            match membership.run(leave).await {
+                Ending::Left => left.cancel(),
+                Ending::Fatal(why) => return drop(fatal.set(why)),
+            }
+            // What has left still awaits its last writes.
+            std::future::pending().await
+        });
+
+        let guard = pumping.clone().drop_guard();
+        let pump = pump::pump(pending, writer, slots, clock.clone(), quit);
+        tasks.spawn("pump", async move {
+            let _drained_at_the_end = guard;
+            pump.await;
+        });
     }
-    let inbox = Arc::new(OrderInbox::default());
-    let orders = Orders {
-        inbox: inbox.clone(),
-        snapshot: snapshot.clone(),
-        slots: slots.clone(),
-        reports: reports.clone(),
-        writer: writer.clone(),
-        synced: synced.clone(),
-    };
-    tasks.spawn("orders", orders.run(quit.clone()));
-    let rollup = rollup::run(
-        reports,
-        writer.clone(),
-        slots.clone(),
-        clock.clone(),
-        quit.clone(),
-    );
-    tasks.spawn("roll-up", rollup);
-    let events = events::run(
-        news,
-        snapshot,
-        writer.clone(),
-        config.replica(),
-        clock.clone(),
-        quit.clone(),
-    );
-    tasks.spawn("events", events);
-    tasks.spawn("queue metrics", watch_queue(pending.clone(), quit.clone()));
-
-    let watches = Watches {
-        client: clients.read,
-        synced,
-        ready: ready.clone(),
-    };
-    tasks.spawn("orders watch", watches.clone().orders(inbox));
-    tasks.spawn("nodes watch", watches.clone().nodes(router.clone()));
-    tasks.spawn(
-        "tickets watch",
-        watches.clone().tickets(router.clone(), config.shards, &shards),
-    );
-    tasks.spawn(
-        "unlabelled tickets watch",
-        watches.clone().unlabelled(router.clone(), config.shards),
-    );
-    tasks.spawn("guardians watch", watches.guardians(router, &shards));
-
-    let drained = CancellationToken::new();
-    let guard = drained.clone().drop_guard();
-    let pump = pump::pump(pending, writer, slots, clock.clone(), quit);
-    tasks.spawn("pump", async move {
-        let _drained_at_the_end = guard;
-        pump.await;
-    });
-    drained
 }
 
 async fn watch_queue(pending: Arc<Pending>, quit: CancellationToken) {

@@ -1,0 +1,212 @@
+//! Membership and shard Leases: carries out what the lease machine says, and tells it what comes of it.
+//!
+//! Has a client of its own, so that renewals wait for nothing else.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::{Api, Client, runtime::watcher};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    keeper::{Crew, Keeper},
+    synced::Synced,
+};
+use crate::{
+    api::LABEL_LEASE,
+    queue::deadline::Deadline,
+    runtime::clock::Clock,
+    shard::{
+        ShardCount,
+        lease::{LeaseName, Record, Terms},
+        member::{Action, Answer, Attempt, Fatal, Member},
+    },
+    watch::{
+        relist::{Brake, Change, Relist},
+        stream::follow,
+    },
+    write::leases::{Leases, read},
+};
+
+/// How a membership ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Everything has been given up as it was asked for.
+    Left,
+    /// It must not go on.
+    Fatal(Fatal),
+}
+
+/// What a membership needs.
+pub struct Membership {
+    /// For Leases alone.
+    pub client: Client,
+    /// Where the Leases are.
+    pub namespace: String,
+    /// How many shards there are.
+    pub shards: ShardCount,
+    /// The times that Leases are held by.
+    pub terms: Terms,
+    /// The lease machine.
+    pub member: Member,
+    /// Starts and stops the work on shards.
+    pub keeper: Keeper,
+    /// Set to the membership's own deadline.
+    pub lease: Arc<Deadline>,
+    /// Whether this is a member that knows all nodes.
+    pub ready: Arc<AtomicBool>,
+    /// What is listed once for all shards.
+    pub synced: Synced,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// What the watch of Leases has shown and the machine has not seen: the latest of each.
+#[derive(Default)]
+struct News {
+    leases: Mutex<BTreeMap<LeaseName, Option<Record>>>,
+    listed: AtomicBool,
+    bell: Notify,
+}
+
+impl News {
+    fn put(&self, change: Change<(LeaseName, Record), LeaseName>) {
+        match change {
+            Change::Apply((name, record)) => {
+                self.leases.lock().insert(name, Some(record));
+            }
+            Change::Delete(name) => {
+                self.leases.lock().insert(name, None);
+            }
+            Change::Synced => self.listed.store(true, Ordering::Release),
+        }
+        self.bell.notify_one();
+    }
+}
+
+type Answered = (LeaseName, Attempt, Answer);
+type Requests = FuturesUnordered<BoxFuture<'static, Answered>>;
+
+impl Membership {
+    /// Holds what it should until `leave`, and then gives it up.
+    pub async fn run(mut self, leave: CancellationToken) -> Ending {
+        let news = Arc::new(News::default());
+        let watch = self.watch(news.clone());
+        tokio::pin!(watch);
+        let leases = Leases::new(self.client.clone(), &self.namespace, self.shards, self.terms);
+        let (mut requests, mut crew) = (Requests::new(), Crew::default());
+        let (mut leaving, mut prepared) = (false, false);
+        loop {
+            if let Some(ending) = self.act(&leases, &requests, &mut crew) {
+                self.ready.store(false, Ordering::Release);
+                return ending;
+            }
+            let wake = self.member.wake();
+            tokio::select! {
+                biased; // an answer may move a deadline that has come
+                Some((name, attempt, answer)) = requests.next() => {
+                    self.member.answered(&name, attempt, answer, self.clock.mono());
+                }
+                () = news.bell.notified() => self.look(&news),
+                shard = crew.drained() => self.member.drained(shard),
+                () = leave.cancelled(), if !leaving => {
+                    leaving = true;
+                    self.member.drain(self.clock.mono());
+                }
+                () = self.synced.wait(), if !prepared => {
+                    prepared = true;
+                    self.member.prepared();
+                }
+                () = &mut watch => {}
+                () = self.clock.sleep_until(wake) => {}
+            }
+        }
+    }
+
+    fn watch(&self, news: Arc<News>) -> impl Future<Output = ()> + Send + 'static {
+        let api = Api::<Lease>::namespaced(self.client.clone(), &self.namespace);
+        let config = watcher::Config::default().labels(LABEL_LEASE);
+        let known = |lease: Lease| {
+            let (name, record) = read(&lease)?;
+            Some((name.clone(), (name, record)))
+        };
+        let relist = Relist::shared(Brake::Off);
+        follow::<_, String, _, _>("Lease", api, config, relist, known, move |change| news.put(change))
+    }
+
+    fn look(&mut self, news: &News) {
+        let listed = news.listed.load(Ordering::Acquire);
+        let now = self.clock.mono();
+        for (name, record) in std::mem::take(&mut *news.leases.lock()) {
+            self.member.saw(&name, record, now);
+        }
+        if listed {
+            self.member.listed();
+        }
+    }
+
+    /// Carries out what is due, and tells everybody until when they may go on.
+    fn act(&mut self, leases: &Leases, requests: &Requests, crew: &mut Crew) -> Option<Ending> {
+        let now = self.clock.now();
+        let (mut started, mut ending) = (Vec::new(), None);
+        for action in self.member.poll(now.mono) {
+            let leases = leases.clone();
+            match action {
+                Action::Put {
+                    name,
+                    attempt,
+                    version,
+                    holder,
+                } => requests.push(
+                    async move {
+                        let answer = leases.put(&name, version.as_deref(), holder.as_ref(), now.server);
+                        let answer = answer.await;
+                        (name, attempt, answer)
+                    }
+                    .boxed(),
+                ),
+                Action::Get { name, attempt } => requests.push(
+                    async move {
+                        let answer = leases.get(&name).await;
+                        (name, attempt, answer)
+                    }
+                    .boxed(),
+                ),
+                Action::Delete {
+                    name,
+                    attempt,
+                    version,
+                } => requests.push(
+                    async move {
+                        let answer = leases.delete(&name, &version).await;
+                        (name, attempt, answer)
+                    }
+                    .boxed(),
+                ),
+                Action::Start(shard) => started.push(shard),
+                Action::Drain(shard) => self.keeper.drain(shard, crew),
+                Action::Drop(shard) => self.keeper.drop(shard),
+                Action::Stop(fatal) => ending = Some(Ending::Fatal(fatal)),
+                Action::Done => ending = Some(Ending::Left),
+            }
+        }
+        let until = |shard| self.member.deadline(shard).unwrap_or_default();
+        let started: Vec<_> = started.into_iter().map(|shard| (shard, until(shard))).collect();
+        self.keeper.start(&started, crew);
+        self.keeper.renew(until);
+        self.lease.set(self.member.until().unwrap_or_default());
+        let ready = self.member.member(now.mono) && self.synced.all();
+        self.ready.store(ready, Ordering::Release);
+        ending
+    }
+}

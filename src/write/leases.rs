@@ -1,0 +1,150 @@
+//! Reads and writes Leases: one request each, with its own time limit, and nothing repeated.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::coordination::v1::{Lease, LeaseSpec},
+    apimachinery::pkg::apis::meta::v1::MicroTime,
+};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DeleteParams, ObjectMeta, PostParams, Preconditions},
+};
+
+use crate::{
+    api::{ANNOTATION_INCARNATION, ANNOTATION_SHARDS, LABEL_LEASE},
+    shard::{
+        ShardCount,
+        lease::{Holder, LeaseName, Record, Terms},
+        member::Answer,
+    },
+};
+
+/// The Leases of an installation.
+#[derive(Clone)]
+pub struct Leases {
+    api: Api<Lease>,
+    shards: ShardCount,
+    terms: Terms,
+}
+
+/// The name of a Lease of korder's, and what it says; none for another's.
+pub fn read(lease: &Lease) -> Option<(LeaseName, Record)> {
+    let name = LeaseName::parse(lease.metadata.name.as_deref()?)?;
+    let annotation = |key: &str| lease.annotations().get(key).map(String::as_str);
+    let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref());
+    let record = Record {
+        version: lease.resource_version()?.into(),
+        holder: holder.filter(|holder| !holder.is_empty()).map(|replica| Holder {
+            replica: replica.into(),
+            incarnation: annotation(ANNOTATION_INCARNATION).unwrap_or_default().into(),
+        }),
+        shards: annotation(ANNOTATION_SHARDS).and_then(|shards| shards.parse().ok()),
+    };
+    Some((name, record))
+}
+
+impl Leases {
+    /// Those in this namespace.
+    pub fn new(client: Client, namespace: &str, shards: ShardCount, terms: Terms) -> Self {
+        Self {
+            api: Api::namespaced(client, namespace),
+            shards,
+            terms,
+        }
+    }
+
+    /// Takes, renews or releases a Lease whose version is this; makes it if it has none. `now` is for
+    /// people to read.
+    pub async fn put(
+        &self,
+        name: &LeaseName,
+        version: Option<&str>,
+        holder: Option<&Holder>,
+        now: Timestamp,
+    ) -> Answer {
+        let lease = self.lease(name, version, holder, now);
+        let object = name.object_name(self.shards);
+        let sent = async {
+            match version {
+                Some(_) => self.api.replace(&object, &PostParams::default(), &lease).await,
+                None => self.api.create(&PostParams::default(), &lease).await,
+            }
+        };
+        match tokio::time::timeout(self.terms.request, sent).await {
+            Ok(Ok(lease)) => read(&lease).map_or(Answer::Unknown, |(_, record)| Answer::Landed(record)),
+            Ok(Err(error)) => failed(name, &error),
+            Err(_) => Answer::Unknown,
+        }
+    }
+
+    /// Reads a Lease as it is committed.
+    pub async fn get(&self, name: &LeaseName) -> Answer {
+        let object = name.object_name(self.shards);
+        match tokio::time::timeout(self.terms.request, self.api.get_opt(&object)).await {
+            Ok(Ok(lease)) => Answer::Found(lease.as_ref().and_then(read).map(|(_, record)| record)),
+            Ok(Err(error)) => failed(name, &error),
+            Err(_) => Answer::Unknown,
+        }
+    }
+
+    /// Removes a Lease that has this version.
+    pub async fn delete(&self, name: &LeaseName, version: &str) -> Answer {
+        let object = name.object_name(self.shards);
+        let params = DeleteParams::default().preconditions(Preconditions {
+            uid: None,
+            resource_version: Some(version.to_owned()),
+        });
+        match tokio::time::timeout(self.terms.request, self.api.delete(&object, &params)).await {
+            Ok(Ok(_)) => Answer::Found(None),
+            Ok(Err(error)) => failed(name, &error),
+            Err(_) => Answer::Unknown,
+        }
+    }
+
+    fn lease(
+        &self,
+        name: &LeaseName,
+        version: Option<&str>,
+        holder: Option<&Holder>,
+        now: Timestamp,
+    ) -> Lease {
+        let kind = match name {
+            LeaseName::Replica(_) => "replica",
+            LeaseName::Shard(_) => "shard",
+        };
+        let mut annotations = BTreeMap::from([(ANNOTATION_SHARDS.to_owned(), self.shards.get().to_string())]);
+        annotations.extend(holder.map(|holder| (ANNOTATION_INCARNATION.to_owned(), holder.incarnation.to_string())));
+        Lease {
+            metadata: ObjectMeta {
+                name: Some(name.object_name(self.shards)),
+                labels: Some(BTreeMap::from([(LABEL_LEASE.to_owned(), kind.to_owned())])),
+                annotations: Some(annotations),
+                resource_version: version.map(str::to_owned),
+                ..ObjectMeta::default()
+            },
+            spec: Some(LeaseSpec {
+                holder_identity: Some(holder.map(|holder| holder.replica.to_string()).unwrap_or_default()),
+                lease_duration_seconds: Some(whole_seconds(self.terms.lease)),
+                renew_time: Some(MicroTime(now)),
+                ..LeaseSpec::default()
+            }),
+        }
+    }
+}
+
+fn whole_seconds(span: Duration) -> i32 {
+    i32::try_from(span.as_secs()).unwrap_or(i32::MAX)
+}
+
+fn failed(name: &LeaseName, error: &kube::Error) -> Answer {
+    match error {
+        kube::Error::Api(status) if status.code == 409 => Answer::Conflict,
+        kube::Error::Api(status) if status.code == 404 => Answer::Gone,
+        error => {
+            tracing::debug!(?name, %error, "a Lease request failed");
+            Answer::Unknown
+        }
+    }
+}
