@@ -197,7 +197,7 @@ impl Watches {
             "Order",
             orders,
             watcher::Config::default(),
-            Brake::Off,
+            Brake::Full,
             read,
             move |change| inbox.put(change),
         )
@@ -244,7 +244,7 @@ impl Watches {
         })
     }
 
-    /// Tickets whose labels somebody took: the watch by labels cannot see them. What ends is left to it.
+    /// Tickets whose labels somebody took: the watch by labels cannot see them.
     fn unlabelled(
         self,
         router: Arc<Router>,
@@ -263,9 +263,7 @@ impl Watches {
             Brake::Off,
             read,
             move |change| {
-                if matches!(change, Change::Apply(_)) {
-                    router.ticket(change);
-                }
+                router.unlabelled(change);
             },
         )
     }

@@ -15,7 +15,7 @@ use super::{
     ticket_name,
 };
 use crate::sim::{
-    actors::{Key, deleting, key, text, uid},
+    actors::{Key, amounts::occupies, deleting, key, scheduler::overcommitted, text, uid},
     api::{Change, ChangeKind},
     cluster::Cluster,
 };
@@ -47,6 +47,11 @@ struct Seen {
     ended: BTreeMap<String, Timestamp>,
     /// When what an Order asks for has changed last.
     edited: BTreeMap<String, Timestamp>,
+    /// Pods on a node, by its name, and the Nodes.
+    pods_on: BTreeMap<String, BTreeMap<Key, Arc<Value>>>,
+    nodes: BTreeMap<String, Arc<Value>>,
+    /// The controller's changes of each Ticket and its Guardian by the pair, while they are counted.
+    counted: Option<BTreeMap<Pair, u64>>,
     violations: Vec<String>,
     revisions: u64,
 }
@@ -67,6 +72,9 @@ impl Safety {
             pasts: BTreeMap::new(),
             ended: BTreeMap::new(),
             edited: BTreeMap::new(),
+            pods_on: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            counted: None,
             violations: Vec::new(),
             revisions: 0,
         };
@@ -76,6 +84,20 @@ impl Safety {
         let shared = safety.shared.clone();
         cluster.observe(Box::new(move |change| shared.lock().see(change)));
         safety
+    }
+
+    /// Counts the controller's changes of each pair from now on.
+    pub fn count_from_now(&self) {
+        self.shared.lock().counted = Some(BTreeMap::new());
+    }
+
+    /// Pairs that the controller has changed more often than that.
+    pub fn busy(&self, most: u64) -> Vec<String> {
+        let seen = self.shared.lock();
+        let counted = seen.counted.iter().flatten();
+        let busy = counted.filter(|(_, count)| **count > most);
+        busy.map(|(pair, count)| format!("{count} writes to the pair {pair:?} after the faults"))
+            .collect()
     }
 
     /// What was found, and the number of revisions looked at.
@@ -94,7 +116,10 @@ impl Seen {
             "orders" => self.see_order(object, change, gone),
             "nodes" => self.see_node(object, change.at, gone),
             "tickets" => self.see_ticket(object, change, gone),
-            "pods" => self.see_guardian(object, change, gone),
+            "pods" => {
+                self.see_room(object, change, gone);
+                self.see_guardian(object, change, gone);
+            }
             _ => {}
         }
         if gone {
@@ -118,7 +143,37 @@ impl Seen {
         }
     }
 
+    /// A Pod that comes to a node must fit there.
+    fn see_room(&mut self, pod: &Arc<Value>, change: &Change, gone: bool) {
+        let node = text(pod, "/spec/nodeName");
+        if node.is_empty() {
+            return;
+        }
+        let on = self.pods_on.entry(node.to_owned()).or_default();
+        if gone || !occupies(pod) {
+            on.remove(&key(pod));
+            return;
+        }
+        let new = on.insert(key(pod), pod.clone()).is_none();
+        if let Some(node) = self.nodes.get(node).filter(|_| new) {
+            let pods: Vec<_> = on.values().cloned().collect();
+            for over in overcommitted(std::slice::from_ref(node), &pods) {
+                self.violated(change, &format!("overcommitted {over}"));
+            }
+        }
+    }
+
+    fn count(&mut self, pair: &Pair, change: &Change) {
+        if change.by == self.controller
+            && let Some(counted) = &mut self.counted
+        {
+            *counted.entry(pair.clone()).or_default() += 1;
+        }
+    }
+
     fn see_node(&mut self, node: &Arc<Value>, at: Timestamp, gone: bool) {
+        let name = text(node, "/metadata/name").to_owned();
+        self.nodes.insert(name, node.clone());
         self.names
             .insert(uid(node).to_owned(), text(node, "/metadata/name").to_owned());
         self.note(node, at, gone, |before| judged(before) == judged(node));
@@ -185,6 +240,7 @@ impl Seen {
             self.tickets.insert(uid(ticket).to_owned(), ticket.clone());
         }
         let Some(pair) = pair(ticket) else { return };
+        self.count(&pair, change);
         let own = change.by == self.controller;
         match change.kind {
             ChangeKind::Added if own => self.check_new_ticket(ticket, &pair, change),
@@ -245,6 +301,9 @@ impl Seen {
         let Some(ticket) = owner(pod, "Ticket").map(str::to_owned) else {
             return;
         };
+        if let Some(pair) = self.tickets.get(&ticket).and_then(|ticket| pair(ticket)) {
+            self.count(&pair, change);
+        }
         let own = change.by == self.controller;
         let over = matches!(text(pod, "/status/phase"), "Succeeded" | "Failed");
         let siblings = self.guardians.entry(ticket.clone()).or_default();
