@@ -384,10 +384,15 @@ impl Pair {
                 })
             })
         };
+        // What a Ticket says outlasts what this replica remembers.
+        let said = self
+            .tickets
+            .iter()
+            .find_map(|ticket| ticket.reason.as_ref().filter(|_| ticket.phase == Phase::Pending));
         match &self.memory.trouble {
             Some(trouble) => trouble.reason.into(),
             None if self.tickets.iter().any(unschedulable) => reason::INSUFFICIENT_RESOURCES.into(),
-            None => reason::RESERVING.into(),
+            None => said.cloned().unwrap_or_else(|| reason::RESERVING.into()),
         }
     }
 }

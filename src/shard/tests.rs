@@ -1299,6 +1299,43 @@ fn ticket_that_goes_from_one_watch_to_the_other_is_not_asked_for() {
     assert_eq!(rig.wait(3600).settle(), [""; 0]);
 }
 
+#[test]
+fn ticket_waits_until_a_finalizer_lets_its_guardian_go() {
+    let mut rig = reserved();
+    let ticket = rig.ticket("n1", 0);
+    rig.node(node("n1").cordoned());
+    rig.guardian(&ticket, |view| view.deleting = true);
+    assert_eq!(rig.wait(600).settle(), [""; 0]);
+    rig.hide_guardian(&ticket);
+    assert_eq!(rig.settle(), ["delete_ticket Unschedulable"]);
+}
+
+#[test]
+fn an_older_view_of_a_ticket_changes_nothing() {
+    let mut rig = Rig::new();
+    rig.node(node("n1")).order(everywhere(json!({})));
+    rig.decide();
+    let work = rig.desk.pending.pop_first().unwrap().1;
+    rig.perform(&work);
+    let older = rig.tickets[&work.ticket].clone();
+    rig.settle();
+    assert_eq!(rig.state(), ["n1 Reserved"]);
+    rig.shard.apply_ticket(older);
+    rig.log.clear();
+    assert_eq!(rig.settle(), [""; 0]);
+}
+
+#[test]
+fn a_label_that_only_a_later_order_asks_for_is_missed_when_it_goes() {
+    let mut rig = reserved();
+    rig.node(node("n1").label("disk", "ssd")).settle();
+    let disk = json!({ "template": { "spec": { "nodeSelector": { "disk": "ssd" } } } });
+    rig.order(order("fast", disk)).settle();
+    assert_eq!(rig.state(), ["n1 Reserved", "n1 Reserved"]);
+    rig.node(node("n1")).settle();
+    assert_eq!(rig.state(), ["n1 Reserved"]);
+}
+
 /// How a Guardian comes to its end.
 #[derive(Clone, Copy)]
 enum Bad {

@@ -41,6 +41,10 @@ const SETTLES_WITHIN: Duration = Duration::from_secs(30 * 60);
 /// How often korder may change one pair's Ticket and Guardian after the faults: a removal, then a Ticket as an
 /// older version of the Order asks for, and its replacement.
 const MOST_WRITES: u64 = 12;
+/// How long korder may act on what was before, in a run without faults and in one with them: delays,
+/// backoff and partitions included.
+const PROMPT: SignedDuration = SignedDuration::from_secs(15);
+const DELAYED: SignedDuration = SignedDuration::from_secs(150);
 /// How long nothing may be written, or asked about a single object, after that.
 const SILENCE: Duration = Duration::from_secs(600);
 
@@ -125,7 +129,9 @@ impl<'a> Stage<'a> {
             let crd = serde_json::to_value(crd).expect("a CRD is JSON");
             cluster.api(|api| api.install(&crd));
         }
-        let safety = Safety::watch(&cluster, KORDER, grace());
+        let undisturbed = script.faults == Faults::none() && options.plan == Plan::default();
+        let lag = if undisturbed { PROMPT } else { DELAYED };
+        let safety = Safety::watch(&cluster, KORDER, grace(), lag);
         let nodes = Nodes::new(&cluster);
         cluster.spawn(Scheduler::new(&cluster, script.scheduling).run());
         cluster.spawn(Kubelets::new(&cluster, seed ^ 0x1e7, 500).run());
@@ -391,6 +397,7 @@ impl<'a> Stage<'a> {
         let repair = (torn, self.writes() - writes);
         if !self.options.brief {
             self.keep_silence().await;
+            self.restart_in_peace().await;
         }
         self.violations.extend(self.safety.busy(MOST_WRITES));
         let (unsafe_, revisions) = self.safety.verdict();
@@ -446,6 +453,19 @@ impl<'a> Stage<'a> {
             self.violations.push(format!(
                 "{written} writes and {read} GETs within {minutes} quiet minutes"
             ));
+        }
+    }
+
+    /// A process that starts when all is well finds nothing to write.
+    async fn restart_in_peace(&mut self) {
+        let before = self.writes();
+        self.kill(Duration::from_secs(1));
+        let at = self.cluster.elapsed() + Duration::from_secs(30);
+        self.until(at).await;
+        let written = self.writes() - before;
+        if written > 0 {
+            self.violations
+                .push(format!("{written} writes to pairs after a restart in peace"));
         }
     }
 }

@@ -20,8 +20,6 @@ use crate::sim::{
     cluster::Cluster,
 };
 
-/// How long the controller may act on what it saw before: delays, backoff and partitions included.
-const LAG: SignedDuration = SignedDuration::from_secs(150);
 /// How far its idea of the server's time may be off.
 const SLACK: SignedDuration = SignedDuration::from_secs(3);
 
@@ -34,6 +32,8 @@ pub struct Safety {
 struct Seen {
     controller: Arc<str>,
     grace: SignedDuration,
+    /// How long the controller may act on what it saw before.
+    lag: SignedDuration,
     names: BTreeMap<String, String>,
     /// By uid.
     tickets: BTreeMap<String, Arc<Value>>,
@@ -60,11 +60,13 @@ struct Seen {
 type Past = Vec<(Timestamp, Option<Arc<Value>>)>;
 
 impl Safety {
-    /// Watches `cluster` from now on, and the writes of `controller` above all.
-    pub fn watch(cluster: &Cluster, controller: &str, grace: SignedDuration) -> Self {
+    /// Watches `cluster` from now on, and the writes of `controller` above all, which may act on what was so
+    /// within `lag`.
+    pub fn watch(cluster: &Cluster, controller: &str, grace: SignedDuration, lag: SignedDuration) -> Self {
         let seen = Seen {
             controller: controller.into(),
             grace,
+            lag,
             names: BTreeMap::new(),
             tickets: BTreeMap::new(),
             open: BTreeMap::new(),
@@ -187,23 +189,23 @@ impl Seen {
         gone: bool,
         same: impl Fn(&Value) -> bool,
     ) -> bool {
-        let past = self.pasts.entry(uid(object).to_owned()).or_default();
+        let (lag, past) = (self.lag, self.pasts.entry(uid(object).to_owned()).or_default());
         let last = past.last().and_then(|(_, last)| last.as_deref());
         if !gone && last.is_some_and(same) {
             return false;
         }
         past.push((at, (!gone).then(|| object.clone())));
-        let old = past.iter().rposition(|(since, _)| since.duration_until(at) > LAG);
+        let old = past.iter().rposition(|(since, _)| since.duration_until(at) > lag);
         past.drain(..old.unwrap_or_default());
         true
     }
 
-    /// How an object was at times since `LAG` before `at`; none if it was not there at some time.
+    /// How an object was at times since `lag` before `at`; none if it was not there at some time.
     fn versions(&self, uid: &str, at: Timestamp) -> Vec<Option<&Value>> {
         let past = self.pasts.get(uid).map_or(&[][..], Vec::as_slice);
         let current = past.iter().enumerate().filter(|(index, _)| {
             let until = past.get(index + 1).map_or(at, |(next, _)| *next);
-            until.duration_until(at) <= LAG
+            until.duration_until(at) <= self.lag
         });
         let versions: Vec<_> = current.map(|(_, (_, version))| version.as_deref()).collect();
         if versions.is_empty() { vec![None] } else { versions }
@@ -229,7 +231,7 @@ impl Seen {
     }
 
     fn just_now(&self, when: Option<&Timestamp>, at: Timestamp) -> bool {
-        when.is_some_and(|when| when.duration_until(at) <= LAG)
+        when.is_some_and(|when| when.duration_until(at) <= self.lag)
     }
 
     fn see_ticket(&mut self, ticket: &Arc<Value>, change: &Change, gone: bool) {
@@ -239,9 +241,14 @@ impl Seen {
         } else {
             self.tickets.insert(uid(ticket).to_owned(), ticket.clone());
         }
-        let Some(pair) = pair(ticket) else { return };
-        self.count(&pair, change);
         let own = change.by == self.controller;
+        let Some(pair) = pair(ticket) else {
+            if own {
+                self.violated(change, "a Ticket that is nobody's");
+            }
+            return;
+        };
+        self.count(&pair, change);
         match change.kind {
             ChangeKind::Added if own => self.check_new_ticket(ticket, &pair, change),
             ChangeKind::Modified
