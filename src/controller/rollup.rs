@@ -23,6 +23,8 @@ use crate::{
 
 /// Least time between two status writes of one Order.
 const EVERY: Duration = Duration::from_secs(1);
+/// Longest pause after one that did not land.
+const LONGEST: Duration = Duration::from_secs(60);
 /// Status writes in flight.
 const WRITES: usize = 4;
 
@@ -45,6 +47,7 @@ struct Totals {
     changed: bool,
     writing: bool,
     not_before: Mono,
+    failures: u32,
 }
 
 impl Reports {
@@ -142,7 +145,12 @@ impl Reports {
     fn written(&self, uid: &OrderUid, status: Option<OrderStatus>, now: Mono) {
         if let Some(totals) = self.orders.lock().get_mut(uid) {
             totals.writing = false;
-            totals.not_before = now.after(EVERY);
+            totals.failures = match status {
+                Some(_) => 0,
+                None => totals.failures + 1,
+            };
+            let pause = EVERY.saturating_mul(1 << totals.failures.min(10)).min(LONGEST);
+            totals.not_before = now.after(if totals.failures == 0 { EVERY } else { pause });
             match status {
                 Some(status) => totals.written = status,
                 None => totals.changed = true,

@@ -2,10 +2,7 @@
 
 use std::{
     future::Future,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
 };
 
 use kube::{Api, Client, core::DeserializeGuard, runtime::watcher};
@@ -41,8 +38,6 @@ pub struct Watches {
     pub client: Client,
     /// Told what has been listed.
     pub synced: Synced,
-    /// Set once nodes are listed.
-    pub listed: Arc<AtomicBool>,
 }
 
 impl Watches {
@@ -58,7 +53,7 @@ impl Watches {
             "Order",
             orders,
             watcher::Config::default(),
-            Relist::shared(Brake::Off),
+            Relist::shared(Brake::Full),
             read,
             move |change| inbox.put(change),
         )
@@ -72,7 +67,7 @@ impl Watches {
             let uid = NodeUid::from(node.metadata.uid.as_deref()?);
             Some((uid, node))
         };
-        let (synced, first) = (self.synced, self.listed);
+        let synced = self.synced;
         let relist = Relist::shared(Brake::On);
         follow::<_, NodeUid, _, _>("Node", nodes, config, relist, read, move |change| {
             let listed = matches!(change, Change::Synced);
@@ -80,13 +75,11 @@ impl Watches {
             if listed {
                 tracing::info!(nodes = router.nodes(), "nodes listed");
                 synced.part(Part::Nodes);
-                first.store(true, Ordering::Release);
             }
         })
     }
 
-    /// Follows Tickets whose labels somebody took: a watch by labels cannot see them. What ends is left
-    /// to that.
+    /// Follows Tickets whose labels somebody took: a watch by labels cannot see them.
     pub fn unlabelled(
         self,
         router: Arc<Router>,
@@ -101,11 +94,7 @@ impl Watches {
             config,
             relist,
             read,
-            move |change| {
-                if matches!(change, Change::Apply(_)) {
-                    router.ticket(change);
-                }
-            },
+            move |change| router.unlabelled(change),
         )
     }
 }
