@@ -57,11 +57,14 @@ impl Member {
             Answer::Landed(_) if flight.purpose == Purpose::Delete => slot.vanish(now),
             Answer::Landed(record) => self.landed(name, &flight, record, now),
             Answer::Found(found) => {
-                (slot.ask, slot.unresolved, slot.next) = (None, None, Some(retry));
+                (slot.ask, slot.next) = (None, Some(retry));
                 match found {
                     Some(record) => self.learn(name, record, now),
                     None if current && flight.base.is_some() => slot.vanish(now),
                     None => {}
+                }
+                if let Some(slot) = self.slot(name) {
+                    slot.unresolved = None;
                 }
             }
             Answer::Gone if current && flight.base.is_some() => slot.vanish(now),

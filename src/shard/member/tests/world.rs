@@ -1,11 +1,7 @@
 //! A small world for members: an API server that compares versions, clocks that differ, and what can go
 //! wrong. Time passes in beats; in each, every replica sees, decides and is answered.
 
-use std::{
-    collections::BTreeSet,
-    hash::{DefaultHasher, Hash, Hasher},
-    time::Duration,
-};
+use std::{collections::BTreeSet, rc::Rc, time::Duration};
 
 use super::super::*;
 
@@ -20,18 +16,21 @@ pub(super) const TERMS: Terms = Terms {
     forget: units(10_000),
 };
 
+/// Beats that are longer than a lease on any clock.
+pub(super) const LONG: u8 = 7;
+
 pub(super) const fn units(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
 /// One Lease on the server. Versions are counted for each by itself.
 #[derive(Clone, Default)]
-struct Entry {
-    version: u64,
+pub(super) struct Entry {
+    pub(super) version: u64,
     /// None: there is no such Lease.
-    record: Option<Option<Holder>>,
+    pub(super) record: Option<Option<Holder>>,
     /// What the holder's clock showed when it wrote.
-    written: Mono,
+    pub(super) written: Mono,
 }
 
 impl Entry {
@@ -45,11 +44,7 @@ impl Entry {
 
     /// A PUT: lands if the version stands.
     fn put(&mut self, version: Option<&str>, holder: Option<Holder>, written: Mono) -> Answer {
-        let stands = match version {
-            Some(version) => self.record.is_some() && version == self.version.to_string(),
-            None => self.record.is_none(),
-        };
-        if !stands {
+        if !self.stands(version) {
             return match (version, &self.record) {
                 (Some(_), None) => Answer::Gone,
                 _ => Answer::Conflict,
@@ -61,6 +56,13 @@ impl Entry {
             written,
         };
         Answer::Landed(self.record().unwrap())
+    }
+
+    pub(super) fn stands(&self, version: Option<&str>) -> bool {
+        match version {
+            Some(version) => self.record.is_some() && version.parse() == Ok(self.version),
+            None => self.record.is_none(),
+        }
     }
 
     fn delete(&mut self, version: &str) -> Answer {
@@ -96,101 +98,110 @@ pub(super) struct Replica {
     pub(super) member: Member,
     pub(super) up: bool,
     pub(super) paused: bool,
+    /// Beats since it was paused, up to more than a lease.
+    pub(super) asleep: u8,
     /// The watch shows nothing.
     pub(super) blind: bool,
     pub(super) leaving: bool,
     pub(super) network: Network,
     pub(super) ended: Option<Fatal>,
+    /// Something has been heard since the last poll.
+    heard: bool,
     /// Units in a beat.
     rate: u64,
-    now: Mono,
-    incarnation: u8,
+    pub(super) now: Mono,
+    pub(super) incarnation: u8,
     /// Versions that the watch has shown.
-    shown: Vec<u64>,
+    pub(super) shown: Vec<u64>,
     /// Requests that will not be answered.
-    lost: Vec<(LeaseName, Attempt)>,
-    draining: BTreeSet<ShardId>,
-    log: Vec<String>,
+    pub(super) lost: Vec<(LeaseName, Attempt)>,
+    pub(super) draining: BTreeSet<ShardId>,
 }
 
 /// A request on its way.
-type Late = (usize, usize, Option<Arc<str>>, Option<Holder>);
+pub(super) type Late = (usize, usize, Option<Arc<str>>, Option<Holder>);
 
 /// Replicas and their server.
 #[derive(Clone)]
 pub(super) struct World {
-    pub(super) replicas: Vec<Replica>,
-    server: Vec<Entry>,
+    pub(super) replicas: Vec<Rc<Replica>>,
+    pub(super) server: Vec<Entry>,
     pub(super) late: Option<Late>,
     shards: ShardCount,
     terms: Terms,
+    pub(super) names: Arc<[LeaseName]>,
     /// Expiry is judged by the time written in the Lease.
     pub(super) by_written_time: bool,
+    /// What the replicas do, if anybody wants to know.
+    pub(super) log: Option<Vec<String>>,
 }
 
 impl World {
     /// Replicas that are about to start, with the units of a beat on their clocks and what those show.
     pub(super) fn new(shards: u16, terms: Terms, clocks: &[(u64, u64)]) -> Self {
         let shards = ShardCount::try_from(shards).unwrap();
+        let names = (0..clocks.len()).map(|at| LeaseName::Replica(id(at)));
         let mut world = Self {
             replicas: Vec::new(),
             server: vec![Entry::default(); clocks.len() + usize::from(shards.get())],
             late: None,
             shards,
             terms,
+            names: names.chain(shards.all().map(LeaseName::Shard)).collect(),
             by_written_time: false,
+            log: None,
         };
         for &(rate, now) in clocks {
             let replica = Replica {
                 member: Member::new(holder(world.replicas.len(), 0), shards, terms),
                 up: false,
                 paused: false,
+                asleep: 0,
                 blind: false,
                 leaving: false,
                 network: Network::Well,
                 ended: None,
+                heard: true,
                 rate,
                 now: Mono(units(now)),
                 incarnation: 0,
                 shown: vec![0; world.server.len()],
                 lost: Vec::new(),
                 draining: BTreeSet::new(),
-                log: Vec::new(),
             };
-            world.replicas.push(replica);
+            world.replicas.push(Rc::new(replica));
         }
         world
+    }
+
+    pub(super) fn replica(&mut self, at: usize) -> &mut Replica {
+        Rc::make_mut(&mut self.replicas[at])
     }
 
     /// A new process in the place of a replica.
     pub(super) fn start(&mut self, at: usize) {
         let (shards, terms, leases) = (self.shards, self.terms, self.server.len());
-        let replica = &mut self.replicas[at];
+        let replica = Rc::make_mut(&mut self.replicas[at]);
         replica.incarnation += 1;
         replica.member = Member::new(holder(at, replica.incarnation), shards, terms);
         replica.shown = vec![0; leases];
         (replica.up, replica.paused, replica.blind, replica.leaving) = (true, false, false, false);
-        (replica.network, replica.ended) = (Network::Well, None);
+        (replica.network, replica.ended, replica.asleep) = (Network::Well, None, 0);
+        replica.heard = true;
         replica.lost.clear();
         replica.draining.clear();
         self.see(at);
-        self.replicas[at].member.listed();
-        self.replicas[at].member.prepared();
+        self.replica(at).member.listed();
+        self.replica(at).member.prepared();
     }
 
     pub(super) fn crash(&mut self, at: usize) {
-        let replica = &mut self.replicas[at];
-        replica.member = Member::new(holder(at, replica.incarnation), self.shards, self.terms);
-        replica.up = false;
-        replica.blind = false;
-        replica.paused = false;
-        replica.lost.clear();
-        replica.draining.clear();
+        self.replica(at).up = false;
     }
 
     pub(super) fn leave(&mut self, at: usize) {
-        let replica = &mut self.replicas[at];
-        replica.leaving = true;
+        let replica = self.replica(at);
+        (replica.leaving, replica.heard) = (true, true);
         replica.member.drain(replica.now);
     }
 
@@ -205,11 +216,20 @@ impl World {
     /// Time passes.
     pub(super) fn beat(&mut self) {
         for at in 0..self.replicas.len() {
-            let replica = &mut self.replicas[at];
+            let replica = self.replica(at);
             replica.now = replica.now.after(units(replica.rate));
-            if !replica.up || replica.paused {
+            if !replica.up {
                 continue;
             }
+            replica.asleep = if replica.paused {
+                LONG.min(replica.asleep + 1)
+            } else {
+                0
+            };
+            if replica.paused {
+                continue;
+            }
+            replica.heard |= !replica.lost.is_empty() || !replica.draining.is_empty();
             for (name, attempt) in std::mem::take(&mut replica.lost) {
                 replica
                     .member
@@ -222,20 +242,20 @@ impl World {
                 self.see(at);
             }
             self.act(at);
-            self.replicas[at].network = Network::Well;
+            self.replica(at).network = Network::Well;
         }
     }
 
     fn see(&mut self, at: usize) {
-        for lease in 0..self.server.len() {
-            let (entry, name) = (&self.server[lease], self.name(lease));
-            let replica = &mut self.replicas[at];
+        let replica = Rc::make_mut(&mut self.replicas[at]);
+        for (lease, (entry, name)) in self.server.iter().zip(&*self.names).enumerate() {
             if replica.shown[lease] != entry.version {
                 replica.shown[lease] = entry.version;
-                replica.member.saw(&name, entry.record(), replica.now);
+                replica.heard = true;
+                replica.member.saw(name, entry.record(), replica.now);
             }
             if self.by_written_time
-                && let Some(seen) = replica.member.slot(&name).and_then(|slot| slot.seen.as_mut())
+                && let Some(seen) = replica.member.slot(name).and_then(|slot| slot.seen.as_mut())
             {
                 seen.changed = entry.written;
             }
@@ -244,11 +264,14 @@ impl World {
 
     fn act(&mut self, at: usize) {
         loop {
-            let replica = &mut self.replicas[at];
+            let replica = self.replica(at);
+            let asleep = !replica.heard && replica.member.wake().is_none_or(|wake| replica.now < wake);
             let actions = replica.member.poll(replica.now);
+            replica.heard = !actions.is_empty();
             if actions.is_empty() {
                 break;
             }
+            assert!(!asleep, "{actions:?} before the time to wake");
             for action in actions {
                 self.carry_out(at, action);
             }
@@ -256,22 +279,24 @@ impl World {
     }
 
     fn carry_out(&mut self, at: usize, action: Action) {
-        self.replicas[at].log.push(describe(&action));
+        if let Some(log) = &mut self.log {
+            log.push(format!("{} {}", id(at), describe(&action)));
+        }
         let (name, attempt) = match &action {
             Action::Put { name, attempt, .. }
             | Action::Get { name, attempt }
             | Action::Delete { name, attempt, .. } => (name.clone(), *attempt),
             Action::Drain(shard) => {
-                self.replicas[at].draining.insert(*shard);
+                self.replica(at).draining.insert(*shard);
                 return;
             }
             Action::Stop(fatal) => {
-                self.replicas[at].ended = Some(fatal.clone());
-                self.replicas[at].up = false;
+                self.replica(at).ended = Some(fatal.clone());
+                self.replica(at).up = false;
                 return;
             }
             Action::Done => {
-                self.replicas[at].up = false;
+                self.replica(at).up = false;
                 return;
             }
             Action::Start(_) | Action::Drop(_) => return,
@@ -297,29 +322,23 @@ impl World {
             Network::MuteShard => name == LeaseName::Shard(ShardId(0)),
             Network::Slow => answer == Answer::Unknown,
         };
-        let replica = &mut self.replicas[at];
+        let replica = self.replica(at);
         match lost {
             true => replica.lost.push((name, attempt)),
             false => replica.member.answered(&name, attempt, answer, replica.now),
         }
     }
 
-    fn name(&self, lease: usize) -> LeaseName {
-        match lease.checked_sub(self.replicas.len()) {
-            None => LeaseName::Replica(id(lease)),
-            Some(shard) => LeaseName::Shard(ShardId(u16::try_from(shard).unwrap())),
+    pub(super) fn lease(&self, name: &LeaseName) -> usize {
+        match name {
+            LeaseName::Shard(shard) => self.replicas.len() + usize::from(shard.0),
+            replica => self.names.iter().position(|name| name == replica).unwrap(),
         }
-    }
-
-    fn lease(&self, name: &LeaseName) -> usize {
-        (0..self.server.len())
-            .find(|lease| self.name(*lease) == *name)
-            .unwrap()
     }
 
     /// The replicas that may decide for a shard now, as their own clocks say.
     pub(super) fn deciders(&self, shard: ShardId) -> Vec<usize> {
-        let decides = |replica: &Replica| {
+        let decides = |replica: &Rc<Replica>| {
             let deadline = replica.member.deadline(shard);
             replica.up && deadline.is_some_and(|deadline| replica.now < deadline)
         };
@@ -337,8 +356,11 @@ impl World {
         ))
     }
 
-    /// What is wrong in the end, when nothing has happened for long.
+    /// What is not as it must be in the end, when nothing has happened for long.
     pub(super) fn unrest(&self) -> Option<String> {
+        if self.replicas.iter().any(|replica| replica.blind) {
+            return None;
+        }
         let replicas = self.replicas.iter().enumerate();
         let live: Vec<usize> = replicas
             .filter(|(_, replica)| replica.up && !replica.paused && !replica.leaving)
@@ -365,16 +387,6 @@ impl World {
         let (least, most) = (loads.iter().min(), loads.iter().max());
         (least.zip(most).is_some_and(|(least, most)| most - least > 1)).then(|| format!("loads {loads:?}"))
     }
-
-    /// What each replica has done since last asked.
-    pub(super) fn log(&mut self) -> Vec<String> {
-        let logs = self.replicas.iter_mut().enumerate();
-        logs.flat_map(|(at, replica)| {
-            let name = id(at);
-            replica.log.drain(..).map(move |line| format!("{name} {line}"))
-        })
-        .collect()
-    }
 }
 
 fn id(at: usize) -> ReplicaId {
@@ -388,7 +400,7 @@ fn holder(at: usize, incarnation: u8) -> Holder {
     }
 }
 
-fn describe(action: &Action) -> String {
+pub(super) fn describe(action: &Action) -> String {
     let text = |name: &LeaseName| match name {
         LeaseName::Replica(id) => id.to_string(),
         LeaseName::Shard(shard) => shard.to_string(),
@@ -409,102 +421,4 @@ fn describe(action: &Action) -> String {
         Action::Stop(fatal) => format!("stop {fatal}"),
         Action::Done => "done".to_owned(),
     }
-}
-
-/// How far back or ahead a time is told from others: further than any term.
-const HORIZON: i64 = 14;
-
-/// Two worlds with the same fingerprint go on alike: times count from now, versions back from the
-/// server's, and requests by their Lease.
-impl World {
-    pub(super) fn fingerprint(&self) -> u64 {
-        let hasher = &mut DefaultHasher::new();
-        for (lease, entry) in self.server.iter().enumerate() {
-            (&entry.record, entry.version == 0).hash(hasher);
-            if self.by_written_time {
-                entry.written.hash(hasher);
-            }
-            for replica in &self.replicas {
-                (entry.version - replica.shown[lease]).min(9).hash(hasher);
-            }
-        }
-        if let Some((at, lease, version, holder)) = &self.late {
-            (at, lease, holder, self.behind(*lease, version.as_deref())).hash(hasher);
-        }
-        for replica in &self.replicas {
-            let flags = (replica.up, replica.paused, replica.blind, replica.leaving);
-            (
-                flags,
-                replica.network,
-                replica.incarnation,
-                replica.ended.is_some(),
-            )
-                .hash(hasher);
-            if self.by_written_time {
-                replica.now.hash(hasher);
-            }
-            replica.draining.hash(hasher);
-            replica.lost.len().hash(hasher);
-            for (name, _) in &replica.lost {
-                name.hash(hasher);
-            }
-            self.hash_member(replica, hasher);
-        }
-        hasher.finish()
-    }
-
-    fn hash_member(&self, replica: &Replica, hasher: &mut impl Hasher) {
-        let member = &replica.member;
-        let at = |time: Option<Mono>| time.map(|time| from(replica.now, time));
-        assert!(member.out.is_empty());
-        (
-            member.listed,
-            member.prepared,
-            member.deleted,
-            member.over,
-            &member.older,
-        )
-            .hash(hasher);
-        (
-            at(member.round),
-            at(member.gate),
-            at(member.drain),
-            member.fatal.is_some(),
-        )
-            .hash(hasher);
-        let named = |(id, slot)| (LeaseName::Replica(ReplicaId::clone(id)), slot);
-        let own = (LeaseName::Replica(member.me.replica.clone()), &member.own);
-        let shards = (0..)
-            .map(|shard| LeaseName::Shard(ShardId(shard)))
-            .zip(&member.shards);
-        for (name, slot) in member.others.iter().map(named).chain([own]).chain(shards) {
-            let lease = self.lease(&name);
-            let behind = |version: Option<&Arc<str>>| self.behind(lease, version.map(|version| &**version));
-            lease.hash(hasher);
-            if let Some(seen) = &slot.seen {
-                (&seen.record.holder, behind(Some(&seen.record.version))).hash(hasher);
-                from(replica.now, seen.changed).hash(hasher);
-            }
-            (slot.gone, behind(slot.watched.as_ref()), slot.taken, slot.phase).hash(hasher);
-            (at(slot.unresolved), at(slot.renewed), at(slot.next), at(slot.ask)).hash(hasher);
-            if let Some(flight) = &slot.flight {
-                (
-                    flight.purpose,
-                    from(replica.now, flight.started),
-                    behind(flight.base.as_ref()),
-                )
-                    .hash(hasher);
-            }
-        }
-    }
-
-    fn behind(&self, lease: usize, version: Option<&str>) -> Option<u64> {
-        let version: u64 = version?.parse().unwrap();
-        Some((self.server[lease].version - version).min(9))
-    }
-}
-
-fn from(now: Mono, time: Mono) -> i64 {
-    let units = |time: Mono| i64::try_from(time.0.as_secs()).unwrap();
-    (units(time) - units(now)).clamp(-HORIZON, HORIZON)
 }
