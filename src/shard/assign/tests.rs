@@ -139,7 +139,7 @@ fn answer_never_changes_from_one_version_to_the_next() {
         .flatten()
         .map(|owner| &owner.as_str()[8..])
         .collect();
-    assert_eq!(numbers, "0111001102202022");
+    assert_eq!(numbers, "2010202022111010");
 }
 
 #[test]

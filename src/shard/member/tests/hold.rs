@@ -31,21 +31,35 @@ fn shards_wait_half_a_second_for_the_memberships_answer() {
     assert_eq!(rig.wait(1).poll(), "put 0, put 1, put 2, put 3");
 }
 
-#[test]
-fn deadline_is_the_earlier_of_shard_and_membership() {
+/// The membership's PUT of 7.5 s has landed; those of the shards, begun at 5.5 s, are under way.
+fn shards_before_the_membership() -> Rig {
     let mut rig = Rig::alone();
-    rig.wait(5_000).poll();
+    assert_eq!(rig.wait(5_000).poll(), "put a");
+    assert_eq!(rig.wait(500).poll(), "put 0, put 1, put 2, put 3");
+    rig.wait(1_500).answer("a", Answer::Unknown);
+    assert_eq!(rig.wait(500).poll(), "put a");
     rig.land("a");
-    assert_eq!(rig.poll(), "put 0, put 1, put 2, put 3");
-    assert_eq!(rig.left(0), Some(5_000), "the shard's own");
-    rig.wait(300).land("0");
-    assert_eq!(rig.left(0), Some(9_700), "from the start of its PUT");
-    assert_eq!(rig.left(1), Some(4_700));
-    rig.land_all().poll();
-    rig.wait(4_700).poll();
-    rig.answer("a", Answer::Unknown).wait(500).poll();
-    rig.land("1");
-    assert_eq!(rig.left(1), Some(4_500), "the membership's");
+    rig
+}
+
+#[test]
+fn deadline_counts_from_the_start_of_the_put_that_landed() {
+    let mut rig = shards_before_the_membership();
+    assert_eq!(rig.left(0), Some(2_500), "no answer yet");
+    rig.land("0");
+    assert_eq!(rig.left(0), Some(8_000));
+    assert_eq!(rig.left(1), Some(2_500));
+}
+
+#[test]
+fn deadline_of_a_shard_is_at_most_the_memberships() {
+    let mut rig = Rig::alone();
+    assert_eq!(rig.wait(5_000).poll(), "put a");
+    assert_eq!(rig.wait(500).poll(), "put 0, put 1, put 2, put 3");
+    rig.land("0");
+    assert_eq!(rig.left(0), Some(4_500));
+    rig.land("a");
+    assert_eq!(rig.left(0), Some(9_500));
 }
 
 #[test]
@@ -104,38 +118,45 @@ fn one_request_at_a_time_for_each_lease() {
 
 #[test]
 fn lost_answer_counts_from_its_start_once_the_watch_shows_it() {
-    let mut rig = Rig::alone();
-    rig.wait(5_000).poll();
-    rig.land("a").poll();
+    let mut rig = shards_before_the_membership();
     let record = rig.written("0");
-    rig.wait(2_000).answer("0", Answer::Unknown);
-    assert_eq!(rig.left(0), Some(3_000));
+    rig.answer("0", Answer::Unknown);
+    assert_eq!(rig.left(0), Some(2_500));
     rig.member.saw(&name("0"), Some(record), rig.now());
     assert_eq!(rig.left(0), Some(8_000));
     rig.land_all();
     assert_eq!(rig.wait(500).poll(), "", "it is renewed: nothing is tried again");
-    assert_eq!(rig.wait(2_500).poll(), "put a");
+}
+
+#[test]
+fn answer_that_comes_after_the_watch_counts_from_its_own_start() {
+    let mut rig = shards_before_the_membership();
+    let record = rig.written("0");
+    rig.answer("0", Answer::Unknown);
+    assert_eq!(rig.wait(500).poll(), "put 0");
+    rig.member.saw(&name("0"), Some(record.clone()), rig.now());
+    assert_eq!(rig.left(0), Some(7_500), "it may be the first");
+    rig.answer("0", Answer::Landed(record));
+    assert_eq!(rig.left(0), Some(9_500), "the membership's");
 }
 
 #[test]
 fn lost_answer_is_settled_by_a_refusal_and_a_get_from_the_earliest_start() {
-    let mut rig = Rig::alone();
-    rig.wait(5_000).poll();
-    rig.land("a").poll();
+    let mut rig = shards_before_the_membership();
     let record = rig.written("0");
-    rig.wait(1_000).answer("0", Answer::Unknown);
+    rig.answer("0", Answer::Unknown);
     assert_eq!(rig.wait(500).poll(), "put 0");
-    rig.wait(500).answer("0", Answer::Unknown);
+    rig.answer("0", Answer::Unknown);
     assert_eq!(rig.wait(500).poll(), "put 0");
     rig.answer("0", Answer::Conflict);
     assert_eq!(
         rig.left(0),
-        Some(2_500),
+        Some(1_500),
         "a refusal says nothing about who holds it"
     );
     assert_eq!(rig.poll(), "get 0");
     rig.answer("0", Answer::Found(Some(record)));
-    assert_eq!(rig.left(0), Some(7_500));
+    assert_eq!(rig.left(0), Some(7_000));
     assert_eq!(rig.poll(), "");
 }
 

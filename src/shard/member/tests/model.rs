@@ -6,7 +6,7 @@
 
 use super::{super::*, graph::Graph, world::*};
 
-/// What may go wrong yet. A cut, a mute or a slow request lasts a beat.
+/// What may go wrong yet. What befalls requests lasts a beat.
 #[derive(Clone, Copy, Debug, Default, Hash)]
 struct Faults {
     crashes: u8,
@@ -18,6 +18,7 @@ struct Faults {
     blind: u8,
     cuts: u8,
     mutes: u8,
+    late: u8,
     slow: u8,
 }
 
@@ -74,6 +75,7 @@ impl State {
                 for network in [Network::Mute, Network::MuteMembership, Network::MuteShard] {
                     may(faults.mutes, Step::Network(at, network));
                 }
+                may(faults.late, Step::Network(at, Network::Late));
                 may(faults.slow, Step::Network(at, Network::Slow));
             }
         }
@@ -110,6 +112,7 @@ impl State {
             Step::Network(at, network) => {
                 let left = match network {
                     Network::Cut => &mut faults.cuts,
+                    Network::Late => &mut faults.late,
                     Network::Slow => &mut faults.slow,
                     _ => &mut faults.mutes,
                 };
@@ -156,6 +159,7 @@ const NONE: Faults = Faults {
     blind: 0,
     cuts: 0,
     mutes: 0,
+    late: 0,
     slow: 0,
 };
 
@@ -229,6 +233,19 @@ fn a_request_that_arrives_late_beside_a_crash_or_a_pause_does() {
             ..NONE
         };
         check(calm(TERMS, EVEN), faults);
+    }
+}
+
+#[test]
+fn answers_that_are_late_or_lost_before_a_pause_do() {
+    for (mutes, late) in [(1, 0), (0, 1), (0, 2)] {
+        let faults = Faults {
+            pauses: 1,
+            mutes,
+            late,
+            ..NONE
+        };
+        check(calm(TERMS, FAST[2]), faults);
     }
 }
 

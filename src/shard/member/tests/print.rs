@@ -1,6 +1,9 @@
 //! Which worlds are the same: the state of all members, reduced to what makes a difference.
 
-use std::hash::{Hash, Hasher};
+use std::{
+    hash::{Hash, Hasher},
+    mem::discriminant,
+};
 
 use super::{super::*, world::*};
 
@@ -38,9 +41,15 @@ impl World {
                 replica.now.hash(print);
             }
             replica.draining.hash(print);
-            replica.lost.len().hash(print);
-            for (name, _) in &replica.lost {
-                self.lease(name).hash(print);
+            replica.answers.len().hash(print);
+            for (name, _, answer) in &replica.answers {
+                (self.lease(name), discriminant(answer)).hash(print);
+                if let Answer::Landed(record) | Answer::Found(Some(record)) = answer {
+                    self.server[self.lease(name)]
+                        .stands(Some(&record.version))
+                        .hash(print);
+                    self.hash_holder(record.holder.as_ref(), print);
+                }
             }
             self.hash_member(replica, print);
         }

@@ -88,6 +88,8 @@ pub(super) enum Network {
     MuteMembership,
     /// The first shard's answer is lost.
     MuteShard,
+    /// The answers come a beat later.
+    Late,
     /// The first request arrives whenever it likes.
     Slow,
 }
@@ -113,8 +115,8 @@ pub(super) struct Replica {
     pub(super) incarnation: u8,
     /// Versions that the watch has shown.
     pub(super) shown: Vec<u64>,
-    /// Requests that will not be answered.
-    pub(super) lost: Vec<(LeaseName, Attempt)>,
+    /// Answers of the next beat.
+    pub(super) answers: Vec<(LeaseName, Attempt, Answer)>,
     pub(super) draining: BTreeSet<ShardId>,
 }
 
@@ -166,7 +168,7 @@ impl World {
                 now: Mono(units(now)),
                 incarnation: 0,
                 shown: vec![0; world.server.len()],
-                lost: Vec::new(),
+                answers: Vec::new(),
                 draining: BTreeSet::new(),
             };
             world.replicas.push(Rc::new(replica));
@@ -188,7 +190,7 @@ impl World {
         (replica.up, replica.paused, replica.blind, replica.leaving) = (true, false, false, false);
         (replica.network, replica.ended, replica.asleep) = (Network::Well, None, 0);
         replica.heard = true;
-        replica.lost.clear();
+        replica.answers.clear();
         replica.draining.clear();
         self.see(at);
         self.replica(at).member.listed();
@@ -229,11 +231,9 @@ impl World {
             if replica.paused {
                 continue;
             }
-            replica.heard |= !replica.lost.is_empty() || !replica.draining.is_empty();
-            for (name, attempt) in std::mem::take(&mut replica.lost) {
-                replica
-                    .member
-                    .answered(&name, attempt, Answer::Unknown, replica.now);
+            replica.heard |= !replica.answers.is_empty() || !replica.draining.is_empty();
+            for (name, attempt, answer) in std::mem::take(&mut replica.answers) {
+                replica.member.answered(&name, attempt, answer, replica.now);
             }
             for shard in std::mem::take(&mut replica.draining) {
                 replica.member.drained(shard);
@@ -316,16 +316,17 @@ impl World {
             _ => Answer::Found(self.server[lease].record()),
         };
         let lost = match network {
-            Network::Well => false,
+            Network::Well | Network::Late => false,
             Network::Cut | Network::Mute => true,
             Network::MuteMembership => matches!(name, LeaseName::Replica(_)),
             Network::MuteShard => name == LeaseName::Shard(ShardId(0)),
             Network::Slow => answer == Answer::Unknown,
         };
         let replica = self.replica(at);
-        match lost {
-            true => replica.lost.push((name, attempt)),
-            false => replica.member.answered(&name, attempt, answer, replica.now),
+        match (lost, network) {
+            (true, _) => replica.answers.push((name, attempt, Answer::Unknown)),
+            (false, Network::Late) => replica.answers.push((name, attempt, answer)),
+            (false, _) => replica.member.answered(&name, attempt, answer, replica.now),
         }
     }
 
