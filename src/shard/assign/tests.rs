@@ -18,6 +18,17 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
+    /// A version 4 UUID.
+    fn uid(&mut self) -> NodeUid {
+        let mut text = *b"00000000-0000-4000-a000-000000000000";
+        let mut digits = u128::from(self.next()) << 64 | u128::from(self.next());
+        for place in text.iter_mut().filter(|place| **place == b'0') {
+            *place = b"0123456789abcdef"[digits as usize & 15];
+            digits >>= 4;
+        }
+        str::from_utf8(&text).unwrap().into()
+    }
+
     fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
@@ -159,23 +170,21 @@ fn nodes_are_spread_evenly_over_five_replicas() {
     let (members, shards, nodes) = (names(5), count(64), 5000);
     let owners = settle(&members, &vec![None; 64]);
     let (mut sum, mut worst) = (0.0, 0.0f64);
-    for seed in 0..1000 {
-        let random = &mut Random(seed);
-        let mut load = BTreeMap::new();
+    let random = &mut Random(0);
+    let shard_of: Vec<ShardId> = (0..200_000).map(|_| shards.of_node(&random.uid())).collect();
+    for _ in 0..1000 {
+        let mut on_shard = [0u32; 64];
         for _ in 0..nodes {
-            let (high, low) = (random.next(), random.next());
-            let uid = format!(
-                "{:08x}-{:04x}-4{:03x}-a{:03x}-{:012x}",
-                high >> 32,
-                high >> 16 & 0xffff,
-                high & 0xfff,
-                low >> 52,
-                low & 0xffff_ffff_ffff
-            );
-            let shard = shards.of_node(&NodeUid::from(uid));
-            *load.entry(&owners[usize::from(shard.0)]).or_insert(0) += 1;
+            on_shard[usize::from(shard_of[random.below(shard_of.len())].0)] += 1;
         }
-        let most = *load.values().max().unwrap();
+        let on = |member| {
+            let own = owners
+                .iter()
+                .zip(on_shard)
+                .filter(|(owner, _)| owner.as_ref() == Some(member));
+            own.map(|(_, nodes)| nodes).sum::<u32>()
+        };
+        let most = members.iter().map(on).max().unwrap();
         let ratio = f64::from(most) * 5.0 / f64::from(nodes);
         (sum, worst) = (sum + ratio, worst.max(ratio));
     }
