@@ -1,7 +1,8 @@
 //! What comes out: each Lease is looked at in turn, the membership first.
 
 use super::{
-    Action, Attempt, Flight, Grade, Holder, LeaseName, Member, Mono, Phase, Purpose, ShardId, Slot, View,
+    Action, Attempt, Flight, Grade, Holder, LeaseName, Member, Mono, Phase, Purpose, ReplicaId, ShardId,
+    Slot, View,
 };
 use crate::shard::assign::owners;
 
@@ -102,6 +103,9 @@ impl Member {
         }
         let members = self.members(now);
         let others = self.others.values().filter(|slot| !slot.gone);
+        for slot in others.clone() {
+            due(&mut self.wake, slot.since.after(self.terms.lease), now);
+        }
         for slot in others.chain(&self.shards) {
             if slot.renewed.is_none()
                 && let Some(expires) = slot.expires(&self.terms)
@@ -159,14 +163,22 @@ impl Member {
 
     fn tend_shards(&mut self, now: Mono) {
         let gate = self.gate.filter(|gate| now < *gate);
+        let judge = self.first_judge(now);
         for shard in self.count.all() {
             let mine = self.owner(shard) == Some(true);
+            let owner = self
+                .view
+                .owners
+                .get(usize::from(shard.0))
+                .and_then(Option::as_ref);
+            let free = judge && owner.is_some_and(|owner| !self.judges(owner, now));
             let slot = &mut self.shards[usize::from(shard.0)];
             let purpose = match (slot.phase, slot.grade(&self.me, &self.terms, now)) {
                 (Phase::Drained, _) => Some(Purpose::Release),
                 (Phase::Active | Phase::Draining, _) => slot.next.map(|_| Purpose::Hold),
                 (Phase::Idle, Grade::Live | Grade::Late) => None,
                 (Phase::Idle, _) if mine => Some(Purpose::Hold),
+                (Phase::Idle, Grade::Expired) if free => Some(Purpose::Release),
                 (Phase::Idle, _) => slot
                     .unresolved
                     .filter(|_| self.drain.is_some())
@@ -179,20 +191,36 @@ impl Member {
         }
     }
 
-    /// Deletes memberships that nobody will come back to. The first member does.
+    /// Whether a member has been one for so long that it can tell which Leases have expired.
+    fn judges(&self, id: &ReplicaId, now: Mono) -> bool {
+        // Who finds that a Lease has expired has proved it.
+        let since = self.others.get(id).map(|slot| slot.since);
+        since.is_none_or(|since| since.after(self.terms.lease) <= now)
+    }
+
+    /// The first that judges frees what newcomers cannot tell to have expired.
+    fn first_judge(&self, now: Mono) -> bool {
+        let first = self.view.members.iter().find(|id| self.judges(id, now));
+        first == Some(&self.me.replica)
+    }
+
+    /// Releases memberships that have expired, so that all agree on who is live, and deletes those that
+    /// nobody will come back to.
     fn forget(&mut self, now: Mono) {
-        if self.view.members.first() != Some(&self.me.replica) {
-            return;
-        }
+        let judge = self.first_judge(now);
+        let first = self.view.members.first() == Some(&self.me.replica);
         for (id, slot) in &mut self.others {
             let Some(expires) = slot.expires(&self.terms).filter(|_| !slot.gone) else {
                 continue;
             };
-            let from = Some(expires.after(self.terms.forget));
+            let (purpose, from) = match slot.grade(&self.me, &self.terms, now) {
+                Grade::Expired if judge => (Purpose::Release, expires),
+                _ if first => (Purpose::Delete, expires.after(self.terms.forget)),
+                _ => continue,
+            };
             let mut desk = Desk::new(&self.me, &mut self.attempts, &mut self.wake, now);
             let name = LeaseName::Replica(id.clone());
-            self.out
-                .extend(desk.send(name, slot, Some(Purpose::Delete), from));
+            self.out.extend(desk.send(name, slot, Some(purpose), Some(from)));
         }
     }
 

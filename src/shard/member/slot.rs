@@ -52,6 +52,8 @@ pub(super) enum Phase {
 pub(super) struct Slot {
     /// The newest record, also after its deletion.
     pub(super) seen: Option<Seen>,
+    /// Since when the recorded holder has been.
+    pub(super) since: Mono,
     /// It has been deleted since.
     pub(super) gone: bool,
     /// The version that the watch showed last.
@@ -125,6 +127,9 @@ impl Slot {
             if let Some(started) = earliest {
                 self.hold(started);
             }
+        }
+        if self.holder() != record.holder.as_ref() {
+            self.since = now;
         }
         self.unresolved = None;
         self.ask = None;

@@ -82,7 +82,7 @@ fn shards_of_another_are_taken_when_they_have_not_changed_for_a_lease() {
             "0.0: create a",
             "5.0: put a",
             "10.0: put a",
-            "15.0: put a, put 0, put 1, put 2, put 3",
+            "15.0: put a, put 0, put 1, put 2, put 3, release b",
             "15.0: start 0, start 1, start 2, start 3"
         ]
     );
@@ -179,8 +179,15 @@ fn first_member_deletes_memberships_that_expired_ten_minutes_ago() {
     rig.member.listed();
     rig.member.prepared();
     let log = rig.run(640_000);
-    let deletes: Vec<_> = log.iter().filter(|line| line.contains("delete")).collect();
-    assert_eq!(deletes, ["615.0: put a, delete c, delete d"]);
+    let of_c: Vec<_> = log.iter().filter(|line| line.ends_with(" c")).collect();
+    assert_eq!(
+        of_c,
+        [
+            "15.0: put a, put 0, create 2, release c",
+            "630.0: put a, delete c"
+        ]
+    );
+    assert!(log.contains(&"615.0: put a, delete d".to_owned()));
     let mut second = Rig::new();
     second.saw("c", "c1");
     second.member.listed();
@@ -190,4 +197,39 @@ fn first_member_deletes_memberships_that_expired_ten_minutes_ago() {
         let log = second.run(5_000).join("; ");
         assert!(!log.contains("delete"), "{log}");
     }
+}
+
+#[test]
+fn expired_shard_is_freed_for_a_newcomer_that_cannot_know() {
+    let mut rig = Rig::new();
+    rig.saw("c", "c1")
+        .saw("0", "c1")
+        .saw("1", "c1")
+        .saw("2", "")
+        .saw("3", "");
+    rig.member.listed();
+    rig.member.prepared();
+    rig.run(10_000);
+    rig.saw("b", "b1");
+    let log = rig.run(5_100).join("; ");
+    assert!(log.contains("release c"), "{log}");
+    let freed = log.matches("release 0").count() + log.matches("release 1").count();
+    assert_eq!(freed, 2, "both are for b, which has none: {log}");
+}
+
+#[test]
+fn expired_shard_of_a_member_that_can_tell_is_left_to_it() {
+    let mut rig = Rig::new();
+    rig.saw("c", "c1")
+        .saw("0", "c1")
+        .saw("1", "c1")
+        .saw("2", "")
+        .saw("3", "")
+        .saw("b", "b1");
+    rig.member.listed();
+    rig.member.prepared();
+    rig.run(10_000);
+    rig.saw("b", "b1");
+    let log = rig.run(5_100).join("; ");
+    assert!(log.contains("release c") && !log.contains("release 0"), "{log}");
 }
