@@ -32,11 +32,15 @@ impl Member {
             // What is known came later than what the watch showed: it may have been made since.
             slot.ask = Some(now);
         }
+        self.prune(name);
+    }
+
+    /// Forgets the membership of another that is deleted.
+    fn prune(&mut self, name: &LeaseName) {
         if let LeaseName::Replica(id) = name
-            && self
-                .others
-                .get(id)
-                .is_some_and(|slot| slot.gone && slot.flight.is_none())
+            && let Some(slot) = self.others.get(id)
+            && slot.gone
+            && slot.flight.is_none()
         {
             self.others.remove(id);
         }
@@ -78,6 +82,7 @@ impl Member {
         if *name == LeaseName::Replica(self.me.replica.clone()) {
             self.gate = None;
         }
+        self.prune(name);
     }
 
     fn landed(&mut self, name: &LeaseName, flight: &Flight, record: Record, now: Mono) {

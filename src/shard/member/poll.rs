@@ -78,7 +78,13 @@ impl Member {
             Grade::Own if self.drain.is_some() => Some(Purpose::Release),
             _ if self.drain.is_some() => self.own.unresolved.map(|_| Purpose::Get),
             _ if self.own.renewed.is_some() => self.own.next.map(|_| Purpose::Hold),
-            Grade::Live | Grade::Late => None,
+            Grade::Live | Grade::Late => {
+                // Under this replica's name, and not its own: nobody should.
+                if let Some(expires) = self.own.expires(&self.terms) {
+                    due(&mut self.wake, expires, now);
+                }
+                None
+            }
             _ => self.may_join().then_some(Purpose::Hold),
         };
         let name = LeaseName::Replica(self.me.replica.clone());

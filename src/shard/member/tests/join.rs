@@ -233,3 +233,12 @@ fn expired_shard_of_a_member_that_can_tell_is_left_to_it() {
     let log = rig.run(5_100).join("; ");
     assert!(log.contains("release c") && !log.contains("release 0"), "{log}");
 }
+
+#[test]
+fn own_name_held_by_another_replica_is_waited_for() {
+    let mut rig = Rig::new();
+    rig.saw("a", "b1");
+    rig.member.listed();
+    rig.member.prepared();
+    assert_eq!(rig.run(15_500)[0], "15.0: put a");
+}
