@@ -3,8 +3,11 @@
 //! Synchronous and pure: events and time go in, operations come out. The same code runs whether a
 //! replica owns one shard or all.
 
+pub mod assign;
 mod decide;
 pub mod key;
+pub mod lease;
+pub mod member;
 mod pair;
 pub mod report;
 pub mod state;
@@ -12,5 +15,7 @@ pub mod state;
 mod tests;
 
 pub use key::{ShardCount, ShardId};
+pub use lease::ReplicaId;
+pub use member::Member;
 pub use report::{Counts, Notice, Report};
 pub use state::Shard;
