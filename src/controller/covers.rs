@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     domain::ids::{PodUid, TicketUid},
-    runtime::clock::Clock,
+    runtime::{clock::Clock, pause::Pause},
     shard::{ShardCount, ShardId},
     watch::{
         guardian::SlimPod,
@@ -41,6 +41,7 @@ pub struct Covers {
     shards: ShardCount,
     router: Arc<Router>,
     slots: Arc<Slots>,
+    pause: Pause,
     clock: Clock,
     asked: Mutex<Vec<(Vec<ShardId>, Synced)>>,
     bell: Notify,
@@ -70,6 +71,7 @@ impl Covers {
         shards: ShardCount,
         router: Arc<Router>,
         slots: Arc<Slots>,
+        pause: Pause,
         clock: Clock,
     ) -> Self {
         Self {
@@ -77,6 +79,7 @@ impl Covers {
             shards,
             router,
             slots,
+            pause,
             clock,
             asked: Mutex::default(),
             bell: Notify::new(),
@@ -196,7 +199,10 @@ impl Covers {
             synced,
             tickets,
             guardians,
-            tasks: [tasks.spawn(of_tickets), tasks.spawn(of_guardians)],
+            tasks: [
+                tasks.spawn(self.pause.pass(of_tickets)),
+                tasks.spawn(self.pause.pass(of_guardians)),
+            ],
         }
     }
 
@@ -230,4 +236,3 @@ fn missing<U: Eq + Hash + Ord, R: Clone + Ord>(first: &Known<U, R>, second: &Kno
     missing.sort();
     missing
 }
-

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     domain::time::Mono,
     index::Snapshot,
-    runtime::clock::Clock,
+    runtime::{clock::Clock, pause::Pause},
     shard::{Shard, ShardId},
     write::Pending,
 };
@@ -38,6 +38,8 @@ pub struct Keeper {
     pub synced: Synced,
     /// How long a node may be NotReady.
     pub grace: Duration,
+    /// What stops all tasks for a while.
+    pub pause: Pause,
     /// The time.
     pub clock: Clock,
 }
@@ -75,9 +77,15 @@ impl Keeper {
         let shards: Vec<ShardId> = shards.iter().map(|(shard, _)| *shard).collect();
         // Read after the slots are taken: what comes later is put into them. Nobody takes it out yet.
         self.router.fill(&shards);
-        let orders: Vec<_> = self.snapshot.load().orders().map(|order| order.uid.clone()).collect();
+        let orders: Vec<_> = self
+            .snapshot
+            .load()
+            .orders()
+            .map(|order| order.uid.clone())
+            .collect();
         for slot in slots {
-            slot.mailbox.put(|inbox| inbox.orders.extend(orders.iter().cloned()));
+            slot.mailbox
+                .put(|inbox| inbox.orders.extend(orders.iter().cloned()));
             let worker = Worker {
                 shard: Shard::new(slot.shard, self.grace),
                 slot: slot.clone(),
@@ -90,7 +98,7 @@ impl Keeper {
                 clock: self.clock.clone(),
             };
             self.pending.forget(slot.shard);
-            crew.workers.spawn(worker.run());
+            crew.workers.spawn(self.pause.pass(worker.run()));
         }
         tracing::info!(?shards, "shards acquired");
         self.covers.cover(shards, synced);

@@ -141,7 +141,9 @@ impl Membership {
             Some((name.clone(), (name, record)))
         };
         let relist = Relist::shared(Brake::Off);
-        follow::<_, String, _, _>("Lease", api, config, relist, known, move |change| news.put(change))
+        follow::<_, String, _, _>("Lease", api, config, relist, known, move |change| {
+            news.put(change)
+        })
     }
 
     fn look(&mut self, news: &News) {

@@ -6,6 +6,7 @@ pub mod covers;
 pub mod events;
 pub mod keeper;
 pub mod mailbox;
+pub mod membership;
 pub mod orders;
 pub mod pump;
 pub mod rollup;

@@ -1,9 +1,6 @@
 //! What a replica watches whatever its shards are: Orders, Nodes, and Tickets that lost their labels.
 
-use std::{
-    future::Future,
-    sync::Arc,
-};
+use std::{future::Future, sync::Arc};
 
 use kube::{Api, Client, core::DeserializeGuard, runtime::watcher};
 

@@ -33,6 +33,12 @@ impl Deadline {
     }
 }
 
+/// A Lease that never ends.
+#[cfg(test)]
+pub(crate) fn held() -> std::sync::Arc<Deadline> {
+    std::sync::Arc::new(Deadline::at(Mono(Duration::MAX)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

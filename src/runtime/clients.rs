@@ -34,6 +34,8 @@ pub struct Clients {
     pub read: Client,
     /// For writes and the reads that settle them.
     pub write: Client,
+    /// For Leases alone: renewals wait for nothing else.
+    pub lease: Client,
     /// Where everything that `write` sends waits first.
     pub pending: Arc<Pending>,
 }
@@ -47,13 +49,16 @@ impl Clients {
         let (read, write) = (layer(clock, &pending, false), layer(clock, &pending, true));
         Ok(Self {
             read: ClientBuilder::try_from(config.clone())?.with_layer(&read).build(),
-            write: ClientBuilder::try_from(config)?.with_layer(&write).build(),
+            write: ClientBuilder::try_from(config.clone())?
+                .with_layer(&write)
+                .build(),
+            lease: Client::try_from(config)?,
             pending,
         })
     }
 
     /// Clients over these transports, which retry nothing. Needs a tokio runtime.
-    pub fn over<S, B>(read: S, write: S, clock: &Clock) -> Self
+    pub fn over<S, B>(read: S, write: S, lease: S, clock: &Clock) -> Self
     where
         S: Service<Request<Body>, Response = Response<B>> + Send + 'static,
         S::Future: Send + 'static,
@@ -67,6 +72,7 @@ impl Clients {
         Self {
             read: client(read, false),
             write: client(write, true),
+            lease: Client::new(lease, "default"),
             pending,
         }
     }

@@ -59,7 +59,10 @@ pub enum LogFormat {
 impl Config {
     /// The namespace of Leases and Shard objects.
     pub fn namespace(&self) -> String {
-        let named = self.namespace.clone().or_else(|| std::env::var("POD_NAMESPACE").ok());
+        let named = self
+            .namespace
+            .clone()
+            .or_else(|| std::env::var("POD_NAMESPACE").ok());
         let named = named.filter(|name| !name.is_empty());
         named.unwrap_or_else(|| "korder-system".to_owned())
     }

@@ -6,6 +6,7 @@ pub mod config;
 pub mod error;
 pub mod http;
 pub mod metrics;
+pub mod pause;
 pub mod replica;
 pub mod run;
 pub mod server_time;

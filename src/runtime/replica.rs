@@ -3,10 +3,7 @@
 //! Knows neither flags' origins, signals, sockets nor the process; dropping it is a crash.
 
 use std::{
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -185,6 +182,7 @@ impl Assembly<'_> {
             config.shards,
             router.clone(),
             slots.clone(),
+            tasks.pause().clone(),
             clock.clone(),
         ));
         tasks.spawn("watches of own shards", covers.clone().run(quit.clone()));
@@ -210,6 +208,7 @@ impl Assembly<'_> {
                 news,
                 synced: synced.clone(),
                 grace: config.not_ready_grace,
+                pause: tasks.pause().clone(),
                 clock: clock.clone(),
             },
             lease,

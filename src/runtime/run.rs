@@ -7,9 +7,10 @@ use std::{
     time::Duration,
 };
 
+use k8s_openapi::api::coordination::v1::Lease;
 use kube::{
     Api, Client,
-    api::ListParams,
+    api::{ListParams, PostParams},
     core::{PartialObjectMeta, Resource},
 };
 use tokio::net::TcpListener;
@@ -21,10 +22,10 @@ use super::{
     config::{Config, LogFormat},
     error::one_line,
     http, metrics,
-    replica::Replica,
+    replica::{Ended, Replica},
     tasks::Tasks,
 };
-use crate::api;
+use crate::{api, shard::member::Fatal};
 
 /// How long an API server that does not answer, or lacks the CRDs, is tried at start.
 const START_WITHIN: Duration = Duration::from_secs(30);
@@ -101,12 +102,12 @@ async fn start(config: Config) -> Result<(), Stop> {
         http::serve_forever(listener, recorder, ready.clone(), quit.clone()),
     );
     tasks.spawn("metrics upkeep", upkeep_metrics(upkeep, quit.clone()));
-    let signal = terminated();
+    let (signal, namespace) = (terminated(), config.namespace());
     tokio::pin!(signal);
     tokio::select! {
         biased; // a signal ends the waiting
         () = &mut signal => return Ok(()),
-        reached = reach(&clients.read) => reached?,
+        reached = reach(&clients.read, &namespace) => reached?,
     }
     tracing::info!(
         replica = config.replica(),
@@ -114,13 +115,12 @@ async fn start(config: Config) -> Result<(), Stop> {
         listen = %config.listen,
         "starting"
     );
-    let mut replica = Replica::start(&config, clients, &clock, ready, tasks);
+    let mut replica = Replica::start(&config, &incarnation(), clients, &clock, ready, tasks);
     tokio::select! {
         biased; // a task that has ended is worse than a signal
-        name = replica.ended() => {
+        ended = replica.ended() => {
             quit.cancel();
-            let message = format!("the task `{name}` has ended; stopping rather than going on without it");
-            return Err(Stop { code: UNSAFE, message });
+            return Err(why(ended));
         }
         () = signal => {}
     }
@@ -130,11 +130,34 @@ async fn start(config: Config) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Waits for the API server and the CRDs.
-async fn reach(client: &Client) -> Result<(), Stop> {
+/// Tells this process from every other one of its replica id.
+fn incarnation() -> String {
+    let chance = ahash::RandomState::new();
+    format!("{:016x}", chance.hash_one(std::process::id()))
+}
+
+fn why(ended: Ended) -> Stop {
+    match ended {
+        Ended::Task(name) => Stop {
+            code: UNSAFE,
+            message: format!("the task `{name}` has ended; stopping rather than going on without it"),
+        },
+        Ended::Lease(fatal @ Fatal::ForeignIncarnation(_)) => Stop {
+            code: UNSAFE,
+            message: format!("{fatal}: give every replica an id of its own with --replica-id"),
+        },
+        Ended::Lease(fatal @ Fatal::ShardCount { recorded, .. }) => stop(format!(
+            "{fatal}: start with --shards {recorded}, or stop all replicas and delete the Leases labelled \
+             korder.dev/lease=shard"
+        )),
+    }
+}
+
+/// Waits for the API server, the CRDs and the namespace of the Leases.
+async fn reach(client: &Client, namespace: &str) -> Result<(), Stop> {
     let mut last = "the API server does not answer".to_owned();
     let tries = async {
-        while let Err(problem) = installed(client).await {
+        while let Err(problem) = installed(client, namespace).await {
             if problem != last {
                 tracing::warn!(problem, "not ready to start; trying again");
                 last = problem;
@@ -146,13 +169,35 @@ async fn reach(client: &Client) -> Result<(), Stop> {
     reached.map_err(|_| stop(format!("gave up after 30 s: {last}")))
 }
 
-async fn installed(client: &Client) -> Result<(), String> {
+async fn installed(client: &Client, namespace: &str) -> Result<(), String> {
     client
         .apiserver_version()
         .await
         .map_err(|error| format!("the API server does not answer: {}", one_line(&error)))?;
     present::<api::Order>(client).await?;
-    present::<api::Ticket>(client).await
+    present::<api::Ticket>(client).await?;
+    leases(client, namespace).await
+}
+
+/// Whether Leases can be made in the namespace: tried without making one.
+async fn leases(client: &Client, namespace: &str) -> Result<(), String> {
+    let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
+    let mut probe = Lease::default();
+    probe.metadata.name = Some("korder-probe".to_owned());
+    let params = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    match leases.create(&params, &probe).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Err(format!(
+            "the namespace {namespace} does not exist: create it, or choose another with --namespace"
+        )),
+        Err(error) => Err(format!(
+            "cannot make Leases in the namespace {namespace}: {}: check deploy/rbac",
+            one_line(&error)
+        )),
+    }
 }
 
 async fn present<K>(client: &Client) -> Result<(), String>

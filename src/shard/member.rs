@@ -210,6 +210,11 @@ impl Member {
         }
     }
 
+    /// Until when this replica is a member; none if it is not.
+    pub fn until(&self) -> Option<Mono> {
+        self.own.deadline(&self.terms).filter(|_| self.drain.is_none())
+    }
+
     /// Whether a shard has been started and not been told to end. Its [`Self::deadline`] may have passed.
     pub fn owns(&self, shard: ShardId) -> bool {
         let slot = self.shards.get(usize::from(shard.0));

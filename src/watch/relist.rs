@@ -77,7 +77,10 @@ impl<U, R> Relist<U, R> {
     where
         U: Eq + Hash,
     {
-        let before = self.before.as_ref().is_some_and(|before| before.contains_key(uid));
+        let before = self
+            .before
+            .as_ref()
+            .is_some_and(|before| before.contains_key(uid));
         before || self.known.contains_key(uid) || self.doubted.contains_key(uid)
     }
 

@@ -201,7 +201,14 @@ mod tests {
         let read = |node: Node| node.metadata.name.clone().map(|name| (name, node));
         let tally = gone.clone();
         let out = move |change| *tally.lock() += usize::from(matches!(change, Change::Delete(_)));
-        let follow = follow::<_, String, _, _>("Node", api, Config::default(), Relist::shared(Brake::On), read, out);
+        let follow = follow::<_, String, _, _>(
+            "Node",
+            api,
+            Config::default(),
+            Relist::shared(Brake::On),
+            read,
+            out,
+        );
         let _ = tokio::time::timeout(Duration::from_secs(60), follow).await;
         let (gone, asked) = (*gone.lock(), *asked.lock());
         (gone, asked)

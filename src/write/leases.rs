@@ -33,7 +33,10 @@ pub struct Leases {
 pub fn read(lease: &Lease) -> Option<(LeaseName, Record)> {
     let name = LeaseName::parse(lease.metadata.name.as_deref()?)?;
     let annotation = |key: &str| lease.annotations().get(key).map(String::as_str);
-    let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref());
+    let holder = lease
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.holder_identity.as_deref());
     let record = Record {
         version: lease.resource_version()?.into(),
         holder: holder.filter(|holder| !holder.is_empty()).map(|replica| Holder {
@@ -97,7 +100,7 @@ impl Leases {
             resource_version: Some(version.to_owned()),
         });
         match tokio::time::timeout(self.terms.request, self.api.delete(&object, &params)).await {
-            Ok(Ok(_)) => Answer::Found(None),
+            Ok(Ok(_)) => Answer::Gone,
             Ok(Err(error)) => failed(name, &error),
             Err(_) => Answer::Unknown,
         }
@@ -115,7 +118,8 @@ impl Leases {
             LeaseName::Shard(_) => "shard",
         };
         let mut annotations = BTreeMap::from([(ANNOTATION_SHARDS.to_owned(), self.shards.get().to_string())]);
-        annotations.extend(holder.map(|holder| (ANNOTATION_INCARNATION.to_owned(), holder.incarnation.to_string())));
+        annotations
+            .extend(holder.map(|holder| (ANNOTATION_INCARNATION.to_owned(), holder.incarnation.to_string())));
         Lease {
             metadata: ObjectMeta {
                 name: Some(name.object_name(self.shards)),
@@ -125,7 +129,11 @@ impl Leases {
                 ..ObjectMeta::default()
             },
             spec: Some(LeaseSpec {
-                holder_identity: Some(holder.map(|holder| holder.replica.to_string()).unwrap_or_default()),
+                holder_identity: Some(
+                    holder
+                        .map(|holder| holder.replica.to_string())
+                        .unwrap_or_default(),
+                ),
                 lease_duration_seconds: Some(whole_seconds(self.terms.lease)),
                 renew_time: Some(MicroTime(now)),
                 ..LeaseSpec::default()

@@ -5,6 +5,7 @@
 
 pub mod body;
 pub mod events;
+pub mod leases;
 pub mod pending;
 pub mod purge;
 mod settle;

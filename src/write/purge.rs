@@ -104,6 +104,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::queue::deadline::held;
     use crate::{
         runtime::{clients::Clients, clock::Clock},
         shard::ShardCount,
@@ -127,13 +128,13 @@ mod tests {
             let answer = answer(pages.len() - 1);
             async move { Ok::<_, Infallible>(answer.await) }
         });
-        let clients = Clients::over(transport.clone(), transport, &Clock::system());
+        let clients = Clients::over(transport.clone(), transport.clone(), transport, &Clock::system());
         let guardians = Guardians {
             image: String::new(),
             priority_class: None,
         };
         let shards = ShardCount::try_from(1).unwrap();
-        let writer = Writer::new(clients.write, clients.pending, shards, guardians);
+        let writer = Writer::new(clients.write, clients.pending, shards, guardians, held());
         let (namespace, params) = ("ns".into(), DeleteParams::default());
         let done = writer
             .purge_kind::<SlimPod>("Pod", &namespace, "a=b", &params)

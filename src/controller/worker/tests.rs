@@ -30,13 +30,13 @@ use crate::{
 const NODES: usize = 500;
 
 fn worker() -> Worker {
-    let (clock, synced) = (Clock::system(), Synced::default());
+    let (clock, common) = (Clock::system(), Synced::common());
+    let synced = common.own();
     let shards = ShardCount::try_from(1).unwrap();
     let slots = Arc::new(Slots::new(shards));
     let slot = slots.take(ShardId(0), Mono(Duration::MAX));
-    for part in [Part::Nodes, Part::Orders, Part::Tickets, Part::Guardians] {
-        synced.part(part);
-    }
+    [Part::Nodes, Part::Orders].map(|part| common.part(part));
+    [Part::Tickets, Part::Guardians].map(|part| synced.part(part));
     let (mut index, order) = (Index::default(), order("everywhere", json!({})));
     slot.mailbox.put(|inbox| {
         inbox.orders.insert(order.uid.clone());

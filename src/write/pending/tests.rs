@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::Pending;
 use crate::{
-    queue::Lane,
+    queue::{Lane, deadline::held},
     runtime::{clients::Clients, clock::Clock},
     shard::ShardCount,
     write::{Guardians, Writer},
@@ -27,13 +27,13 @@ where
         let answer = serve(request);
         async move { Ok::<_, Infallible>(answer.await) }
     });
-    let clients = Clients::over(transport.clone(), transport, &clock);
+    let clients = Clients::over(transport.clone(), transport.clone(), transport, &clock);
     let guardians = Guardians {
         image: String::new(),
         priority_class: None,
     };
     let shards = ShardCount::try_from(1).unwrap();
-    let writer = Writer::new(clients.write, clients.pending.clone(), shards, guardians);
+    let writer = Writer::new(clients.write, clients.pending.clone(), shards, guardians, held());
     (clock, writer, clients.pending)
 }
 

@@ -53,7 +53,8 @@ impl Service<Request<Body>> for Transport {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let (link, (sender, receiver)) = (self.link.clone(), oneshot::channel());
         let what = name(&request);
-        if !request.uri().path().contains("/leases") {
+        let apart = request.uri().path().contains("/leases");
+        if !apart {
             link.leaves(&what);
         }
         let carrier = link.clone();
@@ -69,7 +70,7 @@ impl Service<Request<Body>> for Transport {
                 return std::future::pending().await;
             };
             // Who has given up waiting does not hear that it is to wait.
-            if let Some(seconds) = responded.as_ref().ok().and_then(retry_after) {
+            if let Some(seconds) = responded.as_ref().ok().and_then(retry_after).filter(|_| !apart) {
                 link.asked_to_wait(seconds);
             }
             responded
@@ -91,15 +92,15 @@ fn name(request: &Request<Body>) -> String {
     format!("{} {}", request.method(), request.uri())
 }
 
-/// Leases apart, whose client does not share in the budget.
-fn writes(method: &Method, path: &str) -> bool {
+/// What is counted: Leases are renewed for ever.
+fn counts(method: &Method, path: &str) -> bool {
     *method != Method::GET && !path.contains("/leases")
 }
 
 /// Carries a request there and its answer back; none if nobody hears of it again.
 async fn carry(link: &Link, request: Request<Body>, what: String) -> Option<Responded> {
-    let write = writes(request.method(), request.uri().path());
-    let fate = link.dice.request(write);
+    let write = counts(request.method(), request.uri().path());
+    let fate = link.dice.request(*request.method() != Method::GET);
     let asked = asked(link, request).await;
     if link.up().await && fate.twist != Twist::None {
         return Some(broken("the connection broke before the request was sent"));

@@ -129,6 +129,8 @@ impl<'a> Stage<'a> {
             let crd = serde_json::to_value(crd).expect("a CRD is JSON");
             cluster.api(|api| api.install(&crd));
         }
+        let namespace = json!({ "metadata": { "name": "korder-system" } });
+        Users::new(&cluster).create("namespaces", &namespace);
         let undisturbed = script.faults == Faults::none() && options.plan == Plan::default();
         let lag = if undisturbed { PROMPT } else { DELAYED };
         let safety = Safety::watch(&cluster, KORDER, grace(), lag);
@@ -172,10 +174,11 @@ impl<'a> Stage<'a> {
                 .expect("a time of this century"),
         );
         let transport = Transport::new(link.clone());
-        let clients = Clients::over(transport.clone(), transport, &clock);
+        let clients = Clients::over(transport.clone(), transport.clone(), transport, &clock);
         let ready = Arc::new(AtomicBool::new(false));
         let replica = Replica::start(
             &config(self.script.shards),
+            &format!("process {}", self.links.len()),
             clients,
             &clock,
             ready,

@@ -104,6 +104,8 @@ impl Stage {
             let crd = serde_json::to_value(crd)?;
             cluster.api(|api| api.install(&crd));
         }
+        let namespace = json!({ "metadata": { "name": "korder-system" } });
+        Users::new(&cluster).create("namespaces", &namespace);
         let grace = SignedDuration::try_from(GRACE)?;
         let safety = Safety::watch(&cluster, KORDER, grace, LAG);
         let board = Board::watch(&cluster, SHARDS.try_into()?);
@@ -137,10 +139,11 @@ impl Stage {
         let link = Link::new(self.cluster.clone(), self.dice.clone(), KORDER, Plan::default());
         let clock = Clock::starting_at(self.cluster.now());
         let transport = Transport::new(link.clone());
-        let clients = Clients::over(transport.clone(), transport, &clock);
+        let clients = Clients::over(transport.clone(), transport.clone(), transport, &clock);
         let ready = Arc::new(AtomicBool::new(false));
         let replica = Replica::start(
             &config(u32::from(SHARDS)),
+            &format!("process {}", self.links.len()),
             clients,
             &clock,
             ready,
