@@ -11,7 +11,7 @@ use crate::{
         flap::Flaps,
         hash::fnv1a64,
         ids::{NodeName, PairKey, PodKey, PodUid, TicketKey, TicketUid},
-        observed::{GuardianState, GuardianView, TicketView},
+        observed::{GuardianState, GuardianView, Revision, TicketView},
         op::{Expect, Op},
         plan::{Memory, Overdue, Trouble},
         reason,
@@ -84,6 +84,7 @@ impl Default for Pair {
 #[derive(Debug)]
 struct Unshown {
     uid: Arc<str>,
+    revision: Revision,
     ask: Overdue,
     due: Mono,
     pause: Duration,
@@ -127,43 +128,52 @@ impl Pair {
     /// A watch says that a Ticket is gone which nobody here removed: it may only have lost its labels. That
     /// the other watch has it now, of Tickets with or without labels, explains it.
     pub(super) fn doubt_ticket(&mut self, key: &TicketKey, uid: &TicketUid, unlabelled: bool, now: Mono) {
-        let known = self
-            .tickets
-            .iter()
-            .any(|known| known.key == *key && known.uid == *uid && known.unlabelled == unlabelled);
-        if known && !self.memory.lost_tickets.contains(key) {
+        let is =
+            |known: &&TicketView| known.key == *key && known.uid == *uid && known.unlabelled == unlabelled;
+        let known = self.tickets.iter().find(is).map(|known| known.revision);
+        if let Some(revision) = known
+            && !self.memory.lost_tickets.contains(key)
+        {
             self.memory.lost_tickets.push(key.clone());
-            self.told(uid.as_str(), Overdue::Ticket(key.clone()), now);
+            self.told(uid.as_str(), revision, Overdue::Ticket(key.clone()), now);
         }
     }
 
     /// A GET shows an object: unless the watch shows it soon, it is asked for again, less and less often.
-    pub(super) fn told(&mut self, uid: &str, ask: Overdue, now: Mono) {
-        if self.only_told(uid) {
+    pub(super) fn told(&mut self, uid: &str, revision: Revision, ask: Overdue, now: Mono) {
+        if self.unshown.iter().any(|unshown| &*unshown.uid == uid) {
             return;
         }
+        self.outlive(&ask, revision);
         self.unshown.push(Unshown {
             uid: uid.into(),
+            revision,
             ask,
             due: now.after(SHOWN_WITHIN),
             pause: SHOWN_WITHIN,
         });
     }
 
-    /// The watch shows an object, or its end.
-    pub(super) fn shown(&mut self, uid: &str) {
+    /// The watch shows an object, and so the end of those that had its name before.
+    pub(super) fn shown(&mut self, uid: &str, revision: Revision, ask: &Overdue) {
+        self.shown_to_end(uid);
+        self.outlive(ask, revision);
+    }
+
+    /// The watch shows the end of an object.
+    pub(super) fn shown_to_end(&mut self, uid: &str) {
         self.unshown.retain(|unshown| &*unshown.uid != uid);
+    }
+
+    fn outlive(&mut self, ask: &Overdue, revision: Revision) {
+        self.unshown
+            .retain(|unshown| unshown.ask != *ask || unshown.revision > revision);
     }
 
     /// A GET says that there is no Guardian of this name.
     pub(super) fn not_there(&mut self, pod: &PodKey) {
         let named = |ask: &Overdue| matches!(ask, Overdue::Guardian(_, asked) if asked == pod);
         self.unshown.retain(|unshown| !named(&unshown.ask));
-    }
-
-    /// Whether only a GET has shown this object.
-    pub(super) fn only_told(&self, uid: &str) -> bool {
-        self.unshown.iter().any(|unshown| &*unshown.uid == uid)
     }
 
     /// When the next object is to be asked for that only a GET has shown.

@@ -238,9 +238,9 @@ impl Shard {
 
     /// The watch shows a Ticket, new or changed.
     pub fn apply_ticket(&mut self, view: TicketView) {
-        let uid = view.uid.clone();
+        let (uid, revision, ask) = (view.uid.clone(), view.revision, Overdue::Ticket(view.key.clone()));
         let key = self.see_ticket(view);
-        self.mark(key, |pair| pair.shown(uid.as_str()));
+        self.mark(key, |pair| pair.shown(uid.as_str(), revision, &ask));
     }
 
     fn see_ticket(&mut self, view: TicketView) -> PairKey {
@@ -290,7 +290,8 @@ impl Shard {
     /// The watch shows a Guardian, new or changed.
     pub fn apply_guardian(&mut self, view: GuardianView, now: Mono) {
         if let Some(key) = self.by_ticket.get(&view.ticket).cloned() {
-            self.mark(key, |pair| pair.shown(view.uid.as_str()));
+            let ask = Overdue::Guardian(view.ticket.clone(), view.key.clone());
+            self.mark(key, |pair| pair.shown(view.uid.as_str(), view.revision, &ask));
         }
         self.see_guardian(view, now);
     }
@@ -354,7 +355,7 @@ impl Shard {
                 if own && !pair.guardian_removed(uid) {
                     pair.memory.lost_guardian = Some(pod.clone());
                 }
-                pair.shown(uid.as_str());
+                pair.shown_to_end(uid.as_str());
                 pair.settle(&Settled::GuardianGone(uid));
             });
         }
@@ -634,26 +635,24 @@ impl Shard {
 
     /// A GET shows a Ticket.
     fn told_ticket(&mut self, view: TicketView, now: Mono) {
-        let (uid, ask) = (view.uid.clone(), Overdue::Ticket(view.key.clone()));
+        let (uid, revision, ask) = (view.uid.clone(), view.revision, Overdue::Ticket(view.key.clone()));
         let known = self.by_ticket.get(&view.key).and_then(|key| self.pairs.get(key));
         let known = known.is_some_and(|pair| pair.tickets.iter().any(|known| known.uid == uid));
         let key = self.see_ticket(view);
         if !known {
-            self.mark(key, |pair| pair.told(uid.as_str(), ask, now));
+            self.mark(key, |pair| pair.told(uid.as_str(), revision, ask, now));
         }
     }
 
     /// A GET shows a Guardian.
     fn told_guardian(&mut self, key: &PairKey, view: GuardianView, now: Mono) {
-        let (uid, ask) = (
-            view.uid.clone(),
-            Overdue::Guardian(view.ticket.clone(), view.key.clone()),
-        );
+        let (uid, revision) = (view.uid.clone(), view.revision);
+        let ask = Overdue::Guardian(view.ticket.clone(), view.key.clone());
         let known = self.guardians.get(&view.ticket);
         let known = known.is_some_and(|siblings| siblings.iter().any(|known| known.uid == uid));
         self.see_guardian(view, now);
         if !known {
-            self.mark(key.clone(), |pair| pair.told(uid.as_str(), ask, now));
+            self.mark(key.clone(), |pair| pair.told(uid.as_str(), revision, ask, now));
         }
     }
 

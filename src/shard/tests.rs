@@ -1336,6 +1336,20 @@ fn a_label_that_only_a_later_order_asks_for_is_missed_when_it_goes() {
     assert_eq!(rig.state(), ["n1 Reserved"]);
 }
 
+#[test]
+fn a_ticket_that_was_doubted_is_forgotten_when_another_has_its_name() {
+    let mut rig = reserved();
+    let ticket = rig.ticket("n1", 0);
+    let (old, mono) = (rig.tickets[&ticket].clone(), rig.now().mono);
+    rig.shard.lose_ticket(&ticket, &old.uid, false, mono);
+    let mut other = old;
+    (other.uid, other.revision) = ("another".into(), rig.next());
+    rig.guardian(&ticket, |view| view.ticket_uid = "another".into());
+    rig.show(other);
+    rig.settle();
+    assert_eq!(rig.wait(3600).settle(), [""; 0]);
+}
+
 /// How a Guardian comes to its end.
 #[derive(Clone, Copy)]
 enum Bad {
