@@ -18,6 +18,8 @@ const WORTH_A_WARNING: jiff::SignedDuration = jiff::SignedDuration::from_secs(5)
 #[derive(Clone, Debug)]
 pub struct Clock {
     start: Instant,
+    /// How fast the monotonic clock runs; 1 but in tests.
+    rate: f64,
     local: Timestamp,
     server: Arc<Mutex<ServerTime>>,
     warned: Arc<std::sync::atomic::AtomicBool>,
@@ -35,10 +37,17 @@ impl Clock {
     pub fn starting_at(local: Timestamp) -> Self {
         Self {
             start: Instant::now(),
+            rate: 1.0,
             local,
             server: Arc::new(Mutex::new(ServerTime::new(local))),
             warned: Arc::default(),
         }
+    }
+
+    /// The same clock with a monotonic time that runs at another rate, as a bad one would.
+    #[must_use]
+    pub fn at_rate(self, rate: f64) -> Self {
+        Self { rate, ..self }
     }
 
     /// Both times.
@@ -53,13 +62,23 @@ impl Clock {
     /// The monotonic time.
     #[expect(clippy::disallowed_methods, reason = "this is the one source of time")]
     pub fn mono(&self) -> Mono {
-        Mono(Instant::now().duration_since(self.start))
+        let elapsed = Instant::now().duration_since(self.start);
+        Mono(if self.rate == 1.0 {
+            elapsed
+        } else {
+            elapsed.mul_f64(self.rate)
+        })
     }
 
     /// Sleeps until the monotonic clock shows `at`; for ever if there is no such time.
     pub async fn sleep_until(&self, at: Option<Mono>) {
         match at {
-            Some(at) => tokio::time::sleep_until(self.start + at.0).await,
+            Some(at) if self.rate == 1.0 => tokio::time::sleep_until(self.start + at.0).await,
+            // A moment later, so that it has come by then.
+            Some(at) => {
+                let span = at.0.div_f64(self.rate) + std::time::Duration::from_millis(1);
+                tokio::time::sleep_until(self.start + span).await;
+            }
             None => std::future::pending().await,
         }
     }

@@ -28,6 +28,7 @@ use crate::{
     index::Snapshot,
     queue::deadline::Deadline,
     shard::{
+        ShardId,
         lease::{Holder, Terms},
         member::{Fatal, Member},
     },
@@ -41,6 +42,8 @@ pub struct Replica {
     fatal: Arc<OnceLock<Fatal>>,
     left: CancellationToken,
     pumping: CancellationToken,
+    slots: Arc<Slots>,
+    clock: Clock,
 }
 
 /// Why a replica cannot go on.
@@ -65,7 +68,9 @@ impl Replica {
     ) -> Self {
         let (leave, fatal) = (CancellationToken::new(), Arc::default());
         let (left, pumping) = (CancellationToken::new(), CancellationToken::new());
+        let slots = Arc::new(Slots::new(config.shards));
         let assembly = Assembly {
+            slots: slots.clone(),
             config,
             incarnation,
             clients,
@@ -79,7 +84,18 @@ impl Replica {
             fatal,
             left,
             pumping,
+            slots,
+            clock: clock.clone(),
         }
+    }
+
+    /// The shards that it may decide for now.
+    pub fn holds(&self) -> Vec<ShardId> {
+        let now = self.clock.mono();
+        let owned = self.slots.owned().into_iter();
+        let slots = owned.filter_map(|shard| self.slots.get(shard));
+        let held = slots.filter(|slot| !slot.stop.is_cancelled() && slot.lease.admits(now, Duration::ZERO));
+        held.map(|slot| slot.shard).collect()
     }
 
     /// Returns when it cannot go on.
@@ -102,6 +118,7 @@ impl Replica {
 
 /// What a replica is made from.
 struct Assembly<'a> {
+    slots: Arc<Slots>,
     config: &'a Config,
     incarnation: &'a str,
     clients: Clients,
@@ -119,7 +136,7 @@ impl Assembly<'_> {
         pumping: &CancellationToken,
     ) {
         let (config, clock, clients) = (self.config, self.clock, self.clients);
-        let slots = Arc::new(Slots::new(config.shards));
+        let slots = self.slots;
         let snapshot: Arc<ArcSwap<Snapshot>> = Arc::default();
         let (pending, news) = (clients.pending, Arc::new(News::default()));
         let reports = Arc::new(Reports::new(usize::from(config.shards.get())));

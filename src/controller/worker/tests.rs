@@ -35,8 +35,10 @@ fn worker() -> Worker {
     let shards = ShardCount::try_from(1).unwrap();
     let slots = Arc::new(Slots::new(shards));
     let slot = slots.take(ShardId(0), Mono(Duration::MAX));
-    [Part::Nodes, Part::Orders].map(|part| common.part(part));
-    [Part::Tickets, Part::Guardians].map(|part| synced.part(part));
+    common.part(Part::Nodes);
+    common.part(Part::Orders);
+    synced.part(Part::Tickets);
+    synced.part(Part::Guardians);
     let (mut index, order) = (Index::default(), order("everywhere", json!({})));
     slot.mailbox.put(|inbox| {
         inbox.orders.insert(order.uid.clone());

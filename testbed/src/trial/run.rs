@@ -1,6 +1,7 @@
 //! One run: korder on a simulated cluster, a script played to its end, and the judges' verdict.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
@@ -10,9 +11,11 @@ use korder::runtime::{
     clients::Clients,
     clock::Clock,
     config::{Config, LogFormat},
-    replica::Replica,
+    pause::Pause,
+    replica::{Ended, Replica},
     tasks::Tasks,
 };
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::script::{Script, Step};
@@ -45,6 +48,8 @@ const MOST_WRITES: u64 = 12;
 /// backoff and partitions included.
 const PROMPT: SignedDuration = SignedDuration::from_secs(15);
 const DELAYED: SignedDuration = SignedDuration::from_secs(150);
+/// How often it is looked at who may decide, where there are several replicas.
+const LOOK: Duration = Duration::from_millis(100);
 /// How long nothing may be written, or asked about a single object, after that.
 const SILENCE: Duration = Duration::from_secs(600);
 
@@ -105,16 +110,23 @@ struct Stage<'a> {
     users: Users,
     nodes: Nodes,
     safety: Safety,
+    seats: Vec<Seat>,
+    links: Vec<Link>,
+    violations: Vec<String>,
+}
+
+/// The place of one replica: its process, and when that starts or is heard again.
+#[derive(Default)]
+struct Seat {
     process: Option<Process>,
     start_at: Option<Instant>,
     up_at: Option<Instant>,
-    links: Vec<Link>,
-    violations: Vec<String>,
 }
 
 struct Process {
     replica: Replica,
     link: Link,
+    pause: Pause,
 }
 
 fn grace() -> SignedDuration {
@@ -148,45 +160,48 @@ impl<'a> Stage<'a> {
             safety,
             cluster,
             dice,
-            process: None,
-            start_at: Some(Instant::now()),
-            up_at: None,
+            seats: (0..script.replicas)
+                .map(|_| Seat {
+                    start_at: Some(Instant::now()),
+                    ..Seat::default()
+                })
+                .collect(),
             links: Vec::new(),
             violations: Vec::new(),
         }
     }
 
-    fn start(&mut self) {
+    fn start(&mut self, n: usize) {
         let plan = if self.links.is_empty() {
             self.options.plan
         } else {
             Plan::default()
         };
         let link = Link::new(self.cluster.clone(), self.dice.clone(), KORDER, plan);
-        self.cluster
-            .journal()
-            .note(self.cluster.elapsed(), format_args!("{KORDER} starts"));
-        let offset = SignedDuration::from_secs(self.script.offset);
-        let clock = Clock::starting_at(
-            self.cluster
-                .now()
-                .saturating_add(offset)
-                .expect("a time of this century"),
-        );
+        self.note(format_args!("korder-{n} starts"));
+        let (offset, rate) = self.script.clock(n);
+        let now = self.cluster.now().saturating_add(offset);
+        let clock = Clock::starting_at(now.expect("a time of this century")).at_rate(rate);
         let transport = Transport::new(link.clone());
         let clients = Clients::over(transport.clone(), transport.clone(), transport, &clock);
-        let ready = Arc::new(AtomicBool::new(false));
+        let (ready, pause) = (Arc::new(AtomicBool::new(false)), Pause::possible());
         let replica = Replica::start(
-            &config(self.script.shards),
+            &config(self.script.shards, n),
             &format!("process {}", self.links.len()),
             clients,
             &clock,
             ready,
-            Tasks::default(),
+            Tasks::stoppable(pause.clone()),
         );
         self.links.push(link.clone());
-        self.process = Some(Process { replica, link });
-        self.start_at = None;
+        self.seats[n] = Seat {
+            process: Some(Process { replica, link, pause }),
+            ..Seat::default()
+        };
+    }
+
+    fn note(&self, line: std::fmt::Arguments<'_>) {
+        self.cluster.journal().note(self.cluster.elapsed(), line);
     }
 
     /// Plays the steps, each at its time.
@@ -196,7 +211,8 @@ impl<'a> Stage<'a> {
             self.cluster
                 .journal()
                 .note(self.cluster.elapsed(), format_args!("step {step:?}"));
-            self.take(step).await;
+            let target = usize::try_from(at.as_millis()).unwrap_or_default() % self.seats.len();
+            self.take(step, target).await;
         }
         self.until(self.script.calm_at).await;
     }
@@ -205,33 +221,28 @@ impl<'a> Stage<'a> {
     async fn until(&mut self, elapsed: Duration) {
         let end = Instant::now() + elapsed.saturating_sub(self.cluster.elapsed());
         loop {
-            let next = [self.start_at, self.up_at].into_iter().flatten().min();
-            let wake = next.map_or(end, |next| next.min(end));
-            let died = async {
-                match &mut self.process {
-                    Some(process) => tokio::select! {
-                        biased; // a planned crash ends tasks, too
-                        () = process.link.crashed() => None,
-                        name = process.replica.ended() => Some(name),
-                    },
-                    None => std::future::pending().await,
-                }
-            };
+            let due = |seat: &Seat| [seat.start_at, seat.up_at].into_iter().flatten().min();
+            let next = self.seats.iter().filter_map(due).min();
+            let look = (self.seats.len() > 1).then(|| Instant::now() + LOOK);
+            let wake = [next, look].into_iter().flatten().fold(end, Instant::min);
             tokio::select! {
                 biased; // who is dead does not start
-                name = died => {
-                    if let Some(name) = name {
-                        self.violations.push(format!("the task {name:?} ended"));
+                (n, ended) = died(&mut self.seats) => {
+                    if let Some(ended) = ended {
+                        self.violations.push(format!("korder-{n} ended: {ended:?}"));
                     }
-                    self.kill(Duration::from_secs(2));
+                    self.kill(n, Duration::from_secs(2));
                 }
                 () = tokio::time::sleep_until(wake) => {
-                    if self.start_at.is_some_and(|at| at <= wake) {
-                        self.start();
+                    for n in 0..self.seats.len() {
+                        if self.seats[n].start_at.is_some_and(|at| at <= wake) {
+                            self.start(n);
+                        }
+                        if self.seats[n].up_at.is_some_and(|at| at <= wake) {
+                            self.connect(n);
+                        }
                     }
-                    if self.up_at.is_some_and(|at| at <= wake) {
-                        self.connect();
-                    }
+                    self.look();
                     if wake >= end {
                         return;
                     }
@@ -240,28 +251,48 @@ impl<'a> Stage<'a> {
         }
     }
 
-    fn connect(&mut self) {
-        self.up_at = None;
-        if let Some(process) = &self.process {
-            process.link.set(State::Up);
+    /// No shard has two that may decide for it.
+    fn look(&mut self) {
+        let mut holders = BTreeMap::new();
+        for (n, seat) in self.seats.iter().enumerate() {
+            for shard in seat.process.iter().flat_map(|process| process.replica.holds()) {
+                if let Some(other) = holders.insert(shard, n) {
+                    let at = self.cluster.elapsed().as_secs_f64();
+                    self.violations.push(format!(
+                        "shard {shard} has two deciders at {at:.3}: {other} and {n}"
+                    ));
+                }
+            }
         }
     }
 
-    fn kill(&mut self, restart_after: Duration) {
-        if let Some(process) = self.process.take() {
+    fn connect(&mut self, n: usize) {
+        self.seats[n].up_at = None;
+        if let Some(process) = &self.seats[n].process {
+            process.link.set(State::Up);
+            process.pause.resume();
+        }
+    }
+
+    fn kill(&mut self, n: usize, restart_after: Duration) {
+        if let Some(process) = self.seats[n].process.take() {
             process.link.set(State::Dead);
         }
-        self.start_at = Some(Instant::now() + restart_after);
+        self.seats[n].up_at = None;
+        self.seats[n].start_at = Some(Instant::now() + restart_after);
     }
 
-    fn interrupt(&mut self, state: State, span: Duration) {
-        if let Some(process) = &self.process {
+    fn interrupt(&mut self, n: usize, state: State, span: Duration) {
+        if let Some(process) = &self.seats[n].process {
             process.link.set(state);
-            self.up_at = Some(Instant::now() + span);
+            if state == State::Frozen {
+                process.pause.stop();
+            }
+            self.seats[n].up_at = Some(Instant::now() + span);
         }
     }
 
-    async fn take(&mut self, step: &Step) {
+    async fn take(&mut self, step: &Step, target: usize) {
         let users = self.users.clone();
         match step {
             Step::Order(order) => {
@@ -322,12 +353,13 @@ impl<'a> Stage<'a> {
             Step::DeleteWorkload(name) => {
                 users.delete("pods", "default", name);
             }
-            Step::Partition(span) => self.interrupt(State::Partitioned, *span),
-            Step::Freeze(span) => self.interrupt(State::Frozen, *span),
-            Step::Crash(restart_after) => self.kill(*restart_after),
+            Step::Partition(span) => self.interrupt(target, State::Partitioned, *span),
+            Step::Freeze(span) => self.interrupt(target, State::Frozen, *span),
+            Step::Crash(restart_after) => self.kill(target, *restart_after),
             Step::Restart(after) => {
-                if let Some(process) = self.process.take() {
+                if let Some(process) = self.seats[target].process.take() {
                     process.link.set(State::Up);
+                    process.pause.resume();
                     // A drain that hangs is found by the judges, as nothing starts again.
                     let drained =
                         tokio::time::timeout(Duration::from_secs(60), process.replica.drain()).await;
@@ -337,21 +369,22 @@ impl<'a> Stage<'a> {
                     }
                     process.link.set(State::Dead);
                 }
-                self.start_at = Some(Instant::now() + *after);
+                self.seats[target].up_at = None;
+                self.seats[target].start_at = Some(Instant::now() + *after);
             }
             Step::Compact => self.cluster.api(|api| api.compact(api.revision())),
             Step::RefusePods(refuse) => {
-                if let Some(process) = &self.process {
+                for process in self.seats.iter().filter_map(|seat| seat.process.as_ref()) {
                     process.link.refuse_pods(*refuse);
                 }
             }
             Step::HideNodes(lists) => {
-                if let Some(process) = &self.process {
+                for process in self.seats.iter().filter_map(|seat| seat.process.as_ref()) {
                     process.link.hide_nodes(*lists);
                 }
             }
             Step::Seats(limit, service) => {
-                if let Some(process) = &self.process {
+                for process in self.seats.iter().filter_map(|seat| seat.process.as_ref()) {
                     process.link.seats(limit.unwrap_or(usize::MAX), *service);
                 }
             }
@@ -388,8 +421,10 @@ impl<'a> Stage<'a> {
     /// Ends the faults, waits until all is settled, then for silence.
     async fn judge(mut self) -> Outcome {
         self.dice.set(Faults::none());
-        if self.up_at.is_some() {
-            self.connect();
+        for n in 0..self.seats.len() {
+            if self.seats[n].up_at.is_some() {
+                self.connect(n);
+            }
         }
         self.cluster
             .journal()
@@ -462,7 +497,9 @@ impl<'a> Stage<'a> {
     /// A process that starts when all is well finds nothing to write.
     async fn restart_in_peace(&mut self) {
         let before = self.writes();
-        self.kill(Duration::from_secs(1));
+        for n in 0..self.seats.len() {
+            self.kill(n, Duration::from_secs(1));
+        }
         let at = self.cluster.elapsed() + Duration::from_secs(30);
         self.until(at).await;
         let written = self.writes() - before;
@@ -473,16 +510,37 @@ impl<'a> Stage<'a> {
     }
 }
 
+/// Returns the first replica that dies by plan, or ends.
+async fn died(seats: &mut [Seat]) -> (usize, Option<Ended>) {
+    let processes = seats.iter_mut().enumerate();
+    let each = processes.filter_map(|(n, seat)| Some((n, seat.process.as_mut()?)));
+    let each: Vec<_> = each
+        .map(|(n, process)| {
+            Box::pin(async move {
+                tokio::select! {
+                    biased; // a planned crash ends tasks, too
+                    () = process.link.crashed() => (n, None),
+                    ended = process.replica.ended() => (n, Some(ended)),
+                }
+            })
+        })
+        .collect();
+    if each.is_empty() {
+        return std::future::pending().await;
+    }
+    futures::future::select_all(each).await.0
+}
+
 fn nth<T>(mut all: Vec<T>, n: usize) -> Option<T> {
     (!all.is_empty()).then(|| all.swap_remove(n % all.len()))
 }
 
 /// korder's flags in a simulated cluster.
-pub fn config(shards: u32) -> Config {
+pub fn config(shards: u32, replica: usize) -> Config {
     Config {
         shards: shards.to_string().parse().expect("a number of shards"),
         namespace: Some("korder-system".to_owned()),
-        replica_id: Some("korder-0".to_owned()),
+        replica_id: Some(format!("korder-{replica}")),
         listen: ([127, 0, 0, 1], 0).into(),
         not_ready_grace: GRACE,
         claim_wait: Duration::from_secs(10),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use crate::sim::{
@@ -27,10 +28,14 @@ pub struct Script {
     pub calm_at: Duration,
     /// Flag `--shards`.
     pub shards: u32,
+    /// How many replicas run.
+    pub replicas: usize,
     /// How far korder's wall clock is off at the beginning, in seconds.
     pub offset: i64,
     /// Seconds of the server's clock per second of korder's.
     pub rate: f64,
+    /// How much faster than the first replica's clock that of the fastest runs.
+    pub drift: f64,
     /// The scheduler binds a Pod every so often.
     pub scheduling: Duration,
 }
@@ -154,9 +159,21 @@ impl Script {
             faults: Faults::none(),
             calm_at: Duration::ZERO,
             shards: 4,
+            replicas: 1,
             offset: 0,
             rate: 1.0,
+            drift: 1.0,
             scheduling: Duration::from_millis(10),
+        }
+    }
+
+    /// How far the clock of the n-th replica is off, and how fast it runs.
+    pub fn clock(&self, n: usize) -> (SignedDuration, f64) {
+        let offset = SignedDuration::from_secs(self.offset);
+        match n % 3 {
+            0 => (offset, 1.0),
+            1 => (-offset, self.drift),
+            _ => (offset * 2, self.drift.sqrt()),
         }
     }
 

@@ -142,7 +142,7 @@ impl Stage {
         let clients = Clients::over(transport.clone(), transport.clone(), transport, &clock);
         let ready = Arc::new(AtomicBool::new(false));
         let replica = Replica::start(
-            &config(u32::from(SHARDS)),
+            &config(u32::from(SHARDS), 0),
             &format!("process {}", self.links.len()),
             clients,
             &clock,
