@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::{
+    api::order::Rollout,
     domain::{
         ids::{NodeUid, OrderUid, PodKey, PodUid, TicketKey, TicketUid},
         node::Node,
@@ -63,8 +64,8 @@ pub struct Inbox {
     pub guardians: Latest<PodUid, GuardianNews>,
     /// Operations that ended: at most as many as are in flight.
     pub outcomes: Vec<(Work, Outcome)>,
-    /// Orders whose roll-out may go on here, or not.
-    pub grants: Latest<OrderUid, bool>,
+    /// Roll-outs that changed.
+    pub rollouts: Latest<OrderUid, Arc<Rollout>>,
 }
 
 /// A shard's [`Inbox`] and the bell that rings when something is put in.

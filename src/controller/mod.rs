@@ -2,9 +2,11 @@
 //!
 //! Every module is passed once, in one direction; the loop closes only through the API server.
 
+mod board;
 pub mod events;
 pub mod mailbox;
 pub mod orders;
+pub mod publish;
 pub mod pump;
 pub mod rollup;
 pub mod router;

@@ -57,6 +57,11 @@ pub enum LogFormat {
 }
 
 impl Config {
+    /// Where Leases and Shard objects live.
+    pub fn namespace(&self) -> String {
+        namespace(self.namespace.clone())
+    }
+
     /// The replica's name.
     pub fn replica(&self) -> String {
         self.replica_id
@@ -67,6 +72,13 @@ impl Config {
             .filter(|name| !name.is_empty())
             .unwrap_or_else(|| "korder".to_owned())
     }
+}
+
+/// Where Leases and Shard objects live, if that is what was said.
+pub(crate) fn namespace(said: Option<String>) -> String {
+    said.or_else(|| std::env::var("POD_NAMESPACE").ok())
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "korder-system".to_owned())
 }
 
 /// Reads a Go duration that is not negative.

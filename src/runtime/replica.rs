@@ -21,6 +21,7 @@ use crate::{
     controller::{
         events::{self, News},
         orders::{OrderInbox, Orders, SeenOrder},
+        publish::{Publisher, follow_shards},
         pump,
         rollup::{self, Reports},
         router::Router,
@@ -29,7 +30,8 @@ use crate::{
         worker::Worker,
     },
     domain::{
-        ids::{NodeUid, OrderUid, PodUid, TicketUid},
+        ids::{Namespace, NodeUid, OrderUid, PodUid, TicketUid},
+        observed::Revision,
         order::Order,
         time::Mono,
     },
@@ -97,7 +99,7 @@ fn assemble(
     let slots = Arc::new(Slots::new(config.shards));
     let snapshot: Arc<ArcSwap<Snapshot>> = Arc::default();
     let (pending, news) = (clients.pending, Arc::new(News::default()));
-    let reports = Arc::new(Reports::new(shards.len()));
+    let reports = Arc::new(Reports::new(config.shards, slots.clone()));
     let synced = Synced::default();
     let guardians = Guardians {
         image: config.guardian_image.clone(),
@@ -131,14 +133,26 @@ fn assemble(
         synced: synced.clone(),
     };
     tasks.spawn("orders", orders.run(quit.clone()));
-    let rollup = rollup::run(
-        reports,
-        writer.clone(),
-        slots.clone(),
-        clock.clone(),
-        quit.clone(),
-    );
+    let rollup = rollup::run(reports.clone(), writer.clone(), clock.clone(), quit.clone());
     tasks.spawn("roll-up", rollup);
+    let namespace = Namespace::from(config.namespace());
+    let publisher = Publisher {
+        reports: reports.clone(),
+        writer: writer.clone(),
+        pending: pending.clone(),
+        namespace: namespace.clone(),
+        replica: config.replica(),
+        clock: clock.clone(),
+    };
+    tasks.spawn("publisher", publisher.run(quit.clone()));
+    let shard_objects = follow_shards(
+        clients.read.clone(),
+        namespace,
+        config.shards,
+        reports,
+        clock.clone(),
+    );
+    tasks.spawn("shards watch", shard_objects);
     let events = events::run(
         news,
         snapshot,
@@ -294,6 +308,7 @@ impl Watches {
 fn see_order(object: DeserializeGuard<api::Order>) -> Option<SeenOrder> {
     match object.0 {
         Ok(order) => Some(SeenOrder {
+            revision: Revision::parse(order.metadata.resource_version.as_deref()),
             status: Some(order.status.clone().unwrap_or_default()),
             order: Arc::new(Order::from_api(&order)),
         }),
@@ -313,6 +328,7 @@ fn see_order(object: DeserializeGuard<api::Order>) -> Option<SeenOrder> {
             );
             tracing::warn!(order = %order.key, error = invalid.error, "the Order cannot be decoded");
             Some(SeenOrder {
+                revision: Revision::parse(meta.resource_version.as_deref()),
                 order: Arc::new(order),
                 status: None,
             })

@@ -4,7 +4,9 @@
 //! replica owns one shard or all.
 
 mod decide;
+mod grant;
 pub mod key;
+pub mod object;
 mod pair;
 pub mod report;
 pub mod state;
@@ -12,5 +14,6 @@ pub mod state;
 mod tests;
 
 pub use key::{ShardCount, ShardId};
+pub use object::ShardObject;
 pub use report::{Counts, Notice, Report};
 pub use state::Shard;

@@ -8,6 +8,7 @@ pub mod events;
 pub mod pending;
 pub mod purge;
 mod settle;
+pub mod shards;
 pub mod writer;
 
 pub use pending::Pending;
