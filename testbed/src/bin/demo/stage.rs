@@ -104,6 +104,8 @@ impl Stage {
         }
         let grace = SignedDuration::try_from(GRACE)?;
         let safety = Safety::watch(&cluster, KORDER, grace);
+        let namespace = serde_json::json!({ "metadata": { "name": "korder-system" } });
+        Users::new(&cluster).create("namespaces", &namespace);
         let board = Board::watch(&cluster, SHARDS.try_into()?);
         cluster.spawn(Scheduler::new(&cluster, SCHEDULING).run());
         cluster.spawn(Kubelets::new(&cluster, settings.seed ^ 0x1e7, 500).run());
