@@ -145,9 +145,10 @@ impl Reports {
                 if let Some(rollout) = rollout.filter(|&rollout| totals.told.as_deref() != Some(rollout)) {
                     let rollout = Arc::new(rollout.clone());
                     totals.told = Some(rollout.clone());
-                    self.slots.put_all(|inbox| {
-                        inbox.rollouts.insert(order.uid.clone(), rollout.clone());
-                    });
+                    // Shards that have not decided yet are told when they have.
+                    for own in state.own.values() {
+                        own.tell(&order.uid, &rollout);
+                    }
                 }
                 changed |= totals.written != written;
                 totals.written = written;

@@ -113,8 +113,8 @@ impl Worker {
         for (work, outcome) in inbox.outcomes {
             shard.apply_outcome(&work, outcome, now.mono);
         }
-        for (order, rollout) in inbox.rollouts {
-            shard.see_rollout(&order, &rollout);
+        for (order, (rollout, floor)) in inbox.rollouts {
+            shard.see_rollout(&order, &rollout, floor);
         }
     }
 }

@@ -21,17 +21,18 @@ pub(super) struct Grant {
 }
 
 impl Shard {
-    /// The Order's status shows this roll-out.
-    pub fn see_rollout(&mut self, uid: &OrderUid, rollout: &Rollout) {
+    /// The Order's status shows this roll-out. Grants below `floor` were another process's, which may have
+    /// given them back.
+    pub fn see_rollout(&mut self, uid: &OrderUid, rollout: &Rollout, floor: i64) {
         let own = rollout.grants.iter().find(|grant| grant.shard == self.id.0);
-        if own.is_none() && !self.grants.contains_key(uid) {
+        if own.is_none() && floor == 0 && !self.grants.contains_key(uid) {
             return;
         }
         let (count, seq) = own.map_or((0, 0), |own| (own.count, own.seq));
         let grant = self.grants.entry(uid.clone()).or_default();
         grant.template_hash.clone_from(&rollout.template_hash);
         (grant.count, grant.seq) = (count, seq);
-        grant.acts_on = grant.acts_on.max(seq);
+        grant.acts_on = grant.acts_on.max(seq).max(floor);
         if self.orders.contains_key(uid) {
             self.touched.insert(uid.clone());
             self.mark_next_stale(uid);

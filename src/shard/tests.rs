@@ -142,7 +142,7 @@ impl Rig {
             seq,
             grants,
         };
-        self.shard.see_rollout(&uid, &rollout);
+        self.shard.see_rollout(&uid, &rollout, 0);
         self
     }
 
@@ -1416,7 +1416,7 @@ fn a_grant_for_another_template_or_another_shard_begins_nothing() {
         grants,
         ..Rollout::default()
     };
-    rig.shard.see_rollout(&"everywhere-uid".into(), &rollout);
+    rig.shard.see_rollout(&"everywhere-uid".into(), &rollout, 0);
     assert_eq!(rig.settle(), [""; 0]);
 }
 

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use super::{Reports, State};
 use crate::{
-    api::{ShardStatus, shard::OrderCounts, ticket::Phase},
+    api::{ShardStatus, order::Rollout, shard::OrderCounts, ticket::Phase},
     controller::{
         board::{Board, Due},
         slots::Slot,
     },
-    domain::time::Mono,
+    domain::{ids::OrderUid, time::Mono},
     runtime::metrics,
     shard::{Report, ShardId},
     write::shards::ShardAnswer,
@@ -87,12 +87,19 @@ impl State {
         for totals in self.orders.values_mut() {
             totals.own.remove(&slot.shard);
         }
-        let rollouts = self.orders.iter().filter_map(|(uid, totals)| {
-            let rollout = totals.told.clone()?;
-            Some((uid.clone(), rollout))
-        });
-        // Older ones that are under way give place to these.
-        slot.mailbox.put(|inbox| inbox.rollouts.extend(rollouts));
+        for (uid, totals) in &self.orders {
+            let Some(rollout) = &totals.told else {
+                continue;
+            };
+            // What is granted now was granted to whoever had the shard before, and so was what its page
+            // speaks of: that process may have given it back.
+            let granted = rollout.grants.iter().find(|grant| grant.shard == slot.shard.0);
+            let granted = granted.map_or(0, |grant| grant.seq + 1);
+            let page = totals.pages.get(&slot.shard);
+            let floor = page.map_or(0, |(_, counts)| counts.grant_seq).max(granted);
+            slot.mailbox
+                .put(|inbox| inbox.rollout(uid.clone(), rollout.clone(), floor));
+        }
         let own = Own {
             slot: slot.clone(),
             nodes: 0,
@@ -185,6 +192,13 @@ impl Reports {
 }
 
 impl Own {
+    /// The Order's status shows another roll-out.
+    pub(super) fn tell(&self, order: &OrderUid, rollout: &Arc<Rollout>) {
+        self.slot
+            .mailbox
+            .put(|inbox| inbox.rollout(order.clone(), rollout.clone(), 0));
+    }
+
     fn totals(&self, replica: &str, queue: u32) -> ShardStatus {
         let sum = &self.sum;
         let live = sum.pending + sum.reserved + sum.claiming + sum.claimed;

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    api::ShardStatus,
+    api::{ShardStatus, order::Grant},
     domain::testing::{at, order},
     watch::shard::ShardVersion,
     write::shards::{ShardAnswer, ShardContent},
@@ -229,24 +229,49 @@ fn a_status_written_on_an_older_revision_is_computed_again() {
 
 #[test]
 fn a_roll_out_reaches_own_shards_once_and_those_that_begin_later() {
-    let rig = Rig::new();
+    let mut rig = Rig::new();
+    let grants = [rig.own.shard, rig.other].map(|shard| Grant {
+        shard: shard.0,
+        count: 1,
+        seq: 4,
+    });
     let rollout = Rollout {
         template_hash: "h".to_owned(),
         seq: 4,
-        grants: Vec::new(),
+        grants: grants.into(),
     };
     let status = OrderStatus {
         rollout: Some(rollout),
         ..OrderStatus::default()
     };
-    let told = |slot: &Slot| slot.mailbox.take().rollouts.len();
+    let told = |slot: &Slot| {
+        let rollouts = slot.mailbox.take().rollouts.into_values();
+        rollouts.map(|(_, floor)| floor).collect::<Vec<_>>()
+    };
+    rig.report(&rig.own, counts(0));
     rig.reports.order(&rig.order, Revision(2), Some(status.clone()));
-    assert_eq!(told(&rig.own), 1);
-    rig.reports.order(&rig.order, Revision(3), Some(status));
-    assert_eq!(told(&rig.own), 0);
+    assert_eq!(told(&rig.own), [0]);
+    rig.reports.order(&rig.order, Revision(3), Some(status.clone()));
+    assert_eq!(told(&rig.own), [0; 0]);
     let taken = rig.slots.take(rig.other, Mono(Duration::MAX));
     rig.report(&taken, counts(0));
-    assert_eq!(told(&taken), 1);
+    assert_eq!(
+        told(&taken),
+        [5],
+        "what was granted to another process is given back"
+    );
+    // A page that speaks of a later grant is believed, too.
+    rig.reports.lose(rig.other);
+    rig.page(Some(OrderCounts {
+        grant_seq: 8,
+        ..counts(0)
+    }));
+    let taken = rig.slots.take(rig.other, Mono(Duration::MAX));
+    rig.report(&taken, counts(0));
+    rig.reports
+        .order(&rig.order, Revision(4), Some(OrderStatus::default()));
+    rig.reports.order(&rig.order, Revision(5), Some(status));
+    assert_eq!(told(&taken), [8]);
 }
 
 #[test]

@@ -158,7 +158,7 @@ proptest! {
     /// Shards see grants late, publish late, and nodes with old Tickets come back at any time.
     #[test]
     fn never_more_than_may_be_is_without_a_guardian_and_the_roll_out_ends(
-        steps in proptest::collection::vec((0usize..4, 0u8..7), 0..200),
+        steps in proptest::collection::vec((0usize..4, 0u8..8), 0..200),
         most in 1u32..4,
     ) {
         let (order, mut rollout) = (rolled(most), None);
@@ -178,10 +178,17 @@ proptest! {
                 4 => actors[n].publish(),
                 // A node whose Ticket is old turns Ready again.
                 5 => actors[n].stale += 1,
-                // Another process takes the shard over from what the API says.
-                _ => {
-                    actors[n].acts_on = 0;
+                // Another process takes the shard over, as `controller::rollup` tells it to.
+                6 => {
+                    let grants = rollout.iter().flat_map(|rollout| &rollout.grants);
+                    let granted = grants.filter(|grant| grant.shard == id).map(|grant| grant.seq + 1);
+                    actors[n].acts_on = actors[n].page.grant_seq.max(granted.max().unwrap_or(0));
                     actors[n].see(rollout.as_ref(), id);
+                }
+                // The same, but its watch of Orders shows no grant yet.
+                _ => {
+                    actors[n].acts_on = actors[n].page.grant_seq;
+                    actors[n].see(None, id);
                 }
             }
             let rolling: u32 = actors.iter().map(|actor| actor.rolling).sum();
