@@ -36,6 +36,8 @@ pub(super) use own::Publication;
 
 /// Least time between two status writes of one Order.
 const EVERY: Duration = Duration::from_secs(1);
+/// Longest pause after one that did not land, unless the Order changes meanwhile.
+const LONGEST: Duration = Duration::from_secs(60);
 /// Status writes in flight.
 const WRITES: usize = 4;
 
@@ -72,7 +74,9 @@ struct Totals {
     /// By the pages of all shards, with the page's number.
     pages: BTreeMap<ShardId, (u16, Arc<OrderCounts>)>,
     writing: bool,
-    not_before: Mono,
+    /// When the last write ended, if there was one, and how many before it did not land.
+    tried: Option<Mono>,
+    failures: u32,
 }
 
 /// A status to be written.
@@ -139,6 +143,10 @@ impl Reports {
         totals.order = Some(order.clone());
         // The watch may show what was before an own write.
         if revision >= totals.revision {
+            if revision > totals.revision {
+                // A write on an older one was in vain, through nobody's fault.
+                totals.failures = 0;
+            }
             totals.revision = revision;
             if let Some(written) = written {
                 let rollout = written.rollout.as_ref();
@@ -209,9 +217,9 @@ impl Reports {
             let Some(order) = totals.order.as_ref().filter(|order| !order.deleting) else {
                 continue;
             };
-            if totals.writing || now.mono < totals.not_before {
+            let at = totals.not_before();
+            if totals.writing || now.mono < at {
                 if !totals.writing {
-                    let at = totals.not_before;
                     wake = Some(wake.map_or(at, |wake| wake.min(at)));
                 }
                 state.changed.insert(uid);
@@ -244,14 +252,17 @@ impl Reports {
             return;
         };
         totals.writing = false;
-        totals.not_before = now.after(EVERY);
+        totals.tried = Some(now);
         match status {
-            Some((status, revision)) if revision >= totals.revision => {
-                (totals.written, totals.revision) = (status, revision);
+            Some((status, revision)) => {
+                totals.failures = 0;
+                // Unless somebody has written since: what the watch has shown counts.
+                if revision >= totals.revision {
+                    (totals.written, totals.revision) = (status, revision);
+                }
             }
-            // Somebody has written since: what the watch has shown counts.
-            Some(_) => {}
             None => {
+                totals.failures = totals.failures.saturating_add(1);
                 state.changed.insert(uid.clone());
             }
         }
@@ -304,6 +315,12 @@ impl State {
 }
 
 impl Totals {
+    /// When a status may be written again.
+    fn not_before(&self) -> Mono {
+        let pause = EVERY.saturating_mul(1 << self.failures.min(10)).min(LONGEST);
+        self.tried.map_or_else(Mono::default, |tried| tried.after(pause))
+    }
+
     /// Whether anybody still says anything of the Order.
     fn needed(&self) -> bool {
         self.order.is_some() || !self.own.is_empty() || !self.pages.is_empty()

@@ -92,14 +92,22 @@ impl Router {
 
     /// A Ticket changed or is gone.
     pub fn ticket(&self, change: Change<(ShardId, TicketView), TicketRoute>) {
+        self.put_ticket(change, false);
+    }
+
+    /// A Ticket without the label of a shard changed, or is gone or labelled again.
+    pub fn unlabelled(&self, change: Change<(ShardId, TicketView), TicketRoute>) {
+        self.put_ticket(change, true);
+    }
+
+    fn put_ticket(&self, change: Change<(ShardId, TicketView), TicketRoute>, unlabelled: bool) {
         match change {
             Change::Apply((shard, view)) => self.put(shard, |inbox| {
-                inbox
-                    .tickets
-                    .insert(view.uid.clone(), TicketNews::Apply(Box::new(view)));
+                let key = (view.uid.clone(), unlabelled);
+                inbox.tickets.insert(key, TicketNews::Apply(Box::new(view)));
             }),
             Change::Delete((shard, key, uid)) => self.put(shard, |inbox| {
-                inbox.tickets.insert(uid, TicketNews::Delete(key));
+                inbox.tickets.insert((uid, unlabelled), TicketNews::Delete(key));
             }),
             Change::Synced => {}
         }

@@ -98,11 +98,16 @@ impl Worker {
                 NodeNews::Delete => shard.delete_node(&uid),
             }
         }
-        for (uid, news) in inbox.tickets {
+        let mut left = Vec::new();
+        for ((uid, unlabelled), news) in inbox.tickets {
             match news {
                 TicketNews::Apply(view) => shard.apply_ticket(*view),
-                TicketNews::Delete(key) => shard.lose_ticket(&key, &uid, now.mono),
+                TicketNews::Delete(key) => left.push((key, uid, unlabelled)),
             }
+        }
+        // What has left one watch may have come to the other.
+        for (key, uid, unlabelled) in left {
+            shard.lose_ticket(&key, &uid, unlabelled, now.mono);
         }
         for (uid, news) in inbox.guardians {
             match news {

@@ -211,7 +211,7 @@ impl Watches {
             "Order",
             orders,
             watcher::Config::default(),
-            Brake::Off,
+            Brake::Full,
             read,
             move |change| inbox.put(change),
         )
@@ -258,7 +258,7 @@ impl Watches {
         })
     }
 
-    /// Tickets whose labels somebody took: the watch by labels cannot see them. What ends is left to it.
+    /// Tickets whose labels somebody took: the watch by labels cannot see them.
     fn unlabelled(
         self,
         router: Arc<Router>,
@@ -277,9 +277,7 @@ impl Watches {
             Brake::Off,
             read,
             move |change| {
-                if matches!(change, Change::Apply(_)) {
-                    router.ticket(change);
-                }
+                router.unlabelled(change);
             },
         )
     }

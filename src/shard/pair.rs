@@ -23,6 +23,8 @@ use crate::{
 const SHOWN_WITHIN: Duration = Duration::from_secs(5);
 /// How long at most an object that only a GET has shown is believed in before it is asked for again.
 const BELIEVED_FOR: Duration = Duration::from_secs(300);
+/// Tickets that others remove less often than this are made again without a pause.
+const SELDOM: Duration = Duration::from_secs(600);
 /// First and longest pause after a write that did not land.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
@@ -49,6 +51,8 @@ pub(super) struct Pair {
     pub(super) wake: Option<Mono>,
     retries: u32,
     hold_until: Option<Mono>,
+    /// When somebody else last removed a Ticket.
+    taken_away_at: Option<Mono>,
 }
 
 impl Default for Pair {
@@ -70,6 +74,7 @@ impl Default for Pair {
             wake: None,
             retries: 0,
             hold_until: None,
+            taken_away_at: None,
         }
     }
 }
@@ -119,12 +124,13 @@ impl Pair {
         true
     }
 
-    /// The watch says that a Ticket is gone which nobody here removed: it may only have lost its labels.
-    pub(super) fn doubt_ticket(&mut self, key: &TicketKey, uid: &TicketUid, now: Mono) {
+    /// A watch says that a Ticket is gone which nobody here removed: it may only have lost its labels. That
+    /// the other watch has it now, of Tickets with or without labels, explains it.
+    pub(super) fn doubt_ticket(&mut self, key: &TicketKey, uid: &TicketUid, unlabelled: bool, now: Mono) {
         let known = self
             .tickets
             .iter()
-            .any(|known| known.key == *key && known.uid == *uid);
+            .any(|known| known.key == *key && known.uid == *uid && known.unlabelled == unlabelled);
         if known && !self.memory.lost_tickets.contains(key) {
             self.memory.lost_tickets.push(key.clone());
             self.told(uid.as_str(), Overdue::Ticket(key.clone()), now);
@@ -162,7 +168,9 @@ impl Pair {
 
     /// When the next object is to be asked for that only a GET has shown.
     pub(super) fn ask_again_at(&self) -> Option<Mono> {
-        self.unshown.iter().map(|unshown| unshown.due).min()
+        // One question at a time.
+        let due = self.unshown.iter().map(|unshown| unshown.due).min();
+        due.filter(|_| self.memory.overdue.is_none())
     }
 
     /// Whether the end of this Ticket is korder's own doing.
@@ -215,10 +223,12 @@ impl Pair {
                 }
             });
         }
-        if let Some(unshown) = self.unshown.iter_mut().find(|unshown| now >= unshown.due) {
+        if self.memory.overdue.is_none()
+            && let Some(unshown) = self.unshown.iter_mut().find(|unshown| now >= unshown.due)
+        {
             unshown.pause = unshown.pause.saturating_mul(2).min(BELIEVED_FOR);
             unshown.due = now.after(unshown.pause);
-            self.memory.overdue.get_or_insert_with(|| unshown.ask.clone());
+            self.memory.overdue = Some(unshown.ask.clone());
         }
         self.hold_until.take_if(|until| now >= *until);
         self.hold_until
@@ -247,6 +257,16 @@ impl Pair {
     pub(super) fn hold_off_unless(&mut self, settled: bool, key: &PairKey, now: Mono) {
         if !settled {
             self.hold_off(key, now);
+        }
+    }
+
+    /// Somebody else has removed a Ticket, perhaps because the Order is gone. It is made again at once, but
+    /// not over and over.
+    pub(super) fn taken_away(&mut self, key: &PairKey, now: Mono) {
+        self.memory.order_in_doubt = true;
+        let before = self.taken_away_at.replace(now);
+        if before.is_some_and(|before| now.since(before) < SELDOM) {
+            self.memory.backoff.fail(key, now);
         }
     }
 
@@ -303,6 +323,13 @@ impl Pair {
             .any(|(_, expect, _)| matches!(expect, Expect::Guardian(_, made, _) if made == uid))
     }
 
+    /// Whether a Guardian of this name was made a moment ago and has not been seen yet.
+    pub(super) fn awaits_guardian(&self, pod: &PodKey) -> bool {
+        self.expects
+            .iter()
+            .any(|(_, expect, _)| matches!(expect, Expect::Guardian(made, ..) if made == pod))
+    }
+
     /// Remembers since when a Pending Ticket has had its reason.
     pub(super) fn remember(&mut self, pending: Option<Arc<str>>, now: Mono) {
         self.memory.pending = pending.map(|gist| match self.memory.pending.take() {
@@ -357,10 +384,15 @@ impl Pair {
                 })
             })
         };
+        // What a Ticket says outlasts what this replica remembers.
+        let said = self
+            .tickets
+            .iter()
+            .find_map(|ticket| ticket.reason.as_ref().filter(|_| ticket.phase == Phase::Pending));
         match &self.memory.trouble {
             Some(trouble) => trouble.reason.into(),
             None if self.tickets.iter().any(unschedulable) => reason::INSUFFICIENT_RESOURCES.into(),
-            None => reason::RESERVING.into(),
+            None => said.cloned().unwrap_or_else(|| reason::RESERVING.into()),
         }
     }
 }

@@ -205,8 +205,10 @@ impl Shard {
                         entry.gone = true;
                     }
                 }
-                Some(_) => {
-                    self.orders.entry(uid.clone()).or_default();
+                Some(order) => {
+                    let entry = self.orders.entry(uid.clone()).or_default();
+                    // What is back was not gone.
+                    entry.gone &= order.deleting;
                 }
             }
             self.rematch_order(uid, order.as_deref(), now);
@@ -245,8 +247,9 @@ impl Shard {
         key
     }
 
-    /// The watch says that a Ticket is gone. Unless that is korder's own doing a GET has to confirm it.
-    pub fn lose_ticket(&mut self, ticket: &TicketKey, uid: &TicketUid, now: Mono) {
+    /// A watch, that of Tickets without labels or the other, says that a Ticket is gone. Unless that is
+    /// korder's own doing a GET has to confirm it.
+    pub fn lose_ticket(&mut self, ticket: &TicketKey, uid: &TicketUid, unlabelled: bool, now: Mono) {
         let Some(key) = self.by_ticket.get(ticket).cloned() else {
             return;
         };
@@ -256,7 +259,7 @@ impl Shard {
         if all_go || removed {
             return self.delete_ticket(ticket, Some(uid), now);
         }
-        self.mark(key, |pair| pair.doubt_ticket(ticket, uid, now));
+        self.mark(key, |pair| pair.doubt_ticket(ticket, uid, unlabelled, now));
     }
 
     /// A Ticket is gone.
@@ -359,6 +362,7 @@ impl Shard {
             return;
         };
         pair.busy.retain(|(ticket, _)| *ticket != work.ticket);
+        let awaited = matches!(&outcome, Outcome::Observed(Observation::GuardianGone(pod)) if pair.awaits_guardian(pod));
         let told = !matches!(outcome, Outcome::Retry { .. } | Outcome::Busy { .. });
         if told
             && matches!(work.op, Op::ConfirmTicket | Op::ConfirmGuardian(_))
@@ -369,7 +373,7 @@ impl Shard {
         }
         match outcome {
             Outcome::Landed(expect) => self.landed(key, work, expect, now),
-            Outcome::Observed(observation) => self.observe(key, work, observation, now),
+            Outcome::Observed(observation) => self.observe(key, work, observation, awaited, now),
             Outcome::Refused { reason, message } => {
                 // The backoff holds up creates alone.
                 if !matches!(work.op, Op::CreateTicket { .. } | Op::CreateGuardian { .. }) {
@@ -600,16 +604,24 @@ impl Shard {
         }
     }
 
-    fn observe(&mut self, key: &PairKey, work: &Work, observation: Observation, now: Mono) {
+    fn observe(&mut self, key: &PairKey, work: &Work, observation: Observation, awaited: bool, now: Mono) {
         match observation {
             Observation::Ticket(view) => self.told_ticket(*view, now),
-            Observation::TicketGone(ticket) => self.delete_ticket(&ticket, None, now),
+            Observation::TicketGone(ticket) => {
+                let known = self.by_ticket.contains_key(&ticket);
+                self.delete_ticket(&ticket, None, now);
+                if known && !matches!(work.op, Op::DeleteTicket { .. }) {
+                    self.mark(key.clone(), |pair| pair.taken_away(key, now));
+                }
+            }
             Observation::Guardian(view) => self.told_guardian(key, *view, now),
-            Observation::GuardianGone(pod) => self.guardian_gone(key, work, &pod, now),
+            Observation::GuardianGone(pod) => self.guardian_gone(key, work, &pod, awaited, now),
             Observation::OrderGone(gone) => {
                 self.orders.entry(key.order.clone()).or_default().gone |= gone;
+                let seen = self.snapshot.order(&key.order).is_some();
                 let pair = self.pairs.get_mut(key).expect("checked by the caller");
-                pair.hold_off_unless(gone, key, now);
+                pair.memory.order_in_doubt &= gone;
+                pair.hold_off_unless(gone || seen, key, now);
             }
             Observation::NodeGone(gone) => {
                 let pair = self.pairs.get_mut(key).expect("checked by the caller");
@@ -645,12 +657,19 @@ impl Shard {
     }
 
     /// A GET says that the Guardian is gone: now it counts as a failure.
-    fn guardian_gone(&mut self, key: &PairKey, work: &Work, pod: &PodKey, now: Mono) {
+    fn guardian_gone(&mut self, key: &PairKey, work: &Work, pod: &PodKey, awaited: bool, now: Mono) {
+        let known = self.guardians.get(&work.ticket);
+        let known = known
+            .and_then(|siblings| siblings.iter().find(|known| known.key == *pod))
+            .cloned();
         self.forget_guardian(&work.ticket, pod);
         let pair = self.pairs.get_mut(key).expect("checked by the caller");
         pair.not_there(pod);
         let lost = pair.memory.lost_guardian.take_if(|lost| lost == pod).is_some();
-        let own = matches!(work.op, Op::DeleteGuardian { .. });
+        let of_pair = |known: &GuardianView| pair.tickets.iter().any(|ticket| ticket.uid == known.ticket_uid);
+        let lost = lost || awaited || known.as_ref().is_some_and(of_pair);
+        let removed = known.is_some_and(|known| pair.guardian_removed(&known.uid));
+        let own = removed || matches!(work.op, Op::DeleteGuardian { .. });
         if lost && !own && pair.memory.trouble.is_none() {
             self.fail(key, reason::GUARDIAN_DELETED, DELETED.into(), now);
         }

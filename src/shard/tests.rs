@@ -288,7 +288,9 @@ impl Rig {
                 Some(view) => Observation::Guardian(Box::new(view.clone())),
                 None => Observation::GuardianGone(pod.clone()),
             }),
-            Op::ConfirmOrder { .. } => Outcome::Observed(Observation::OrderGone(true)),
+            Op::ConfirmOrder { uid, .. } => {
+                Outcome::Observed(Observation::OrderGone(self.index.order(uid).is_none()))
+            }
             Op::ConfirmNode(_) => Outcome::Observed(Observation::NodeGone(true)),
         };
         self.shard.apply_outcome(work, outcome, mono);
@@ -308,7 +310,7 @@ impl Rig {
     fn hide_ticket(&mut self, key: &TicketKey) {
         let mono = self.now().mono;
         let view = self.tickets.remove(key).unwrap();
-        self.shard.lose_ticket(key, &view.uid, mono);
+        self.shard.lose_ticket(key, &view.uid, view.unlabelled, mono);
     }
 
     fn hide_guardian(&mut self, ticket: &TicketKey) {
@@ -374,6 +376,7 @@ fn new_ticket(work: &Work, order: &Order, node: &Node, sequence: i64, revision: 
         activated: None,
         deleting: false,
         labels_intact: true,
+        unlabelled: false,
         labels: template.labels.clone(),
         annotations: template.annotations.clone(),
     }
@@ -1162,7 +1165,7 @@ fn guardian_of_a_ticket_that_a_user_deleted_is_no_failure_of_the_next() {
     let mut rig = reserved();
     let ticket = rig.ticket("n1", 0);
     rig.hide_ticket(&ticket);
-    for op in ["get_ticket", "create_ticket"] {
+    for op in ["get_ticket", "get_order", "create_ticket"] {
         rig.decide();
         let work = rig.desk.pending.pop_first().unwrap().1;
         rig.perform(&work);
@@ -1228,12 +1231,11 @@ fn guardian_that_only_a_get_has_shown_is_asked_for_again_until_the_watch_shows_i
     rig.guardians.clear();
     assert_eq!(
         rig.wait(20).settle(),
-        [
-            "get_guardian",
-            "ticket_status Pending GuardianMissing",
-            "create_guardian",
-            "ticket_status Reserved"
-        ]
+        ["get_guardian", "ticket_status Pending GuardianDeleted"]
+    );
+    assert_eq!(
+        rig.wait(2).settle(),
+        ["create_guardian", "ticket_status Reserved"]
     );
     assert_eq!(rig.wait(3600).settle(), [""; 0]);
 }
@@ -1257,7 +1259,120 @@ fn ticket_whose_end_came_before_an_older_answer_is_asked_for_again() {
     rig.perform(&work);
     assert_eq!(std::mem::take(&mut rig.log), ["get_ticket"]);
     rig.hide_guardian(&ticket);
-    assert_eq!(rig.settle()[0], "create_ticket");
+    assert_eq!(rig.settle()[..2], ["get_order", "create_ticket"]);
+    assert_eq!(rig.state(), ["n1 Reserved"]);
+}
+
+#[test]
+fn tickets_that_others_remove_over_and_over_are_made_less_and_less_often() {
+    let mut rig = reserved();
+    let (ticket, mut made) = (rig.ticket("n1", 0), 0);
+    for _ in 0..600 {
+        if rig.tickets.contains_key(&ticket) {
+            rig.hide_ticket(&ticket);
+            made += 1;
+        }
+        if rig.guardians.contains_key(&ticket) {
+            rig.hide_guardian(&ticket);
+        }
+        rig.settle();
+        rig.wait(1);
+    }
+    assert!((5..=12).contains(&made), "{made} in ten minutes");
+}
+
+#[test]
+fn a_ticket_that_went_with_its_order_is_not_made_again_before_the_watch_tells_of_that() {
+    let mut rig = reserved();
+    let ticket = rig.ticket("n1", 0);
+    // The API server has removed the Order, and its collector the Ticket.
+    rig.index.delete(&"everywhere-uid".into());
+    rig.hide_ticket(&ticket);
+    assert_eq!(rig.settle(), ["get_ticket", "get_order"]);
+    rig.hide_guardian(&ticket);
+    assert_eq!(rig.wait(600).settle(), [""; 0]);
+}
+
+#[test]
+fn an_order_that_is_back_is_filled_again() {
+    let mut rig = reserved();
+    let ticket = rig.ticket("n1", 0);
+    rig.order_gone("everywhere");
+    rig.settle();
+    assert!(!rig.tickets.contains_key(&ticket));
+    rig.order(everywhere(json!({})));
+    rig.settle();
+    assert_eq!(rig.state(), ["n1 Reserved"]);
+}
+
+#[test]
+fn ticket_of_an_order_that_became_invalid_says_that_its_guardian_is_gone() {
+    let mut rig = reserved();
+    let ticket = rig.ticket("n1", 0);
+    let broken = json!({ "template": { "spec": { "duration": "soon" } } });
+    rig.order(generation(everywhere(broken), 2));
+    assert_eq!(rig.settle(), [""; 0]);
+    rig.hide_guardian(&ticket);
+    assert_eq!(
+        rig.settle(),
+        ["get_guardian", "ticket_status Pending GuardianDeleted"]
+    );
+    assert_eq!(rig.wait(600).settle(), [""; 0], "nothing is made");
+    rig.order(generation(everywhere(json!({})), 3));
+    assert_eq!(rig.settle(), ["create_guardian", "ticket_status Reserved"]);
+}
+
+#[test]
+fn ticket_that_goes_from_one_watch_to_the_other_is_not_asked_for() {
+    let mut rig = reserved();
+    let ticket = rig.ticket("n1", 0);
+    let mut view = rig.tickets[&ticket].clone();
+    let mono = rig.now().mono;
+    (view.unlabelled, view.labels_intact, view.revision) = (true, false, rig.next());
+    rig.show(view.clone());
+    rig.shard.lose_ticket(&ticket, &view.uid, false, mono);
+    assert_eq!(rig.settle(), ["patch_ticket"]);
+    let mut view = rig.tickets[&ticket].clone();
+    (view.unlabelled, view.revision) = (false, rig.next());
+    rig.show(view.clone());
+    rig.shard.lose_ticket(&ticket, &view.uid, true, mono);
+    assert_eq!(rig.wait(3600).settle(), [""; 0]);
+}
+
+#[test]
+fn ticket_waits_until_a_finalizer_lets_its_guardian_go() {
+    let mut rig = reserved();
+    let ticket = rig.ticket("n1", 0);
+    rig.node(node("n1").cordoned());
+    rig.guardian(&ticket, |view| view.deleting = true);
+    assert_eq!(rig.wait(600).settle(), [""; 0]);
+    rig.hide_guardian(&ticket);
+    assert_eq!(rig.settle(), ["delete_ticket Unschedulable"]);
+}
+
+#[test]
+fn an_older_view_of_a_ticket_changes_nothing() {
+    let mut rig = Rig::new();
+    rig.node(node("n1")).order(everywhere(json!({})));
+    rig.decide();
+    let work = rig.desk.pending.pop_first().unwrap().1;
+    rig.perform(&work);
+    let older = rig.tickets[&work.ticket].clone();
+    rig.settle();
+    assert_eq!(rig.state(), ["n1 Reserved"]);
+    rig.shard.apply_ticket(older);
+    rig.log.clear();
+    assert_eq!(rig.settle(), [""; 0]);
+}
+
+#[test]
+fn a_label_that_only_a_later_order_asks_for_is_missed_when_it_goes() {
+    let mut rig = reserved();
+    rig.node(node("n1").label("disk", "ssd")).settle();
+    let disk = json!({ "template": { "spec": { "nodeSelector": { "disk": "ssd" } } } });
+    rig.order(order("fast", disk)).settle();
+    assert_eq!(rig.state(), ["n1 Reserved", "n1 Reserved"]);
+    rig.node(node("n1")).settle();
     assert_eq!(rig.state(), ["n1 Reserved"]);
 }
 

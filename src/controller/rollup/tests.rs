@@ -224,7 +224,17 @@ fn a_status_written_on_an_older_revision_is_computed_again() {
     // A watch that is late does not bring the older status back.
     rig.reports
         .order(&rig.order, Revision(40), Some(OrderStatus::default()));
-    assert_eq!(rig.reports.due(&now(3)).0[0].revision, Revision(50));
+    assert_eq!(rig.reports.due(&now(3)).0.len(), 0, "a pause after a failure");
+    assert_eq!(rig.reports.due(&now(4)).0[0].revision, Revision(50));
+    rig.reports.written(&rig.order.uid, None, mono(4));
+    assert_eq!(rig.reports.due(&now(7)).0.len(), 0, "a longer one after the next");
+    rig.reports
+        .order(&rig.order, Revision(60), Some(OrderStatus::default()));
+    assert_eq!(
+        rig.reports.due(&now(7)).0[0].revision,
+        Revision(60),
+        "what stood in the way is seen"
+    );
 }
 
 #[test]

@@ -127,6 +127,8 @@ async fn carry(link: &Link, request: Request<Body>, what: String) -> Option<Resp
         link.count_answer(reply.code);
         return answer(link, &what, reply, fate.back).await;
     }
+    let single = asked.method == Method::GET && !asked.query.contains("watch=") && !is_list(&asked);
+    link.check(&asked, &what, single);
     let dies = write && link.count_write(resource(&what));
     let answered = link.cluster.api(|api| match fate.twist {
         Twist::Stale(by) if is_list(&asked) => {
