@@ -27,6 +27,8 @@ pub const LABEL_ORDER_UID: &str = "korder.dev/order-uid";
 pub const LABEL_NODE_UID: &str = "korder.dev/node-uid";
 /// Label on Tickets and Guardians: their shard, decimal; never changes.
 pub const LABEL_SHARD: &str = "korder.dev/shard";
+/// Label on the pages of a Shard: the page's number; the object with the totals has none.
+pub const LABEL_PAGE: &str = "korder.dev/page";
 /// Label on Guardians, value `true`.
 pub const LABEL_GUARDIAN: &str = "korder.dev/guardian";
 /// Label on Guardians: the name of their Ticket.

@@ -75,30 +75,72 @@ pub struct OrderCounts {
     #[serde(rename = "orderUID")]
     pub order_uid: String,
     /// Eligible nodes.
+    #[serde(skip_serializing_if = "is_zero")]
     pub desired: u32,
     /// Tickets Reserved.
+    #[serde(skip_serializing_if = "is_zero")]
     pub reserved: u32,
     /// Tickets Claiming.
+    #[serde(skip_serializing_if = "is_zero")]
     pub claiming: u32,
     /// Tickets Claimed.
+    #[serde(skip_serializing_if = "is_zero")]
     pub claimed: u32,
     /// Eligible nodes without a Reserved, Claiming or Claimed Ticket.
+    #[serde(skip_serializing_if = "is_zero")]
     pub unavailable: u32,
     /// Tickets Pending.
+    #[serde(skip_serializing_if = "is_zero")]
     pub pending: u32,
     /// Tickets Released.
+    #[serde(skip_serializing_if = "is_zero")]
     pub released: u32,
     /// Tickets Expired.
+    #[serde(skip_serializing_if = "is_zero")]
     pub expired: u32,
     /// Reserved Tickets made from the present template.
+    #[serde(skip_serializing_if = "is_zero")]
     pub updated: u32,
-    /// Tickets in replacement.
+    /// Eligible nodes whose Reserved Ticket has an older template.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub stale: u32,
+    /// Tickets in replacement, begun ones that no watch shows yet included.
+    #[serde(skip_serializing_if = "is_zero")]
     pub rolling: u32,
-    /// The grant the shard acts on.
+    /// The newest grant the shard has seen for itself; one more than that once it has given it back.
+    #[serde(skip_serializing_if = "is_zero")]
     pub grant_seq: i64,
     /// The Order's generation the shard acts on.
+    #[serde(skip_serializing_if = "is_zero")]
     pub generation: i64,
     /// Why nodes are unavailable, at most five.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<UnavailableReason>,
+}
+
+/// A count of nothing is left out: a page names every Order, and most shards have little of most.
+fn is_zero<T: Default + PartialEq>(count: &T) -> bool {
+    *count == T::default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_of_which_a_shard_has_nothing_costs_seventy_bytes_on_its_page() {
+        let nothing = OrderCounts {
+            order_uid: "6f1f0f6e-6f0e-4d7e-9a57-3a3f3a1d5f10".to_owned(),
+            generation: 12,
+            ..OrderCounts::default()
+        };
+        assert_eq!(serde_json::to_string(&nothing).unwrap().len(), 67);
+        let some = OrderCounts {
+            desired: 78,
+            reserved: 78,
+            updated: 78,
+            ..nothing
+        };
+        assert_eq!(serde_json::to_string(&some).unwrap().len(), 107);
+    }
 }

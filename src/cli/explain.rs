@@ -6,13 +6,10 @@
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::bail;
-use clap::{Args, ValueEnum};
+use clap::Args;
 
-use self::{
-    read::Reader,
-    report::{Explanation, Subject},
-};
-use super::say;
+use self::report::{Explanation, Subject};
+use super::{Output, cluster::Cluster, say};
 use crate::runtime::{config::span, error::one_line};
 
 mod judge;
@@ -36,15 +33,6 @@ pub struct Request {
     /// The --not-ready-grace that the controller runs with
     #[arg(long, env = "KORDER_NOT_READY_GRACE", default_value = "60s", value_parser = span)]
     not_ready_grace: Duration,
-}
-
-/// Format of the answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// The structure documented in docs/cli.md.
-    Json,
-    /// For people.
-    Text,
 }
 
 /// Answers, or says in one line on standard error why it cannot.
@@ -76,7 +64,7 @@ async fn answer(request: Request) -> anyhow::Result<Explanation> {
         request.node.as_deref(),
         request.namespace.as_deref(),
     )?;
-    let reader = Reader::connect(target.namespace).await?;
+    let reader = Cluster::connect(target.namespace).await?;
     let order = reader.order(&target.order).await?;
     let grace = request.not_ready_grace;
     let subject = match &target.node {

@@ -5,12 +5,14 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand, error::ErrorKind};
+use clap::{Parser, Subcommand, ValueEnum, error::ErrorKind};
 
 use crate::runtime::{config::Config, run::run};
 
+mod cluster;
 pub mod crds;
 pub mod explain;
+pub mod shards;
 
 /// Keeps room free on every eligible node of very large Kubernetes clusters.
 #[derive(Parser, Debug)]
@@ -28,6 +30,17 @@ enum Command {
     Crds,
     /// Say why nodes are or are not reserved for an Order
     Explain(explain::Request),
+    /// List shards: who owns them, their ranges, and what they hold
+    Shards(shards::Request),
+}
+
+/// Format of the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// The structure documented in docs/cli.md.
+    Json,
+    /// For people.
+    Text,
 }
 
 /// Parses the arguments and carries out the command.
@@ -43,6 +56,7 @@ pub fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Explain(request) => block_on(explain::explain(request)),
+        Command::Shards(request) => block_on(shards::shards(request)),
     }
 }
 

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::{
+    api::order::Rollout,
     domain::{
         ids::{NodeUid, OrderUid, PodKey, PodUid, TicketKey, TicketUid},
         node::Node,
@@ -63,8 +64,16 @@ pub struct Inbox {
     pub guardians: Latest<PodUid, GuardianNews>,
     /// Operations that ended: at most as many as are in flight.
     pub outcomes: Vec<(Work, Outcome)>,
-    /// Orders whose roll-out may go on here, or not.
-    pub grants: Latest<OrderUid, bool>,
+    /// Roll-outs that changed, each with the number below which grants were another process's.
+    pub rollouts: Latest<OrderUid, (Arc<Rollout>, i64)>,
+}
+
+impl Inbox {
+    /// Puts a roll-out in the place of the one that was not looked at.
+    pub fn rollout(&mut self, order: OrderUid, rollout: Arc<Rollout>, floor: i64) {
+        let before = self.rollouts.get(&order).map_or(0, |(_, floor)| *floor);
+        self.rollouts.insert(order, (rollout, floor.max(before)));
+    }
 }
 
 /// A shard's [`Inbox`] and the bell that rings when something is put in.

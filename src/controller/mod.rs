@@ -2,12 +2,14 @@
 //!
 //! Every module is passed once, in one direction; the loop closes only through the API server.
 
+mod board;
 pub mod covers;
 pub mod events;
 pub mod keeper;
 pub mod mailbox;
 pub mod membership;
 pub mod orders;
+pub mod publish;
 pub mod pump;
 pub mod rollup;
 pub mod router;

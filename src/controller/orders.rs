@@ -23,6 +23,7 @@ use crate::{
     api::OrderStatus,
     domain::{
         ids::{Namespace, OrderUid},
+        observed::Revision,
         order::Order,
     },
     index::{Index, Snapshot},
@@ -45,6 +46,8 @@ const PURGES: usize = 4;
 pub struct SeenOrder {
     /// The Order.
     pub order: Arc<Order>,
+    /// `metadata.resourceVersion`.
+    pub revision: Revision,
     /// Its status as last written, if it can be read.
     pub status: Option<OrderStatus>,
 }
@@ -126,8 +129,9 @@ impl Orders {
         let (mut changed, mut going) = (Vec::new(), Vec::new());
         for (uid, seen) in changes {
             match seen {
-                Some(SeenOrder { order, status }) => {
-                    self.reports.order(&order, status);
+                Some(seen) => {
+                    let order = seen.order;
+                    self.reports.order(&order, seen.revision, seen.status);
                     if index.order(&uid).is_none_or(|before| **before != *order) {
                         if order.deleting {
                             going.push((uid.clone(), order.key.namespace.clone()));

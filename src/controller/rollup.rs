@@ -1,6 +1,8 @@
-//! The roll-up: sums what shards report into the status of Orders, and hands out roll-out grants.
+//! The roll-up: sums what all shards count into the status of the Orders this replica looks after.
 //!
-//! A status is written at most once a second per Order, and only when it changes.
+//! Own shards are counted as their workers report them, all others as their pages say. A status is
+//! written at most once a second per Order, only when it changes, and only by the owner of the Order's
+//! shard.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,237 +14,339 @@ use parking_lot::Mutex;
 use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::slots::Slots;
+use super::slots::{Slot, Slots};
 use crate::{
-    api::{OrderStatus, shard::OrderCounts, ticket::Phase},
-    domain::{ids::OrderUid, order::Order, status, time::Mono},
-    runtime::{clock::Clock, metrics},
-    shard::{Report, ShardId},
+    api::{OrderStatus, order::Rollout, shard::OrderCounts},
+    domain::{
+        ids::OrderUid,
+        observed::Revision,
+        order::Order,
+        rollout, status,
+        time::{Mono, Now},
+    },
+    runtime::clock::Clock,
+    shard::{Report, ShardCount, ShardId, ShardObject},
+    watch::{relist::Change, shard::ShardView},
     write::Writer,
 };
 
+mod own;
+
+pub(super) use own::Publication;
+
 /// Least time between two status writes of one Order.
 const EVERY: Duration = Duration::from_secs(1);
-/// Longest pause after one that did not land.
+/// Longest pause after one that did not land, unless the Order changes meanwhile.
 const LONGEST: Duration = Duration::from_secs(60);
 /// Status writes in flight.
 const WRITES: usize = 4;
 
-/// What the shards have reported, by Order.
+/// What the shards have counted, by Order.
 #[derive(Debug)]
 pub struct Reports {
-    shards: usize,
-    orders: Mutex<BTreeMap<OrderUid, Totals>>,
+    shards: ShardCount,
+    slots: Arc<Slots>,
+    state: Mutex<State>,
     bell: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    orders: BTreeMap<OrderUid, Totals>,
+    /// Orders whose status may have to be written.
+    changed: BTreeSet<OrderUid>,
+    /// Own shards that have decided once: their counts are complete.
+    own: BTreeMap<ShardId, own::Own>,
+    /// The Shard objects of all replicas.
+    objects: BTreeMap<ShardObject, ShardView>,
+    /// All of them have been listed.
+    listed: bool,
 }
 
 #[derive(Debug, Default)]
 struct Totals {
     order: Option<Arc<Order>>,
     written: OrderStatus,
-    shards: BTreeMap<ShardId, OrderCounts>,
-    /// Shards that have Tickets to replace.
-    stale: BTreeSet<ShardId>,
-    granted: Option<ShardId>,
-    changed: bool,
+    revision: Revision,
+    /// The roll-out that own shards have been told of.
+    told: Option<Arc<Rollout>>,
+    own: BTreeMap<ShardId, Arc<OrderCounts>>,
+    /// By the pages of all shards, with the page's number.
+    pages: BTreeMap<ShardId, (u16, Arc<OrderCounts>)>,
     writing: bool,
-    not_before: Mono,
+    /// When the last write ended, if there was one, and how many before it did not land.
+    tried: Option<Mono>,
     failures: u32,
 }
 
+/// A status to be written.
+#[derive(Debug)]
+struct Due {
+    order: Arc<Order>,
+    revision: Revision,
+    status: OrderStatus,
+}
+
 impl Reports {
-    /// For so many shards.
-    pub fn new(shards: usize) -> Self {
+    /// For so many shards, of which this replica has those in `slots`.
+    pub fn new(shards: ShardCount, slots: Arc<Slots>) -> Self {
         Self {
             shards,
-            orders: Mutex::default(),
+            slots,
+            state: Mutex::default(),
             bell: Notify::new(),
         }
     }
 
-    /// Takes in what a shard reports.
-    pub fn put(&self, reports: Vec<Report>) {
-        if reports.is_empty() {
+    /// Takes in what an own shard reports after it has decided.
+    pub fn put(&self, slot: &Arc<Slot>, nodes: usize, reports: Vec<Report>, now: Mono) {
+        let mut state = self.state.lock();
+        // Asked with the lock held: whoever loses a shard empties its slot first.
+        let has = self.slots.get(slot.shard);
+        if !has.is_some_and(|has| Arc::ptr_eq(&has, slot)) {
             return;
         }
-        let mut orders = self.orders.lock();
-        for report in reports {
-            let totals = orders.entry(report.order.clone()).or_default();
-            totals.changed = true;
-            if report.stale {
-                totals.stale.insert(report.shard);
-            } else {
-                totals.stale.remove(&report.shard);
-            }
-            match report.counts {
-                Some(counts) => totals.shards.insert(report.shard, counts),
-                None => totals.shards.remove(&report.shard),
-            };
-            if totals.order.is_none() && totals.shards.is_empty() {
-                orders.remove(&report.order);
-            }
+        let news = state.put(slot, nodes, reports, now);
+        if news.first {
+            // What was summed by others until now.
+            let mine = |uid: &&OrderUid| self.shards.of_order(uid) == slot.shard;
+            let mine: Vec<_> = state.orders.keys().filter(mine).cloned().collect();
+            state.changed.extend(mine);
         }
-        drop(orders);
+        drop(state);
+        if news.any {
+            self.bell.notify_one();
+        }
+    }
+
+    /// Another replica has the shard from now on, or nobody. Its slot is empty already.
+    pub fn lose(&self, shard: ShardId) {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        if state.own.remove(&shard).is_some() {
+            for (uid, totals) in &mut state.orders {
+                if totals.own.remove(&shard).is_some() {
+                    state.changed.insert(uid.clone());
+                }
+            }
+            state.orders.retain(|_, totals| totals.needed());
+        }
         self.bell.notify_one();
     }
 
-    /// An Order changed; `written` is its status as the API server has it, if that can be read.
-    pub fn order(&self, order: &Arc<Order>, written: Option<OrderStatus>) {
-        let mut orders = self.orders.lock();
-        let totals = orders.entry(order.uid.clone()).or_default();
+    /// An Order is at this revision; `written` is its status, if that can be read.
+    pub fn order(&self, order: &Arc<Order>, revision: Revision, written: Option<OrderStatus>) {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        let totals = state.orders.entry(order.uid.clone()).or_default();
+        let mut changed = totals.order.is_none();
         totals.order = Some(order.clone());
-        if let Some(written) = written {
-            totals.changed |= totals.written != written;
-            totals.written = written;
+        // The watch may show what was before an own write.
+        if revision >= totals.revision {
+            if revision > totals.revision {
+                // A write on an older one was in vain, through nobody's fault.
+                totals.failures = 0;
+            }
+            totals.revision = revision;
+            if let Some(written) = written {
+                let rollout = written.rollout.as_ref();
+                if let Some(rollout) = rollout.filter(|&rollout| totals.told.as_deref() != Some(rollout)) {
+                    let rollout = Arc::new(rollout.clone());
+                    totals.told = Some(rollout.clone());
+                    // Shards that have not decided yet are told when they have.
+                    for own in state.own.values() {
+                        own.tell(&order.uid, &rollout);
+                    }
+                }
+                changed |= totals.written != written;
+                totals.written = written;
+            }
         }
-        drop(orders);
+        if changed {
+            state.changed.insert(order.uid.clone());
+        }
         self.bell.notify_one();
     }
 
     /// An Order is gone.
     pub fn forget(&self, uid: &OrderUid) {
-        let mut orders = self.orders.lock();
-        if let Some(totals) = orders.get_mut(uid) {
-            totals.order = None;
-            if totals.shards.is_empty() {
-                orders.remove(uid);
+        let mut state = self.state.lock();
+        if let Some(totals) = state.orders.get_mut(uid) {
+            (totals.order, totals.told) = (None, None);
+            if !totals.needed() {
+                state.orders.remove(uid);
             }
         }
     }
 
-    /// Another replica has the shard from now on, or nobody.
-    pub fn lose(&self, shard: ShardId) {
-        for totals in self.orders.lock().values_mut() {
-            totals.shards.remove(&shard);
-            totals.stale.remove(&shard);
+    /// The watch of Shard objects shows this.
+    pub fn see(&self, change: Change<(ShardObject, ShardView), ShardObject>, now: Mono) {
+        let mut state = self.state.lock();
+        match change {
+            Change::Apply((object, view)) => {
+                state.read(object, &view);
+                if let Some(board) = state.board(object.shard) {
+                    board.see(object.page, &view, now);
+                }
+                state.objects.insert(object, view);
+            }
+            Change::Delete(object) => {
+                state.read(object, &ShardView::default());
+                state.objects.remove(&object);
+                if let Some(board) = state.board(object.shard) {
+                    board.lose(object.page, now);
+                }
+            }
+            Change::Synced => state.listed = true,
         }
+        drop(state);
+        self.bell.notify_one();
     }
 
     /// Statuses that are to be written now, and when to look again.
-    fn due(&self, now: &crate::domain::time::Now) -> (Vec<(Arc<Order>, OrderStatus)>, Option<Mono>) {
+    fn due(&self, now: &Now) -> (Vec<Due>, Option<Mono>) {
         let (mut due, mut wake) = (Vec::new(), None::<Mono>);
-        for totals in self.orders.lock().values_mut() {
-            let Some(order) = totals.order.clone().filter(|order| !order.deleting) else {
+        let mut state = self.state.lock();
+        for uid in std::mem::take(&mut state.changed) {
+            if self.slots.get(self.shards.of_order(&uid)).is_none() {
+                continue;
+            }
+            let Some(totals) = state.orders.get(&uid) else {
                 continue;
             };
-            if !totals.changed || totals.writing || totals.shards.len() < self.shards {
+            let Some(order) = totals.order.as_ref().filter(|order| !order.deleting) else {
+                continue;
+            };
+            let at = totals.not_before();
+            if totals.writing || now.mono < at {
+                if !totals.writing {
+                    wake = Some(wake.map_or(at, |wake| wake.min(at)));
+                }
+                state.changed.insert(uid);
                 continue;
             }
-            if now.mono < totals.not_before {
-                wake = Some(wake.map_or(totals.not_before, |wake| wake.min(totals.not_before)));
+            let Some(counts) = state.counts(totals, self.shards) else {
                 continue;
-            }
-            totals.changed = false;
-            let status = status::of(&order, totals.shards.values(), &totals.written, now.server);
-            if status != totals.written {
+            };
+            let all = || counts.iter().map(|(shard, counts)| (shard.0, &***counts));
+            let before = &totals.written;
+            let mut status = status::of(order, all().map(|(_, counts)| counts), before, now.server);
+            status.rollout = rollout::next(order, all(), before.rollout.as_ref());
+            if status != *before {
+                due.push(Due {
+                    order: order.clone(),
+                    revision: totals.revision,
+                    status,
+                });
+                let totals = state.orders.get_mut(&uid).expect("just seen");
                 totals.writing = true;
-                due.push((order, status));
             }
         }
         (due, wake)
     }
 
-    fn written(&self, uid: &OrderUid, status: Option<OrderStatus>, now: Mono) {
-        if let Some(totals) = self.orders.lock().get_mut(uid) {
-            totals.writing = false;
-            totals.failures = match status {
-                Some(_) => 0,
-                None => totals.failures + 1,
+    /// A status has been written, or not.
+    fn written(&self, uid: &OrderUid, status: Option<(OrderStatus, Revision)>, now: Mono) {
+        let mut state = self.state.lock();
+        let Some(totals) = state.orders.get_mut(uid) else {
+            return;
+        };
+        totals.writing = false;
+        totals.tried = Some(now);
+        match status {
+            Some((status, revision)) => {
+                totals.failures = 0;
+                // Unless somebody has written since: what the watch has shown counts.
+                if revision >= totals.revision {
+                    (totals.written, totals.revision) = (status, revision);
+                }
+            }
+            None => {
+                totals.failures = totals.failures.saturating_add(1);
+                state.changed.insert(uid.clone());
+            }
+        }
+    }
+}
+
+impl State {
+    /// The counts of every shard; none while one has not said anything of the Order.
+    fn counts<'a>(
+        &self,
+        totals: &'a Totals,
+        shards: ShardCount,
+    ) -> Option<Vec<(ShardId, &'a Arc<OrderCounts>)>> {
+        let of = |shard| match self.own.contains_key(&shard) {
+            true => totals.own.get(&shard),
+            false => totals.pages.get(&shard).map(|(_, counts)| counts),
+        };
+        shards.all().map(|shard| Some((shard, of(shard)?))).collect()
+    }
+
+    /// Puts what a page says in the place of what it said.
+    fn read(&mut self, object: ShardObject, view: &ShardView) {
+        let Some(page) = object.page else {
+            return;
+        };
+        let (shard, own) = (object.shard, self.own.contains_key(&object.shard));
+        let before = self.objects.get(&object);
+        let before: Vec<_> = before.into_iter().flat_map(|before| &before.listing).collect();
+        let named: BTreeSet<&OrderUid> = view.listing.iter().map(|(uid, _)| uid).collect();
+        for (uid, _) in before.into_iter().filter(|(uid, _)| !named.contains(uid)) {
+            let Some(totals) = self.orders.get_mut(uid) else {
+                continue;
             };
-            let pause = EVERY.saturating_mul(1 << totals.failures.min(10)).min(LONGEST);
-            totals.not_before = now.after(if totals.failures == 0 { EVERY } else { pause });
-            match status {
-                Some(status) => totals.written = status,
-                None => totals.changed = true,
+            // Unless it is on another page by now.
+            if totals.pages.get(&shard).is_some_and(|(other, _)| *other == page) {
+                totals.pages.remove(&shard);
+            }
+            if !totals.needed() {
+                self.orders.remove(uid);
             }
         }
-    }
-
-    /// Shards that may begin to replace Tickets (true), or must stop (false).
-    fn grants(&self) -> Vec<(OrderUid, ShardId, bool)> {
-        let mut news = Vec::new();
-        for (uid, totals) in &mut *self.orders.lock() {
-            let before = totals.granted;
-            totals.granted = totals.grant();
-            if before != totals.granted {
-                news.extend(before.map(|shard| (uid.clone(), shard, false)));
-                news.extend(totals.granted.map(|shard| (uid.clone(), shard, true)));
+        for (uid, counts) in &view.listing {
+            let totals = self.orders.entry(uid.clone()).or_default();
+            let before = totals.pages.insert(shard, (page, counts.clone()));
+            if !own && before.is_none_or(|(_, before)| before != *counts) {
+                self.changed.insert(uid.clone());
             }
         }
-        news
-    }
-
-    fn count(&self) {
-        let orders = self.orders.lock();
-        let all = || orders.values().flat_map(|totals| totals.shards.values());
-        let sum = |field: fn(&OrderCounts) -> u32| all().map(field).sum();
-        let phases = [
-            (Phase::Pending, sum(|counts| counts.pending)),
-            (Phase::Reserved, sum(|counts| counts.reserved)),
-            (Phase::Claiming, sum(|counts| counts.claiming)),
-            (Phase::Claimed, sum(|counts| counts.claimed)),
-            (Phase::Released, sum(|counts| counts.released)),
-            (Phase::Expired, sum(|counts| counts.expired)),
-        ];
-        metrics::pairs(sum(|counts| counts.desired), phases);
     }
 }
 
 impl Totals {
-    /// The one shard that may replace Tickets: the first that has any, if fewer pairs are without a
-    /// running Guardian than may be; it goes on while they are no more than that.
-    fn grant(&self) -> Option<ShardId> {
-        let order = self
-            .order
-            .as_ref()
-            .filter(|order| !order.paused && !order.deleting)?;
-        let spec = order.spec.as_ref().ok()?;
-        if self
-            .shards
-            .values()
-            .any(|counts| counts.generation != order.generation)
-        {
-            return self.granted;
-        }
-        let rolling: u32 = self.shards.values().map(|counts| counts.rolling).sum();
-        let most = spec
-            .max_unavailable
-            .of(self.shards.values().map(|counts| counts.desired).sum());
-        let present = self
-            .granted
-            .filter(|shard| self.stale.contains(shard) && rolling <= most);
-        present.or_else(|| self.stale.first().copied().filter(|_| rolling < most))
+    /// When a status may be written again.
+    fn not_before(&self) -> Mono {
+        let pause = EVERY.saturating_mul(1 << self.failures.min(10)).min(LONGEST);
+        self.tried.map_or_else(Mono::default, |tried| tried.after(pause))
+    }
+
+    /// Whether anybody still says anything of the Order.
+    fn needed(&self) -> bool {
+        self.order.is_some() || !self.own.is_empty() || !self.pages.is_empty()
     }
 }
 
-/// Writes statuses and hands out grants until `stop`.
-pub async fn run(
-    reports: Arc<Reports>,
-    writer: Writer,
-    slots: Arc<Slots>,
-    clock: Clock,
-    stop: CancellationToken,
-) {
+/// Writes statuses until `stop`.
+pub async fn run(reports: Arc<Reports>, writer: Writer, clock: Clock, stop: CancellationToken) {
     let mut writes = JoinSet::new();
     loop {
-        let now = clock.now();
-        let (due, wake) = reports.due(&now);
-        for (order, status) in due {
+        let (due, wake) = reports.due(&clock.now());
+        for Due {
+            order,
+            revision,
+            status,
+        } in due
+        {
             while writes.len() >= WRITES {
                 finish(&reports, writes.join_next().await, &clock);
             }
             let writer = writer.clone();
             writes.spawn(async move {
-                let landed = writer.order_status(&order, &status).await;
-                (order.uid.clone(), landed.then_some(status))
+                let landed = writer.order_status(&order, revision, &status).await;
+                (order.uid.clone(), landed.map(|revision| (status, revision)))
             });
         }
-        for (uid, shard, granted) in reports.grants() {
-            slots.put(shard, |inbox| {
-                inbox.grants.insert(uid, granted);
-            });
-        }
-        reports.count();
         tokio::select! {
             biased; // stopping comes first
             () = stop.cancelled() => return,
@@ -253,7 +357,7 @@ pub async fn run(
     }
 }
 
-type Written = Result<(OrderUid, Option<OrderStatus>), tokio::task::JoinError>;
+type Written = Result<(OrderUid, Option<(OrderStatus, Revision)>), tokio::task::JoinError>;
 
 fn finish(reports: &Reports, ended: Option<Written>, clock: &Clock) {
     if let Some(ended) = ended {
@@ -263,81 +367,4 @@ fn finish(reports: &Reports, ended: Option<Written>, clock: &Clock) {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::domain::{testing::order, time::Now};
-
-    fn report(shard: u16, rolling: u32, stale: bool) -> Report {
-        Report {
-            shard: ShardId(shard),
-            order: "o-uid".into(),
-            counts: Some(OrderCounts {
-                desired: 5,
-                reserved: 5 - rolling,
-                rolling,
-                ..OrderCounts::default()
-            }),
-            stale,
-        }
-    }
-
-    fn granted(reports: &Reports, news: [Report; 2]) -> Vec<(u16, bool)> {
-        reports.put(news.into());
-        let grants = reports.grants().into_iter();
-        grants.map(|(_, shard, granted)| (shard.0, granted)).collect()
-    }
-
-    fn now(seconds: i64) -> Now {
-        Now {
-            server: crate::domain::testing::at(seconds),
-            mono: Mono(Duration::from_secs(seconds.unsigned_abs())),
-        }
-    }
-
-    fn of(order: Order) -> Arc<Order> {
-        Arc::new(Order {
-            generation: 0,
-            ..order
-        })
-    }
-
-    #[test]
-    fn a_shard_keeps_the_grant_while_no_more_pairs_lack_a_guardian_than_may() {
-        let reports = Reports::new(2);
-        let one = json!({ "updateStrategy": { "maxUnavailable": 1 } });
-        reports.order(&of(order("o", one)), None);
-        let steps = [
-            ([report(0, 0, false), report(1, 0, true)], vec![(1, true)]),
-            ([report(0, 0, false), report(1, 1, true)], vec![]),
-            ([report(0, 1, false), report(1, 1, true)], vec![(1, false)]),
-            ([report(0, 1, false), report(1, 0, true)], vec![]),
-            ([report(0, 0, true), report(1, 0, false)], vec![(0, true)]),
-        ];
-        for (step, (news, expected)) in steps.into_iter().enumerate() {
-            assert_eq!(granted(&reports, news), expected, "step {step}");
-        }
-    }
-
-    #[test]
-    fn status_of_an_order_that_cannot_be_decoded_is_written_once() {
-        let reports = Reports::new(1);
-        let good = order("o", json!({}));
-        let bad = Arc::new(Order::undecodable(
-            good.uid.clone(),
-            good.key.clone(),
-            0,
-            good.created,
-            false,
-            "a map, expected a string",
-        ));
-        reports.order(&bad, None);
-        reports.put(vec![report(0, 0, false)]);
-        let (_, status) = reports.due(&now(10)).0.pop().unwrap();
-        reports.written(&bad.uid, Some(status), now(10).mono);
-        reports.order(&bad, None);
-        reports.put(vec![report(0, 0, false)]);
-        assert!(reports.due(&now(20)).0.is_empty());
-    }
-}
+mod tests;

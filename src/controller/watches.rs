@@ -13,7 +13,7 @@ use crate::{
     api,
     domain::{
         ids::{NodeUid, OrderKey, OrderUid, TicketUid},
-        observed::TicketView,
+        observed::{Revision, TicketView},
         order::Order,
     },
     shard::{ShardCount, ShardId},
@@ -110,6 +110,7 @@ pub fn tickets_of(
 fn see_order(object: DeserializeGuard<api::Order>) -> Option<SeenOrder> {
     match object.0 {
         Ok(order) => Some(SeenOrder {
+            revision: Revision::parse(order.metadata.resource_version.as_deref()),
             status: Some(order.status.clone().unwrap_or_default()),
             order: Arc::new(Order::from_api(&order)),
         }),
@@ -129,6 +130,7 @@ fn see_order(object: DeserializeGuard<api::Order>) -> Option<SeenOrder> {
             );
             tracing::warn!(order = %order.key, error = invalid.error, "the Order cannot be decoded");
             Some(SeenOrder {
+                revision: Revision::parse(meta.resource_version.as_deref()),
                 order: Arc::new(order),
                 status: None,
             })

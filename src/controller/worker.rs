@@ -70,7 +70,9 @@ impl Worker {
         }
         let mut sink = self.pending.sink(now.mono);
         self.shard.decide(now, &*self.router, &mut sink);
-        self.reports.put(self.shard.take_reports());
+        let reports = self.shard.take_reports();
+        self.reports
+            .put(&self.slot, self.shard.nodes(), reports, now.mono);
         self.news.put(self.shard.take_notices(), now.mono);
         let stats = self.shard.take_stats();
         metrics::node_events_stopped("fingerprint", stats.stopped);
@@ -116,8 +118,8 @@ impl Worker {
         for (work, outcome) in inbox.outcomes {
             shard.apply_outcome(&work, outcome, now.mono);
         }
-        for (order, granted) in inbox.grants {
-            shard.grant(&order, granted);
+        for (order, (rollout, floor)) in inbox.rollouts {
+            shard.see_rollout(&order, &rollout, floor);
         }
     }
 }

@@ -18,6 +18,7 @@ pub mod plan;
 pub mod quantity;
 pub mod reason;
 pub mod resources;
+pub mod rollout;
 pub mod schedule;
 pub mod selector;
 pub mod status;

@@ -112,6 +112,11 @@ impl<K: Clone + Eq + Hash, T> Queue<K, T> {
         });
     }
 
+    /// What waits, in no order.
+    pub fn waiting(&self) -> impl Iterator<Item = &T> {
+        self.waiting.values().map(|waiting| &waiting.item)
+    }
+
     /// Whether an operation for `key` has started.
     pub fn in_flight(&self, key: &K) -> bool {
         self.started.contains(key)

@@ -57,14 +57,9 @@ pub enum LogFormat {
 }
 
 impl Config {
-    /// The namespace of Leases and Shard objects.
+    /// Where Leases and Shard objects live.
     pub fn namespace(&self) -> String {
-        let named = self
-            .namespace
-            .clone()
-            .or_else(|| std::env::var("POD_NAMESPACE").ok());
-        let named = named.filter(|name| !name.is_empty());
-        named.unwrap_or_else(|| "korder-system".to_owned())
+        namespace(self.namespace.clone())
     }
 
     /// The replica's name.
@@ -77,6 +72,13 @@ impl Config {
             .filter(|name| !name.is_empty())
             .unwrap_or_else(|| "korder".to_owned())
     }
+}
+
+/// Where Leases and Shard objects live, if that is what was said.
+pub(crate) fn namespace(said: Option<String>) -> String {
+    said.or_else(|| std::env::var("POD_NAMESPACE").ok())
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "korder-system".to_owned())
 }
 
 /// Reads a Go duration that is not negative.

@@ -18,6 +18,7 @@ use crate::{
         keeper::Keeper,
         membership::{Ending, Membership},
         orders::{OrderInbox, Orders},
+        publish::{Publisher, follow_shards},
         pump,
         rollup::{self, Reports},
         router::Router,
@@ -139,7 +140,7 @@ impl Assembly<'_> {
         let slots = self.slots;
         let snapshot: Arc<ArcSwap<Snapshot>> = Arc::default();
         let (pending, news) = (clients.pending, Arc::new(News::default()));
-        let reports = Arc::new(Reports::new(usize::from(config.shards.get())));
+        let reports = Arc::new(Reports::new(config.shards, slots.clone()));
         let (synced, lease) = (Synced::common(), Arc::new(Deadline::default()));
         let guardians = Guardians {
             image: config.guardian_image.clone(),
@@ -165,14 +166,25 @@ impl Assembly<'_> {
             synced: synced.clone(),
         };
         tasks.spawn("orders", orders.run(quit.clone()));
-        let rollup = rollup::run(
-            reports.clone(),
-            writer.clone(),
-            slots.clone(),
-            clock.clone(),
-            quit.clone(),
-        );
+        let rollup = rollup::run(reports.clone(), writer.clone(), clock.clone(), quit.clone());
         tasks.spawn("roll-up", rollup);
+        let publisher = Publisher {
+            reports: reports.clone(),
+            writer: writer.clone(),
+            pending: pending.clone(),
+            namespace: config.namespace().into(),
+            replica: config.replica(),
+            clock: clock.clone(),
+        };
+        tasks.spawn("publisher", publisher.run(quit.clone()));
+        let shard_objects = follow_shards(
+            clients.read.clone(),
+            config.namespace().into(),
+            config.shards,
+            reports.clone(),
+            clock.clone(),
+        );
+        tasks.spawn("shards watch", shard_objects);
         let events = events::run(
             news.clone(),
             snapshot.clone(),

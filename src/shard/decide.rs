@@ -126,9 +126,14 @@ impl Shard {
     }
 
     fn may_replace(&self, key: &PairKey) -> bool {
-        self.orders.get(&key.order).is_some_and(|entry| {
-            entry.granted && entry.replacing.as_ref().is_none_or(|node| *node == key.node)
-        })
+        let begun = self
+            .orders
+            .get(&key.order)
+            .and_then(|entry| entry.replacing.as_ref());
+        begun.map_or_else(
+            || self.may_begin(&key.order),
+            |node| *node == key.node && self.granted(&key.order),
+        )
     }
 
     /// Puts the plan in the place of what is pending for the pair.
@@ -173,7 +178,13 @@ impl Shard {
             entry.stale.remove(&key.node);
         }
         let under_way = summary.rolling || (summary.stale && pair.awaits());
-        entry.replacing.take_if(|node| *node == key.node && !under_way);
+        if entry
+            .replacing
+            .take_if(|node| *node == key.node && !under_way)
+            .is_some()
+        {
+            self.touched.insert(key.order.clone());
+        }
         if summary != pair.counted {
             entry.counts.remove(&pair.counted_as, &pair.counted);
             entry.counts.add(&pair.node_name, &summary);

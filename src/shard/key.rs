@@ -50,6 +50,13 @@ impl ShardCount {
         self.of(uid.as_str())
     }
 
+    /// The hashes of a shard: from the first to before the second.
+    pub fn range(self, shard: ShardId) -> (u64, u128) {
+        let start = |shard: u32| (u128::from(shard) << 64) / u128::from(self.0);
+        let first = u64::try_from(start(shard.0.into())).expect("the start of a shard that there is");
+        (first, start(u32::from(shard.0) + 1))
+    }
+
     fn of(self, uid: &str) -> ShardId {
         let point = u128::from(fnv1a64(uid.as_bytes()));
         let shard = (point * u128::from(self.0)) >> 64;
@@ -90,6 +97,18 @@ mod tests {
             let expected = hash.checked_shr(64 - bits).unwrap_or(0);
             let count = ShardCount::try_from(count).unwrap();
             assert_eq!(u64::from(count.of_node(&uid).0), expected);
+        }
+    }
+
+    #[test]
+    fn ranges_meet_and_contain_their_hashes() {
+        let count = ShardCount::try_from(64).unwrap();
+        assert_eq!(count.range(ShardId(0)), (0, 1 << 58));
+        assert_eq!(count.range(ShardId(63)).1, 1 << 64);
+        for uid in ["a", "b", "c"] {
+            let (from, to) = count.range(count.of(uid));
+            let hash = fnv1a64(uid.as_bytes());
+            assert!(hash >= from && u128::from(hash) < to, "{uid}");
         }
     }
 

@@ -5,9 +5,11 @@
 
 pub mod assign;
 mod decide;
+mod grant;
 pub mod key;
 pub mod lease;
 pub mod member;
+pub mod object;
 mod pair;
 pub mod report;
 pub mod state;
@@ -17,5 +19,6 @@ mod tests;
 pub use key::{ShardCount, ShardId};
 pub use lease::ReplicaId;
 pub use member::Member;
+pub use object::ShardObject;
 pub use report::{Counts, Notice, Report};
 pub use state::Shard;

@@ -95,8 +95,9 @@ impl Counts {
         self.phases.get(&phase).copied().unwrap_or(0)
     }
 
-    /// The counts as they are written, with the five most frequent reasons.
-    pub fn summary(&self, order: &OrderUid, generation: i64) -> OrderCounts {
+    /// The counts as they are written, with the five most frequent reasons. `begun` replacements are not
+    /// seen yet.
+    pub fn summary(&self, order: &OrderUid, generation: i64, begun: u32, grant_seq: i64) -> OrderCounts {
         let mut reasons: Vec<UnavailableReason> = self
             .reasons
             .iter()
@@ -119,8 +120,9 @@ impl Counts {
             released: self.in_phase(Phase::Released),
             expired: self.in_phase(Phase::Expired),
             updated: self.updated,
-            rolling: self.rolling,
-            grant_seq: 0,
+            stale: self.stale,
+            rolling: self.rolling + begun,
+            grant_seq,
             generation,
             reasons,
         }
@@ -136,8 +138,6 @@ pub struct Report {
     pub order: OrderUid,
     /// The counts; none once neither the Order nor a pair of it is left.
     pub counts: Option<OrderCounts>,
-    /// An eligible node has a Reserved Ticket of another template.
-    pub stale: bool,
 }
 
 /// Something that happened to one pair and is worth an Event on its Order.
@@ -180,7 +180,7 @@ mod tests {
         };
         counts.add(&node, &pair);
         counts.add(&node, &pair);
-        assert_eq!(counts.summary(&"o".into(), 1).reasons[0].count, 2);
+        assert_eq!(counts.summary(&"o".into(), 1, 0, 0).reasons[0].count, 2);
         counts.remove(&node, &pair);
         counts.remove(&node, &pair);
         assert_eq!(

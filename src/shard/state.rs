@@ -13,6 +13,7 @@ use indexmap::{IndexMap, IndexSet};
 
 use super::{
     ShardId,
+    grant::Grant,
     pair::{Pair, Settled},
     report::{Counts, Notice, NoticeKind, Report},
 };
@@ -94,13 +95,11 @@ pub(super) struct NodeEntry {
 pub(super) struct OrderEntry {
     pub(super) pairs: Set<NodeUid>,
     pub(super) counts: Counts,
-    pub(super) reported: Option<(OrderCounts, bool)>,
+    pub(super) reported: Option<OrderCounts>,
     /// Its Tickets are being removed as a whole.
     pub(super) purging: bool,
     /// It is gone, or its Tickets have been removed as a whole.
     pub(super) gone: bool,
-    /// This shard may replace Tickets of another template, one at a time.
-    pub(super) granted: bool,
     pub(super) replacing: Option<NodeUid>,
     pub(super) stale: BTreeSet<NodeUid>,
 }
@@ -113,6 +112,7 @@ pub struct Shard {
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) nodes: Map<NodeUid, NodeEntry>,
     pub(super) orders: Map<OrderUid, OrderEntry>,
+    pub(super) grants: Map<OrderUid, Grant>,
     pub(super) pairs: Map<PairKey, Pair>,
     pub(super) on_node: Map<NodeUid, Vec<OrderUid>>,
     pub(super) by_ticket: Map<TicketKey, PairKey>,
@@ -135,6 +135,7 @@ impl Shard {
             snapshot: Arc::default(),
             nodes: Map::default(),
             orders: Map::default(),
+            grants: Map::default(),
             pairs: Map::default(),
             on_node: Map::default(),
             by_ticket: Map::default(),
@@ -226,14 +227,6 @@ impl Shard {
         entry.purging = running;
         entry.gone |= !running;
         self.mark_order(uid);
-    }
-
-    /// Whether this shard may replace Tickets of this Order that have another template.
-    pub fn grant(&mut self, uid: &OrderUid, granted: bool) {
-        if let Some(entry) = self.orders.get_mut(uid) {
-            entry.granted = granted;
-            self.mark_next_stale(uid);
-        }
     }
 
     /// The watch shows a Ticket, new or changed.
@@ -416,28 +409,36 @@ impl Shard {
         let mut reports = Vec::new();
         for uid in std::mem::take(&mut self.touched) {
             let live = self.snapshot.order(&uid).map(|order| order.generation);
+            let (begun, grant_seq) = (self.begun(&uid), self.acts_on(&uid));
             let Some(entry) = self.orders.get_mut(&uid) else {
                 continue;
             };
             let keep = live.is_some() || !entry.pairs.is_empty();
-            let stale = entry.counts.stale > 0;
-            let counts = keep.then(|| entry.counts.summary(&uid, live.unwrap_or_default()));
-            let report = counts.clone().map(|counts| (counts, stale));
+            let summary = |entry: &OrderEntry| {
+                let generation = live.unwrap_or_default();
+                entry.counts.summary(&uid, generation, begun, grant_seq)
+            };
+            let counts = keep.then(|| summary(entry));
             if !keep {
                 self.orders.swap_remove(&uid);
-            } else if entry.reported == report {
+                self.grants.swap_remove(&uid);
+            } else if entry.reported == counts {
                 continue;
             } else {
-                entry.reported = report;
+                entry.reported.clone_from(&counts);
             }
             reports.push(Report {
                 shard: self.id,
                 order: uid,
                 counts,
-                stale,
             });
         }
         reports
+    }
+
+    /// Nodes of the shard.
+    pub fn nodes(&self) -> usize {
+        self.nodes.len()
     }
 
     /// News since it was last taken.
@@ -545,10 +546,8 @@ impl Shard {
     }
 
     pub(super) fn mark_next_stale(&mut self, uid: &OrderUid) {
-        let entry = &self.orders[uid];
-        if entry.granted
-            && entry.replacing.is_none()
-            && let Some(node) = entry.stale.first()
+        if let Some(node) = self.orders[uid].stale.first()
+            && self.may_begin(uid)
         {
             self.marked.insert(PairKey {
                 order: uid.clone(),

@@ -15,7 +15,10 @@ use super::{
     state::{Fleet, Sink, Work},
 };
 use crate::{
-    api::ticket::Phase,
+    api::{
+        order::{Grant, Rollout},
+        ticket::Phase,
+    },
     domain::{
         ids::{NodeUid, OrderUid, TicketKey},
         node::{Node, ReadyStatus},
@@ -72,6 +75,8 @@ struct Rig {
     desk: Desk,
     seconds: u64,
     revision: u64,
+    /// `seq` of the last grant.
+    granted: i64,
     tickets: BTreeMap<TicketKey, TicketView>,
     guardians: BTreeMap<TicketKey, GuardianView>,
     refuse_guardians: bool,
@@ -87,6 +92,7 @@ impl Rig {
             desk: Desk::default(),
             seconds: 1000,
             revision: 1,
+            granted: 0,
             tickets: BTreeMap::new(),
             guardians: BTreeMap::new(),
             refuse_guardians: false,
@@ -113,6 +119,40 @@ impl Rig {
         let (snapshot, mono) = (self.index.publish(), self.now().mono);
         self.shard.apply_orders(snapshot, &[uid], mono);
         self
+    }
+
+    /// The Order's status shows a grant for the present template, or that it is revoked (0).
+    fn grant(&mut self, count: u32) -> &mut Self {
+        self.granted += 2;
+        let (uid, seq) = (OrderUid::from("everywhere-uid"), self.granted);
+        let hash = self
+            .shard
+            .snapshot
+            .order(&uid)
+            .unwrap()
+            .spec
+            .as_ref()
+            .unwrap()
+            .template
+            .hash
+            .clone();
+        let grants = vec![Grant { shard: 0, count, seq }];
+        let rollout = Rollout {
+            template_hash: hash.to_string(),
+            seq,
+            grants,
+        };
+        self.shard.see_rollout(&uid, &rollout, 0);
+        self
+    }
+
+    /// What the shard says of its Order, as `(stale, rolling, grantSeq − seq of the last grant)`.
+    fn acts(&mut self) -> (u32, u32, i64) {
+        let uid = OrderUid::from("everywhere-uid");
+        self.shard.touched.insert(uid.clone());
+        self.shard.orders[&uid].reported = None;
+        let counts = self.shard.take_reports().pop().unwrap().counts.unwrap();
+        (counts.stale, counts.rolling, counts.grant_seq - self.granted)
     }
 
     fn order_gone(&mut self, name: &str) {
@@ -722,7 +762,7 @@ fn changed_template_replaces_one_pair_at_a_time_and_only_when_granted() {
     let bigger = json!({ "template": { "spec": { "resources": { "requests": { "cpu": "2" } } } } });
     rig.order(generation(everywhere(bigger), 2));
     assert_eq!(rig.settle(), [""; 0], "no grant");
-    rig.shard.grant(&"everywhere-uid".into(), true);
+    rig.grant(9);
     let mut without_room = 0;
     for _ in 0..100 {
         let wanted = rig.decide();
@@ -1028,7 +1068,7 @@ fn refused_delete_is_tried_again_after_a_pause() {
 fn a_pair_that_lost_its_room_does_not_hold_up_a_roll_out() {
     let mut rig = one_without_room();
     rig.order(bigger(2, false)).settle();
-    rig.shard.grant(&"everywhere-uid".into(), true);
+    rig.grant(9);
     let done = rig.settle();
     assert!(
         done.contains(&"ticket_status Pending RollingOut".to_owned()),
@@ -1039,16 +1079,15 @@ fn a_pair_that_lost_its_room_does_not_hold_up_a_roll_out() {
 #[test]
 fn roll_out_paused_before_its_first_write_goes_on_afterwards() {
     let mut rig = reserved();
-    let uid = OrderUid::from("everywhere-uid");
     rig.order(bigger(2, false)).settle();
-    rig.shard.grant(&uid, true);
+    rig.grant(9);
     assert_eq!(rig.decide(), ["ticket_status Pending RollingOut"]);
     rig.order(bigger(3, true));
-    rig.shard.grant(&uid, false);
+    rig.grant(0);
     assert_eq!(rig.decide(), [""; 0]);
     rig.order(bigger(4, false));
     assert_eq!(rig.decide(), [""; 0], "no grant");
-    rig.shard.grant(&uid, true);
+    rig.grant(9);
     assert_eq!(
         rig.settle(),
         [
@@ -1085,18 +1124,17 @@ fn ticket_that_waits_for_its_turn_without_a_guardian_is_not_reserved() {
 #[test]
 fn roll_out_paused_midway_keeps_the_guardian_that_is_there() {
     let mut rig = reserved();
-    let uid = OrderUid::from("everywhere-uid");
     rig.order(bigger(2, false)).settle();
-    rig.shard.grant(&uid, true);
+    rig.grant(9);
     rig.decide();
     let work = rig.desk.pending.pop_first().unwrap().1;
     rig.perform(&work);
     rig.log.clear();
     rig.order(bigger(3, true));
-    rig.shard.grant(&uid, false);
+    rig.grant(0);
     assert_eq!(rig.settle(), ["ticket_status Reserved"]);
     rig.order(bigger(4, false)).settle();
-    rig.shard.grant(&uid, true);
+    rig.grant(9);
     assert_eq!(rig.settle().len(), 5, "then it is replaced");
 }
 
@@ -1107,16 +1145,18 @@ fn roll_out_passes_over_a_node_in_grace() {
     rig.settle();
     rig.node(node("n1").ready(ReadyStatus::Unknown, 1000));
     rig.order(bigger(2, false)).settle();
-    rig.shard.grant(&"everywhere-uid".into(), true);
+    rig.grant(9);
     rig.settle();
     let hash = |rig: &Rig, node: &str| rig.tickets[&rig.ticket(node, 0)].template_hash.clone();
     assert_eq!(rig.state(), ["n1 Reserved", "n2 Reserved"]);
     assert_ne!(hash(&rig, "n1"), hash(&rig, "n2"), "the first keeps its Guardian");
     assert!(
-        !rig.shard.take_reports().pop().unwrap().stale,
+        rig.shard.take_reports().pop().unwrap().counts.unwrap().stale == 0,
         "nothing to wait for"
     );
     rig.node(node("n1").ready(ReadyStatus::True, 1030)).settle();
+    assert_ne!(hash(&rig, "n1"), hash(&rig, "n2"), "the grant is given back");
+    rig.grant(9).settle();
     assert_eq!(hash(&rig, "n1"), hash(&rig, "n2"));
 }
 
@@ -1453,4 +1493,66 @@ fn ticket_of_a_node_or_order_never_seen_goes_only_after_a_get() {
     let mut other = Rig::new();
     other.node(node("n1")).show(view);
     assert_eq!(other.settle(), ["get_order", "delete_ticket OrderGone"]);
+}
+
+#[test]
+fn a_grant_is_given_back_with_the_report_that_nothing_is_left_to_replace() {
+    let mut rig = reserved();
+    rig.order(bigger(2, false)).settle();
+    assert_eq!(rig.grant(1).acts(), (1, 0, 0));
+    rig.settle();
+    assert_eq!(rig.acts(), (0, 0, 1));
+    let more = json!({ "template": { "spec": { "resources": { "requests": { "cpu": "3" } } } } });
+    rig.order(generation(everywhere(more), 3)).settle();
+    assert_eq!(
+        rig.acts(),
+        (1, 0, 1),
+        "what was given back holds for no other template"
+    );
+    rig.grant(1).settle();
+    assert_eq!(rig.acts(), (0, 0, 1));
+}
+
+#[test]
+fn a_replacement_that_no_watch_shows_yet_is_counted() {
+    let mut rig = reserved();
+    rig.order(bigger(2, false)).settle();
+    rig.grant(1);
+    assert_eq!(rig.decide(), ["ticket_status Pending RollingOut"]);
+    assert_eq!(rig.acts(), (1, 1, 0));
+    assert_eq!(
+        rig.grant(0).acts(),
+        (1, 1, 0),
+        "it has begun, and the revocation is seen"
+    );
+    rig.order(bigger(3, true));
+    assert_eq!(rig.decide(), [""; 0]);
+    assert_eq!(rig.acts(), (1, 0, 0), "it was taken back in time");
+}
+
+#[test]
+fn a_grant_for_another_template_or_another_shard_begins_nothing() {
+    let mut rig = reserved();
+    rig.grant(9);
+    rig.order(bigger(2, false));
+    assert_eq!(rig.settle(), [""; 0]);
+    let grants = vec![Grant {
+        shard: 1,
+        count: 9,
+        seq: 1,
+    }];
+    let rollout = Rollout {
+        grants,
+        ..Rollout::default()
+    };
+    rig.shard.see_rollout(&"everywhere-uid".into(), &rollout, 0);
+    assert_eq!(rig.settle(), [""; 0]);
+}
+
+#[test]
+fn no_more_is_begun_than_the_grant_leaves_beside_what_has_lost_its_room() {
+    let mut rig = one_without_room();
+    rig.order(bigger(2, false)).settle();
+    assert_eq!(rig.grant(1).decide(), [""; 0], "one is without its room already");
+    assert_eq!(rig.grant(2).decide().len(), 1);
 }

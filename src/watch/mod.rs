@@ -7,5 +7,6 @@ pub mod guardian;
 pub mod meta;
 pub mod node;
 pub mod relist;
+pub mod shard;
 pub mod stream;
 pub mod ticket;

@@ -17,7 +17,7 @@ use serde_json::json;
 use super::writer::Writer;
 use crate::{
     api::{self, OrderStatus},
-    domain::order::Order,
+    domain::{observed::Revision, order::Order},
     queue::Lane,
 };
 
@@ -36,8 +36,14 @@ pub struct NewEvent {
 }
 
 impl Writer {
-    /// Writes an Order's status; false if it did not land.
-    pub async fn order_status(&self, order: &Order, status: &OrderStatus) -> bool {
+    /// Writes an Order's status on the revision it was computed from; returns the one since, none if it
+    /// did not land. So a roll-out goes on from what was granted last, whoever granted it.
+    pub async fn order_status(
+        &self,
+        order: &Order,
+        revision: Revision,
+        status: &OrderStatus,
+    ) -> Option<Revision> {
         let writer = self.in_lane(Lane::Status);
         // The answer may hold a spec that cannot be decoded.
         let orders: Api<PartialObjectMeta<api::Order>> = self.api(&order.key);
@@ -46,14 +52,20 @@ impl Writer {
             // A merge patch removes only what it names.
             body[absent] = body.get(absent).cloned().unwrap_or_default();
         }
-        let patch = Patch::Merge(json!({ "metadata": { "uid": order.uid.as_str() }, "status": body }));
+        let patch = Patch::Merge(json!({
+            "metadata": { "uid": order.uid.as_str(), "resourceVersion": revision.0.to_string() },
+            "status": body,
+        }));
         let sent = writer
             .ask(orders.patch_status(&order.key.name, &PatchParams::default(), &patch))
             .await;
-        if let Err(failure) = &sent {
-            tracing::debug!(order = %order.key, ?failure, "order status not written");
+        match sent {
+            Ok(written) => Some(Revision::parse(written.metadata.resource_version.as_deref())),
+            Err(failure) => {
+                tracing::debug!(order = %order.key, ?failure, "order status not written");
+                None
+            }
         }
-        sent.is_ok()
     }
 
     /// Writes an Event on an Order.

@@ -9,6 +9,7 @@ pub mod leases;
 pub mod pending;
 pub mod purge;
 mod settle;
+pub mod shards;
 pub mod writer;
 
 pub use pending::Pending;

@@ -5,7 +5,7 @@
 //! (removals of a whole Order, statuses, Events, reads that settle a doubt) wait for their turn in the
 //! same lanes. Nobody waits here for a lock.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -172,6 +172,15 @@ impl Pending {
     /// Whether the API server has not taken anything lately.
     pub fn outage(&self) -> bool {
         self.state.lock().budget.outage()
+    }
+
+    /// Operations that wait, by shard.
+    pub fn waiting(&self) -> BTreeMap<ShardId, u32> {
+        let (mut waiting, state) = (BTreeMap::new(), self.state.lock());
+        for work in state.queue.waiting().flatten() {
+            *waiting.entry(work.shard).or_default() += 1;
+        }
+        waiting
     }
 
     /// Shows how long the line is and what the budget allows.

@@ -137,7 +137,11 @@ fn wrong_environment_ends_in_one_line() -> Result<(), Failed> {
     Ok(())
 }
 
-const COMMANDS: [&[&str]; 2] = [&["run", "--listen", "127.0.0.1:0"], &["explain", "a"]];
+const COMMANDS: [&[&str]; 3] = [
+    &["run", "--listen", "127.0.0.1:0"],
+    &["explain", "a"],
+    &["shards"],
+];
 
 fn missing_kubeconfig_ends_at_once() -> Result<(), Failed> {
     for command in COMMANDS {
@@ -184,7 +188,8 @@ users: [{ name: u, user: {} }]
     )?;
     let environment = [("KUBECONFIG", file.to_str().expect("a path of ASCII"))];
     let words = ["http://127.0.0.1:1", "does not answer", "check the kubeconfig"];
-    refuses(&["explain", "a"], &environment, &words)
+    refuses(&["explain", "a"], &environment, &words)?;
+    refuses(&["shards"], &environment, &words)
 }
 
 fn kubeconfig(name: &str, text: &str) -> Result<PathBuf, Failed> {
@@ -217,8 +222,19 @@ fn help_lists_the_flags_of_the_contract() -> Result<(), Failed> {
     for word in ["ORDER", "[NODE]", "--namespace", "-n", "--output", "-o", "60s"] {
         assert!(explain.contains(word), "{word:?} is not in {explain}");
     }
+    let shards = self::help(&["shards", "--help"])?;
+    for word in [
+        "--namespace",
+        "-n",
+        "KORDER_NAMESPACE",
+        "--shards",
+        "--output",
+        "-o",
+    ] {
+        assert!(shards.contains(word), "{word:?} is not in {shards}");
+    }
     let all = self::help(&["--help"])?;
-    for command in ["run", "crds", "explain"] {
+    for command in ["run", "crds", "explain", "shards"] {
         assert!(all.contains(&format!("\n  {command}")), "{all}");
     }
     Ok(())

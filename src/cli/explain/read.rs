@@ -3,16 +3,14 @@
 //! Lists are read in pages and reduced object by object, so that memory does not grow with the
 //! cluster.
 
-use std::{collections::BTreeMap, fmt::Debug, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use anyhow::{Context, anyhow, bail};
-use jiff::Timestamp;
+use anyhow::{anyhow, bail};
 use kube::{
-    Api, Client, Resource,
+    Api,
     api::ListParams,
     core::{DeserializeGuard, PartialObjectMeta},
 };
-use serde::de::DeserializeOwned;
 
 use super::{
     judge::{SeenGuardian, SeenOrder, SeenPair, Tally},
@@ -20,63 +18,18 @@ use super::{
 };
 use crate::{
     api::{self, LABEL_ORDER_UID},
+    cli::cluster::{Cluster, NOT_FOUND, not_installed, pages},
     domain::{
         ids::{OrderKey, TicketKey},
         observed::TicketView,
         order::Order,
         ticket::{cover_name, guardian_name},
-        time::Now,
     },
-    runtime::{clients::Clients, clock::Clock, error::one_line},
     shard::ShardCount,
     watch::{guardian::SlimPod, node::SlimNode, ticket::SlimTicket},
 };
 
-/// Objects per page.
-const PAGE: u32 = 500;
-/// How long an API server that does not answer is waited for.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// Also the answer, as plain text, for a kind that is not installed.
-const NOT_FOUND: u16 = 404;
-
-/// Reads one cluster.
-pub(super) struct Reader {
-    client: Client,
-    clock: Clock,
-    namespace: String,
-    server: String,
-}
-
-impl Reader {
-    /// A reader for the cluster of KUBECONFIG, or the one this Pod runs in.
-    pub(super) async fn connect(namespace: Option<String>) -> anyhow::Result<Self> {
-        let remedy = "set KUBECONFIG to a kubeconfig file, or run in a Pod";
-        let mut config = kube::Config::infer()
-            .await
-            .map_err(|error| anyhow!("no cluster: {}: {remedy}", one_line(&error)))?;
-        config.connect_timeout = Some(ANSWER_WITHIN);
-        config.read_timeout = Some(ANSWER_WITHIN);
-        let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
-        let (clock, server) = (Clock::system(), config.cluster_url.to_string());
-        let clients = Clients::new(config, &clock).context("cannot make a client")?;
-        Ok(Self {
-            client: clients.read,
-            clock,
-            namespace,
-            server,
-        })
-    }
-
-    /// Both times, the API server's in whole seconds, as the API writes times.
-    pub(super) fn now(&self) -> Now {
-        let now = self.clock.now();
-        let second = Timestamp::from_second(now.server.as_second());
-        Now {
-            server: second.expect("seconds of a valid time"),
-            ..now
-        }
-    }
-
+impl Cluster {
     pub(super) async fn order(&self, name: &str) -> anyhow::Result<SeenOrder> {
         let orders: Api<DeserializeGuard<api::Order>> = Api::namespaced(self.client.clone(), &self.namespace);
         match self.found("get orders", orders.get(name).await)? {
@@ -185,56 +138,6 @@ impl Reader {
             kube::Error::Api(status) if status.code == NOT_FOUND => not_installed::<api::Ticket>(),
             error => self.failed("list tickets", error),
         })
-    }
-
-    /// The object, none if it does not exist.
-    fn found<K>(&self, what: &str, answer: kube::Result<K>) -> anyhow::Result<Option<K>> {
-        match answer {
-            Ok(object) => Ok(Some(object)),
-            Err(kube::Error::Api(status)) if status.code == NOT_FOUND => Ok(None),
-            Err(error) => Err(self.failed(what, error)),
-        }
-    }
-
-    /// An answer that was none, or not the one asked for.
-    fn failed(&self, what: &str, error: kube::Error) -> anyhow::Error {
-        match error {
-            kube::Error::Api(status) => match status.code {
-                401 => anyhow!("the API server does not know who asks: check the user of the kubeconfig"),
-                403 => anyhow!("cannot {what}: {}: ask for that permission", status.message),
-                _ => anyhow!("cannot {what}: {}", status.message),
-            },
-            kube::Error::SerdeError(error) => anyhow!("cannot {what}: {error}"),
-            error => anyhow!(
-                "the API server at {} does not answer: {}: check the kubeconfig",
-                self.server,
-                one_line(&error)
-            ),
-        }
-    }
-}
-
-fn not_installed<K: Resource<DynamicType = ()>>() -> anyhow::Error {
-    anyhow!(
-        "the CRD {}.{} is not installed: install it with `korder crds | kubectl apply --server-side -f -`",
-        K::plural(&()),
-        K::group(&())
-    )
-}
-
-/// All objects, page by page.
-async fn pages<K>(api: &Api<K>, params: ListParams, mut each: impl FnMut(K)) -> kube::Result<()>
-where
-    K: Resource + Clone + DeserializeOwned + Debug,
-{
-    let mut params = params.limit(PAGE);
-    loop {
-        let page = api.list(&params).await?;
-        page.items.into_iter().for_each(&mut each);
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params = params.continue_token(&token),
-            None => return Ok(()),
-        }
     }
 }
 

@@ -47,10 +47,10 @@ fn worker() -> Worker {
     Worker {
         shard: Shard::new(ShardId(0), Duration::from_secs(60)),
         slot,
-        router: Arc::new(Router::new(shards, slots, clock.clone())),
+        router: Arc::new(Router::new(shards, slots.clone(), clock.clone())),
         snapshot: Arc::new(arc_swap::ArcSwap::new(index.publish())),
         pending: Arc::new(Pending::new(clock.clone())),
-        reports: Arc::new(Reports::new(1)),
+        reports: Arc::new(Reports::new(shards, slots)),
         news: Arc::default(),
         synced: synced.clone(),
         clock,

@@ -141,11 +141,11 @@ impl<'a> Stage<'a> {
             let crd = serde_json::to_value(crd).expect("a CRD is JSON");
             cluster.api(|api| api.install(&crd));
         }
-        let namespace = json!({ "metadata": { "name": "korder-system" } });
-        Users::new(&cluster).create("namespaces", &namespace);
         let undisturbed = script.faults == Faults::none() && options.plan == Plan::default();
         let lag = if undisturbed { PROMPT } else { DELAYED };
         let safety = Safety::watch(&cluster, KORDER, grace(), lag);
+        let namespace = serde_json::json!({ "metadata": { "name": "korder-system" } });
+        Users::new(&cluster).create("namespaces", &namespace);
         let nodes = Nodes::new(&cluster);
         cluster.spawn(Scheduler::new(&cluster, script.scheduling).run());
         cluster.spawn(Kubelets::new(&cluster, seed ^ 0x1e7, 500).run());
@@ -394,7 +394,9 @@ impl<'a> Stage<'a> {
     fn writes(&self) -> u64 {
         let pair_writes = |tally: &Tally| {
             let counts = |what: &&String| {
-                !what.contains("orders/status") && !what.contains("events") && !what.contains("leases")
+                ["orders/status", "shards", "events", "leases"]
+                    .iter()
+                    .all(|other| !what.contains(other))
             };
             tally
                 .writes

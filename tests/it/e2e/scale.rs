@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::rbac::v1::ClusterRole;
+use k8s_openapi::api::rbac::v1::{ClusterRole, Role};
 use korder::api::Ticket;
 use kube::{Api, api::ListParams};
 use libtest_mimic::Trial;
@@ -138,9 +138,11 @@ async fn granted(ground: &Ground<'_>) -> Result<()> {
             .or_default()
             .insert(entry.verb.clone());
     }
-    let role: ClusterRole = Api::all(ground.client()).get("korder-controller").await?;
+    let everywhere: ClusterRole = Api::all(ground.client()).get("korder-controller").await?;
+    let own: Api<Role> = Api::namespaced(ground.client(), "korder-system");
+    let own = own.get("korder-controller").await?;
     let mut unused = BTreeSet::new();
-    for rule in role.rules.unwrap_or_default() {
+    for rule in everywhere.rules.into_iter().chain(own.rules).flatten() {
         let (groups, resources) = (
             rule.api_groups.unwrap_or_default(),
             rule.resources.unwrap_or_default(),

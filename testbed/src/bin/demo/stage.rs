@@ -104,10 +104,10 @@ impl Stage {
             let crd = serde_json::to_value(crd)?;
             cluster.api(|api| api.install(&crd));
         }
-        let namespace = json!({ "metadata": { "name": "korder-system" } });
-        Users::new(&cluster).create("namespaces", &namespace);
         let grace = SignedDuration::try_from(GRACE)?;
         let safety = Safety::watch(&cluster, KORDER, grace, LAG);
+        let namespace = serde_json::json!({ "metadata": { "name": "korder-system" } });
+        Users::new(&cluster).create("namespaces", &namespace);
         let board = Board::watch(&cluster, SHARDS.try_into()?);
         cluster.spawn(Scheduler::new(&cluster, SCHEDULING).run());
         cluster.spawn(Kubelets::new(&cluster, settings.seed ^ 0x1e7, 500).run());

@@ -1,0 +1,106 @@
+//! The publisher: writes the Shard objects of own shards when they are due.
+//!
+//! What is due is decided by the boards (`board`); here it is only sent.
+
+use std::{sync::Arc, time::Duration};
+
+use kube::{Api, Client, runtime::watcher};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::rollup::{Publication, Reports};
+use crate::{
+    domain::ids::Namespace,
+    runtime::clock::Clock,
+    shard::ShardCount,
+    watch::{
+        relist::{Brake, Relist},
+        shard::SlimShard,
+        stream::follow,
+    },
+    write::{Pending, Writer, shards::ShardAnswer},
+};
+
+/// Writes of Shard objects in flight.
+const WRITES: usize = 4;
+/// Pages of counts per request: each may have 100 KB.
+const PAGE: u32 = 50;
+/// Nothing is due sooner after it has changed, so nothing is missed by looking this often.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What the publisher needs.
+pub struct Publisher {
+    /// Where the counts come from.
+    pub reports: Arc<Reports>,
+    /// What writes.
+    pub writer: Writer,
+    /// What counts the writes that wait.
+    pub pending: Arc<Pending>,
+    /// Where Shard objects live.
+    pub namespace: Namespace,
+    /// The name of this replica.
+    pub replica: String,
+    /// The time.
+    pub clock: Clock,
+}
+
+impl Publisher {
+    /// Works until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut writes = JoinSet::new();
+        loop {
+            let now = self.clock.mono();
+            let waiting = self.pending.waiting();
+            let waits = |shard| waiting.get(&shard).copied().unwrap_or(0);
+            let (due, wake) = self.reports.publications(&self.replica, waits, now);
+            self.reports.measure();
+            for publication in due {
+                while writes.len() >= WRITES {
+                    self.finish(writes.join_next().await);
+                }
+                let (writer, namespace, clock) =
+                    (self.writer.clone(), self.namespace.clone(), self.clock.clone());
+                writes.spawn(async move {
+                    let due = &publication.due;
+                    let (version, server) = (due.version.as_ref(), clock.now().server);
+                    let answer = writer
+                        .shard_object(&namespace, due.object, version, &due.content, server)
+                        .await;
+                    (publication, answer)
+                });
+            }
+            let look = now.after(LOOK_EVERY);
+            tokio::select! {
+                biased; // stopping comes first
+                () = stop.cancelled() => return,
+                ended = writes.join_next(), if !writes.is_empty() => self.finish(ended),
+                () = self.clock.sleep_until(Some(wake.map_or(look, |wake| wake.min(look)))) => {}
+            }
+        }
+    }
+
+    fn finish(&self, ended: Option<Result<(Publication, ShardAnswer), tokio::task::JoinError>>) {
+        if let Some(ended) = ended {
+            let (publication, answer) = ended.expect("a write neither panics nor is cancelled");
+            self.reports.published(publication, answer, self.clock.mono());
+        }
+    }
+}
+
+/// Follows the Shard objects of all replicas for ever.
+pub async fn follow_shards(
+    client: Client,
+    namespace: Namespace,
+    shards: ShardCount,
+    reports: Arc<Reports>,
+    clock: Clock,
+) {
+    let objects: Api<SlimShard> = Api::namespaced(client, namespace.as_str());
+    let config = watcher::Config::default().page_size(PAGE);
+    let read = move |object: SlimShard| {
+        let (object, view) = object.view(shards)?;
+        Some((object, (object, view)))
+    };
+    let out = |change| reports.see(change, clock.mono());
+    follow::<_, String, _, _>("Shard", objects, config, Relist::shared(Brake::Off), read, out).await;
+}

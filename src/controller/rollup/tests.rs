@@ -1,0 +1,333 @@
+//! Several replicas' counts, without a cluster.
+
+use serde_json::json;
+
+use super::*;
+use crate::{
+    api::{ShardStatus, order::Grant},
+    domain::testing::{at, order},
+    watch::shard::ShardVersion,
+    write::shards::{ShardAnswer, ShardContent},
+};
+
+const SHARDS: u16 = 2;
+
+/// A replica that has one of two shards: the one that looks after the Order.
+struct Rig {
+    reports: Reports,
+    slots: Arc<Slots>,
+    order: Arc<Order>,
+    own: Arc<Slot>,
+    other: ShardId,
+    revision: u64,
+}
+
+fn mono(seconds: i64) -> Mono {
+    Mono(Duration::from_secs(seconds.unsigned_abs()))
+}
+
+fn now(seconds: i64) -> Now {
+    Now {
+        server: at(seconds),
+        mono: mono(seconds),
+    }
+}
+
+fn counts(reserved: u32) -> OrderCounts {
+    OrderCounts {
+        order_uid: "o-uid".to_owned(),
+        desired: reserved,
+        reserved,
+        updated: reserved,
+        ..OrderCounts::default()
+    }
+}
+
+impl Rig {
+    fn new() -> Self {
+        let shards = ShardCount::try_from(SHARDS).unwrap();
+        let order = order("o", json!({}));
+        let order = Arc::new(Order {
+            generation: 0,
+            ..order
+        });
+        let own = shards.of_order(&order.uid);
+        let slots = Arc::new(Slots::new(shards));
+        let rig = Self {
+            reports: Reports::new(shards, slots.clone()),
+            own: slots.take(own, Mono(Duration::MAX)),
+            slots,
+            other: shards.all().find(|shard| *shard != own).unwrap(),
+            order,
+            revision: 1,
+        };
+        rig.reports
+            .order(&rig.order, Revision(1), Some(OrderStatus::default()));
+        rig
+    }
+
+    fn report(&self, slot: &Arc<Slot>, counts: OrderCounts) {
+        let report = Report {
+            shard: slot.shard,
+            order: self.order.uid.clone(),
+            counts: Some(counts),
+        };
+        self.reports.put(slot, 1, vec![report], mono(0));
+    }
+
+    fn page(&mut self, counts: Option<OrderCounts>) -> &mut Self {
+        self.revision += 1;
+        let listed = counts.map(|counts| (self.order.uid.clone(), Arc::new(counts)));
+        let view = ShardView {
+            version: ShardVersion {
+                uid: "u".to_owned(),
+                revision: Revision(self.revision),
+            },
+            listing: listed.into_iter().collect(),
+            ..ShardView::default()
+        };
+        let object = ShardObject {
+            shard: self.other,
+            page: Some(0),
+        };
+        self.reports.see(Change::Apply((object, view)), mono(0));
+        self
+    }
+
+    /// The status that is written at this second, if one is.
+    fn due(&mut self, second: i64) -> Option<OrderStatus> {
+        let due = self.reports.due(&now(second)).0.pop()?;
+        self.revision += 1;
+        let written = (due.status.clone(), Revision(self.revision));
+        self.reports.written(&self.order.uid, Some(written), mono(second));
+        Some(due.status)
+    }
+
+    fn reserved(&mut self, second: i64) -> Option<u32> {
+        self.due(second).map(|status| status.available_replicas)
+    }
+}
+
+#[test]
+fn a_status_sums_own_reports_and_the_pages_of_others() {
+    let mut rig = Rig::new();
+    rig.report(&rig.own, counts(3));
+    assert_eq!(rig.reserved(1), None, "the other shard has not said anything");
+    rig.page(Some(counts(4)));
+    assert_eq!(rig.reserved(1), Some(7));
+    assert_eq!(rig.reserved(9), None, "nothing changed");
+}
+
+#[test]
+fn a_shard_that_has_nothing_of_an_order_says_so() {
+    let mut rig = Rig::new();
+    rig.report(&rig.own, counts(3));
+    rig.page(Some(counts(0)));
+    assert_eq!(rig.reserved(1), Some(3));
+}
+
+#[test]
+fn a_status_is_written_at_most_once_a_second() {
+    let mut rig = Rig::new();
+    rig.report(&rig.own, counts(3));
+    rig.page(Some(counts(4)));
+    assert_eq!(rig.reserved(1), Some(7));
+    rig.page(Some(counts(5)));
+    let (due, wake) = rig.reports.due(&Now {
+        mono: Mono(Duration::from_millis(1500)),
+        ..now(1)
+    });
+    assert_eq!((due.len(), wake), (0, Some(mono(2))));
+    assert_eq!(rig.reserved(2), Some(8));
+}
+
+#[test]
+fn only_the_owner_of_the_orders_shard_writes_its_status() {
+    let mut rig = Rig::new();
+    rig.report(&rig.own, counts(3));
+    rig.slots.empty(rig.own.shard);
+    rig.page(Some(counts(4)));
+    assert_eq!(rig.reserved(1), None);
+}
+
+#[test]
+fn a_sum_never_dips_while_a_shard_changes_hands() {
+    let mut rig = Rig::new();
+    rig.report(&rig.own, counts(3));
+    rig.page(Some(counts(4)));
+    assert_eq!(rig.reserved(1), Some(7));
+    // This replica takes the other shard: until its worker has decided, the page counts.
+    let taken = rig.slots.take(rig.other, Mono(Duration::MAX));
+    rig.report(&rig.own, counts(5));
+    assert_eq!(rig.reserved(2), Some(9));
+    rig.report(&taken, counts(6));
+    assert_eq!(rig.reserved(3), Some(11));
+    rig.page(Some(counts(1)));
+    assert_eq!(rig.reserved(4), None, "the worker knows better than the page");
+    // And loses it again: what a worker says that has lost its shard counts no more.
+    rig.page(Some(counts(6)));
+    rig.slots.empty(rig.other);
+    rig.reports.lose(rig.other);
+    rig.report(&taken, counts(0));
+    assert_eq!(rig.reserved(5), None, "the page says the same");
+    rig.page(Some(counts(8)));
+    assert_eq!(rig.reserved(6), Some(13));
+}
+
+#[test]
+fn the_new_owner_of_an_orders_shard_sums_at_once() {
+    let mut rig = Rig::new();
+    rig.page(Some(counts(4)));
+    let own = rig.own.clone();
+    rig.slots.empty(own.shard);
+    rig.reports.lose(own.shard);
+    assert_eq!(rig.reserved(1), None);
+    let own = rig.slots.take(own.shard, Mono(Duration::MAX));
+    rig.report(&own, counts(3));
+    assert_eq!(rig.reserved(2), Some(7));
+}
+
+#[test]
+fn an_order_that_leaves_a_page_is_not_counted_there() {
+    let mut rig = Rig::new();
+    rig.report(&rig.own, counts(3));
+    rig.page(Some(counts(4))).page(None);
+    assert_eq!(rig.reserved(1), None);
+    rig.reports.forget(&rig.order.uid);
+    rig.reports.put(
+        &rig.own,
+        1,
+        vec![Report {
+            shard: rig.own.shard,
+            order: rig.order.uid.clone(),
+            counts: None,
+        }],
+        mono(1),
+    );
+    assert!(
+        rig.reports.state.lock().orders.is_empty(),
+        "nothing is remembered"
+    );
+}
+
+#[test]
+fn a_status_written_on_an_older_revision_is_computed_again() {
+    let mut rig = Rig::new();
+    rig.report(&rig.own, counts(3));
+    rig.page(Some(counts(4)));
+    assert_eq!(rig.reports.due(&now(1)).0[0].revision, Revision(1));
+    rig.reports.written(&rig.order.uid, None, mono(1));
+    rig.reports
+        .order(&rig.order, Revision(50), Some(OrderStatus::default()));
+    assert_eq!(rig.reports.due(&now(2)).0[0].revision, Revision(50));
+    rig.reports.written(&rig.order.uid, None, mono(2));
+    // A watch that is late does not bring the older status back.
+    rig.reports
+        .order(&rig.order, Revision(40), Some(OrderStatus::default()));
+    assert_eq!(rig.reports.due(&now(3)).0.len(), 0, "a pause after a failure");
+    assert_eq!(rig.reports.due(&now(4)).0[0].revision, Revision(50));
+    rig.reports.written(&rig.order.uid, None, mono(4));
+    assert_eq!(rig.reports.due(&now(7)).0.len(), 0, "a longer one after the next");
+    rig.reports
+        .order(&rig.order, Revision(60), Some(OrderStatus::default()));
+    assert_eq!(
+        rig.reports.due(&now(7)).0[0].revision,
+        Revision(60),
+        "what stood in the way is seen"
+    );
+}
+
+#[test]
+fn a_roll_out_reaches_own_shards_once_and_those_that_begin_later() {
+    let mut rig = Rig::new();
+    let grants = [rig.own.shard, rig.other].map(|shard| Grant {
+        shard: shard.0,
+        count: 1,
+        seq: 4,
+    });
+    let rollout = Rollout {
+        template_hash: "h".to_owned(),
+        seq: 4,
+        grants: grants.into(),
+    };
+    let status = OrderStatus {
+        rollout: Some(rollout),
+        ..OrderStatus::default()
+    };
+    let told = |slot: &Slot| {
+        let rollouts = slot.mailbox.take().rollouts.into_values();
+        rollouts.map(|(_, floor)| floor).collect::<Vec<_>>()
+    };
+    rig.report(&rig.own, counts(0));
+    rig.reports.order(&rig.order, Revision(2), Some(status.clone()));
+    assert_eq!(told(&rig.own), [0]);
+    rig.reports.order(&rig.order, Revision(3), Some(status.clone()));
+    assert_eq!(told(&rig.own), [0; 0]);
+    let taken = rig.slots.take(rig.other, Mono(Duration::MAX));
+    rig.report(&taken, counts(0));
+    assert_eq!(
+        told(&taken),
+        [5],
+        "what was granted to another process is given back"
+    );
+    // A page that speaks of a later grant is believed, too.
+    rig.reports.lose(rig.other);
+    rig.page(Some(OrderCounts {
+        grant_seq: 8,
+        ..counts(0)
+    }));
+    let taken = rig.slots.take(rig.other, Mono(Duration::MAX));
+    rig.report(&taken, counts(0));
+    rig.reports
+        .order(&rig.order, Revision(4), Some(OrderStatus::default()));
+    rig.reports.order(&rig.order, Revision(5), Some(status));
+    assert_eq!(told(&taken), [8]);
+}
+
+#[test]
+fn status_of_an_order_that_cannot_be_decoded_is_written_once() {
+    let mut rig = Rig::new();
+    let good = &rig.order;
+    let bad = Order::undecodable(
+        good.uid.clone(),
+        good.key.clone(),
+        0,
+        good.created,
+        false,
+        "a map, expected a string",
+    );
+    rig.order = Arc::new(bad);
+    rig.reports.order(&rig.order, Revision(2), None);
+    rig.report(&rig.own, counts(0));
+    rig.page(Some(counts(0)));
+    assert!(rig.due(10).is_some());
+    rig.reports.order(&rig.order, Revision(9), None);
+    rig.report(&rig.own, counts(0));
+    assert!(rig.due(20).is_none());
+}
+
+#[test]
+fn what_is_published_follows_the_reports_of_a_shard_that_this_replica_still_has() {
+    let rig = Rig::new();
+    rig.report(&rig.own, counts(3));
+    let due = |seconds| rig.reports.publications("r", |_| 2, mono(seconds)).0;
+    assert_eq!(due(1).len(), 0, "what is there has not been listed");
+    rig.reports.see(Change::Synced, mono(1));
+    assert_eq!(due(1).len(), 0, "not quiet yet");
+    let both = due(5);
+    let totals = ShardStatus {
+        owner: "r".to_owned(),
+        nodes: 1,
+        tickets: 3,
+        reserved: 3,
+        queue: 2,
+        ..ShardStatus::default()
+    };
+    assert_eq!(both[0].due.content, ShardContent::Totals(totals));
+    assert_eq!(both.len(), 2);
+    rig.slots.empty(rig.own.shard);
+    for publication in both {
+        rig.reports.published(publication, ShardAnswer::Failed, mono(6));
+    }
+    assert_eq!(due(60).len(), 0, "another replica has it");
+}

@@ -1,0 +1,91 @@
+//! The shard's side of a roll-out: which grant it acts on, and when it gives it back.
+//!
+//! A shard replaces Tickets one at a time, and begins only while it sees, in the status of the Order,
+//! a grant of its own for the template that it sees in the Order's spec.
+
+use super::state::Shard;
+use crate::{
+    api::order::Rollout,
+    domain::ids::{OrderUid, PairKey},
+};
+
+/// What a roll-out says to this shard.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Grant {
+    template_hash: String,
+    /// How many Tickets the shard may have in replacement.
+    count: u32,
+    seq: i64,
+    /// What the shard reports: the newest `seq` it has seen, or one more once that is given back.
+    acts_on: i64,
+}
+
+impl Shard {
+    /// The Order's status shows this roll-out. Grants below `floor` were another process's, which may have
+    /// given them back.
+    pub fn see_rollout(&mut self, uid: &OrderUid, rollout: &Rollout, floor: i64) {
+        let own = rollout.grants.iter().find(|grant| grant.shard == self.id.0);
+        if own.is_none() && floor == 0 && !self.grants.contains_key(uid) {
+            return;
+        }
+        let (count, seq) = own.map_or((0, 0), |own| (own.count, own.seq));
+        let grant = self.grants.entry(uid.clone()).or_default();
+        grant.template_hash.clone_from(&rollout.template_hash);
+        (grant.count, grant.seq) = (count, seq);
+        grant.acts_on = grant.acts_on.max(seq).max(floor);
+        if self.orders.contains_key(uid) {
+            self.touched.insert(uid.clone());
+            self.mark_next_stale(uid);
+        }
+    }
+
+    /// Whether a Ticket that was chosen may be replaced.
+    pub(super) fn granted(&self, uid: &OrderUid) -> bool {
+        let Some(grant) = self.grants.get(uid).filter(|grant| grant.count > 0) else {
+            return false;
+        };
+        let hash = self.snapshot.order(uid).and_then(|order| {
+            let spec = order.spec.as_ref().ok()?;
+            Some(spec.template.hash.as_str() == grant.template_hash)
+        });
+        grant.acts_on == grant.seq && hash == Some(true)
+    }
+
+    /// Whether another Ticket may be replaced.
+    pub(super) fn may_begin(&self, uid: &OrderUid) -> bool {
+        let free = |grant: &Grant| {
+            self.orders
+                .get(uid)
+                .is_some_and(|entry| entry.replacing.is_none() && entry.counts.rolling < grant.count)
+        };
+        self.grants.get(uid).is_some_and(free) && self.granted(uid)
+    }
+
+    /// Replacements that have begun and are not counted yet.
+    pub(super) fn begun(&self, uid: &OrderUid) -> u32 {
+        let begun = self.orders.get(uid).and_then(|entry| entry.replacing.as_ref());
+        let counted = |node| {
+            let key = PairKey {
+                order: uid.clone(),
+                node,
+            };
+            self.pairs.get(&key).is_some_and(|pair| pair.counted.rolling)
+        };
+        u32::from(begun.cloned().is_some_and(|node| !counted(node)))
+    }
+
+    /// The grant to report. One that has nothing left to do is given back here, so that the report says
+    /// both, and no replacement follows it.
+    pub(super) fn acts_on(&mut self, uid: &OrderUid) -> i64 {
+        let done = self.orders.get(uid).is_some_and(|entry| {
+            entry.replacing.is_none() && entry.counts.stale == 0 && entry.counts.rolling == 0
+        });
+        let give_back = done && self.granted(uid);
+        self.grants.get_mut(uid).map_or(0, |grant| {
+            if give_back {
+                grant.acts_on = grant.seq + 1;
+            }
+            grant.acts_on
+        })
+    }
+}

@@ -1,0 +1,75 @@
+//! `Shard` objects as the watch decodes them, and as the roll-up reads them.
+
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+use serde::Deserialize;
+
+use super::meta;
+use crate::{
+    api::{Shard, ShardStatus, shard::OrderCounts},
+    domain::{ids::OrderUid, observed::Revision},
+    shard::{ShardCount, ShardObject},
+};
+
+/// A Shard without what nobody reads.
+#[derive(Resource, Deserialize, Clone, Debug)]
+#[resource(inherit = Shard)]
+pub struct SlimShard {
+    /// Name, uid, resource version.
+    #[serde(deserialize_with = "meta::slim")]
+    pub metadata: ObjectMeta,
+    #[serde(default)]
+    status: ShardStatus,
+}
+
+/// Which version of a Shard object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ShardVersion {
+    /// `metadata.uid`.
+    pub uid: String,
+    /// `metadata.resourceVersion`.
+    pub revision: Revision,
+}
+
+/// The counts on one page, by Order.
+pub type Listing = Vec<(OrderUid, Arc<OrderCounts>)>;
+
+/// A Shard object as the API server has it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ShardView {
+    /// Which version.
+    pub version: ShardVersion,
+    /// The totals, without their time.
+    pub totals: ShardStatus,
+    /// The counts.
+    pub listing: Listing,
+}
+
+impl ShardVersion {
+    /// The version that this metadata names.
+    pub fn of(metadata: &ObjectMeta) -> Self {
+        Self {
+            uid: metadata.uid.clone().unwrap_or_default(),
+            revision: Revision::parse(metadata.resource_version.as_deref()),
+        }
+    }
+}
+
+impl SlimShard {
+    /// Which object it is, and its view; none if korder has not named it.
+    pub fn view(self, shards: ShardCount) -> Option<(ShardObject, ShardView)> {
+        let object = ShardObject::parse(self.metadata.name.as_deref()?, shards)?;
+        let mut totals = self.status;
+        totals.updated_time = None;
+        let orders = std::mem::take(&mut totals.orders).into_iter();
+        let listing = orders.map(|counts| (OrderUid::from(counts.order_uid.as_str()), Arc::new(counts)));
+        let view = ShardView {
+            version: ShardVersion::of(&self.metadata),
+            listing: listing.collect(),
+            totals,
+        };
+        Some((object, view))
+    }
+}
