@@ -193,8 +193,11 @@ fn remove_all(view: &View<'_>, cause: Cause, plan: &mut Plan) {
 fn remove(view: &View<'_>, ticket: &TicketView, cause: Cause, plan: &mut Plan) {
     let guardians = guardians(view, ticket);
     if let Some(guardian) = guardians.iter().find(|guardian| !guardian.deleting) {
-        let (pod, uid) = (guardian.key.clone(), guardian.uid.clone());
-        plan.push(&ticket.key, Op::DeleteGuardian { pod, uid, cause });
+        if guardian.ticket_uid == ticket.uid {
+            delete_guardian(ticket, guardian, cause, plan);
+        } else {
+            delete_stranger(ticket, guardian, plan);
+        }
     } else if guardians.is_empty() && !ticket.deleting {
         plan.push(
             &ticket.key,
@@ -366,7 +369,7 @@ impl Live<'_> {
         let all = guardians(self.view, ticket);
         let Some(guardian) = best(all, &ticket.uid) else {
             return match all.iter().find(|guardian| !guardian.deleting) {
-                Some(stranger) => delete_guardian(ticket, stranger, Cause::DeadOwner, plan),
+                Some(stranger) => delete_stranger(ticket, stranger, plan),
                 None if all.is_empty() => Standing::Missing,
                 None => Standing::Done,
             };
@@ -375,12 +378,11 @@ impl Live<'_> {
             .iter()
             .find(|other| other.uid != guardian.uid && !other.deleting)
         {
-            let cause = if extra.ticket_uid == ticket.uid {
-                Cause::Duplicate
+            return if extra.ticket_uid == ticket.uid {
+                delete_guardian(ticket, extra, Cause::Duplicate, plan)
             } else {
-                Cause::DeadOwner
+                delete_stranger(ticket, extra, plan)
             };
-            return delete_guardian(ticket, extra, cause, plan);
         }
         if guardian.deleting {
             return self.demote(ticket, (reason::GUARDIAN_DELETED, DELETED.into()), plan);
@@ -536,6 +538,18 @@ fn best<'a>(guardians: &'a [GuardianView], ticket: &TicketUid) -> Option<&'a Gua
 fn delete_guardian(ticket: &TicketView, guardian: &GuardianView, cause: Cause, plan: &mut Plan) -> Standing {
     let (pod, uid) = (guardian.key.clone(), guardian.uid.clone());
     plan.push(&ticket.key, Op::DeleteGuardian { pod, uid, cause });
+    Standing::Done
+}
+
+/// A Guardian of another Ticket of this name. Which of the two Tickets is the older one only a GET can tell:
+/// the list that this one is from may be stale.
+fn delete_stranger(ticket: &TicketView, guardian: &GuardianView, plan: &mut Plan) -> Standing {
+    let op = Op::DeleteOrphan {
+        pod: guardian.key.clone(),
+        uid: guardian.uid.clone(),
+        ticket: guardian.ticket_uid.clone(),
+    };
+    plan.push(&ticket.key, op);
     Standing::Done
 }
 

@@ -311,7 +311,7 @@ impl Pair {
     pub(super) fn doomed(&self, uid: &PodUid) -> bool {
         self.busy
             .iter()
-            .any(|(_, op)| matches!(op, Op::DeleteGuardian { uid: doomed, .. } if doomed == uid))
+            .any(|(_, op)| matches!(op, Op::DeleteGuardian { uid: doomed, .. } | Op::DeleteOrphan { uid: doomed, .. } if doomed == uid))
             || self
                 .expects
                 .iter()

@@ -668,7 +668,7 @@ impl Shard {
         let of_pair = |known: &GuardianView| pair.tickets.iter().any(|ticket| ticket.uid == known.ticket_uid);
         let lost = lost || awaited || known.as_ref().is_some_and(of_pair);
         let removed = known.is_some_and(|known| pair.guardian_removed(&known.uid));
-        let own = removed || matches!(work.op, Op::DeleteGuardian { .. });
+        let own = removed || matches!(work.op, Op::DeleteGuardian { .. } | Op::DeleteOrphan { .. });
         if lost && !own && pair.memory.trouble.is_none() {
             self.fail(key, reason::GUARDIAN_DELETED, DELETED.into(), now);
         }

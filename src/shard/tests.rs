@@ -269,6 +269,10 @@ impl Rig {
                 self.show_guardian(view);
                 Outcome::Landed(expect)
             }
+            Op::DeleteOrphan { ticket, .. } if self.tickets.values().any(|view| view.uid == *ticket) => {
+                let message = "the Guardian's Ticket lives".into();
+                Outcome::Retry { message }
+            }
             Op::DeleteGuardian { pod, uid, .. } | Op::DeleteOrphan { pod, uid, .. } => {
                 self.hide_guardian(&work.ticket);
                 Outcome::Landed(Expect::GuardianGone(pod.clone(), uid.clone()))
@@ -1388,6 +1392,31 @@ fn a_ticket_that_was_doubted_is_forgotten_when_another_has_its_name() {
     rig.show(other);
     rig.settle();
     assert_eq!(rig.wait(3600).settle(), [""; 0]);
+}
+
+#[test]
+fn guardian_of_a_newer_ticket_than_a_stale_list_shows_is_left_alone() {
+    let rig = reserved();
+    let (ticket, mono) = (rig.ticket("n1", 0), rig.now().mono);
+    let mut stale = rig.tickets[&ticket].clone();
+    (stale.uid, stale.revision) = ("older".into(), Revision(1));
+    let mut other = Rig::new();
+    (other.seconds, other.revision) = (rig.seconds, rig.revision);
+    (other.tickets, other.guardians) = (rig.tickets.clone(), rig.guardians.clone());
+    other.node(node("n1")).order(everywhere(json!({})));
+    other.shard.apply_ticket(stale);
+    let guardian = rig.guardians[&ticket].clone();
+    other.shard.apply_guardian(guardian.clone(), mono);
+    assert_eq!(
+        other.settle(),
+        ["delete_guardian"],
+        "a GET says that its Ticket lives"
+    );
+    assert!(other.guardians.contains_key(&ticket));
+    other.shard.lose_ticket(&ticket, &"older".into(), false, mono);
+    other.show(rig.tickets[&ticket].clone());
+    assert_eq!(other.wait(1).settle(), [""; 0]);
+    assert_eq!(other.state(), ["n1 Reserved"]);
 }
 
 /// How a Guardian comes to its end.
