@@ -256,6 +256,7 @@ impl Watches {
             let (shard, view) = ticket.view(count)?;
             Some(((shard, view.key.clone(), view.uid.clone()), (shard, view)))
         };
+        let synced = self.synced;
         follow::<_, TicketUid, _, _>(
             "unlabelled Ticket",
             tickets,
@@ -263,7 +264,11 @@ impl Watches {
             Brake::Off,
             read,
             move |change| {
+                let listed = matches!(change, Change::Synced);
                 router.unlabelled(change);
+                if listed {
+                    synced.part(Part::Unlabelled);
+                }
             },
         )
     }

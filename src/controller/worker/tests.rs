@@ -34,7 +34,13 @@ fn worker() -> Worker {
     let shards = ShardCount::try_from(1).unwrap();
     let slots = Arc::new(Slots::new(shards));
     let slot = slots.take(ShardId(0), Mono(Duration::MAX));
-    for part in [Part::Nodes, Part::Orders, Part::Tickets, Part::Guardians] {
+    for part in [
+        Part::Nodes,
+        Part::Orders,
+        Part::Tickets,
+        Part::Guardians,
+        Part::Unlabelled,
+    ] {
         synced.part(part);
     }
     let (mut index, order) = (Index::default(), order("everywhere", json!({})));
