@@ -222,7 +222,11 @@ impl Board {
                 (sheet.version, sheet.says) = (None, None);
                 sheet.pace.change(now);
             }
-            ShardAnswer::Found(view) => self.see(wrote.object.page, &view, now),
+            ShardAnswer::Found(view) => {
+                // Also if it is what was known: the write did not land.
+                sheet.pace.change(now);
+                self.see(wrote.object.page, &view, now);
+            }
             ShardAnswer::Failed => sheet.pace.change(now),
         }
     }

@@ -32,6 +32,8 @@ use crate::{
     write::purge::shard_selector,
 };
 
+/// Shards that are asked for within so long of each other are watched together.
+const GATHER: Duration = Duration::from_millis(100);
 /// How long the owned shards must have stayed the same before one pair is made for all of them.
 const QUIET: Duration = Duration::from_secs(10);
 
@@ -52,7 +54,7 @@ type Known<U, R> = Arc<Mutex<Relist<U, R>>>;
 /// One pair of watches.
 struct Cover {
     shards: Vec<ShardId>,
-    synced: Synced,
+    synced: Vec<Synced>,
     tickets: Known<TicketUid, TicketRoute>,
     guardians: Known<PodUid, GuardianRoute>,
     tasks: [AbortHandle; 2],
@@ -102,11 +104,11 @@ impl Covers {
         let mut tasks = JoinSet::new();
         let mut covers: Vec<Cover> = Vec::new();
         let mut successor: Option<Successor> = None;
-        let mut merge_at = None;
+        let (mut start_at, mut merge_at) = (None, None);
         loop {
             let listed = async {
                 match &successor {
-                    Some(successor) => successor.cover.synced.wait().await,
+                    Some(successor) => successor.cover.synced[0].wait().await,
                     None => std::future::pending().await,
                 }
             };
@@ -117,10 +119,19 @@ impl Covers {
                     assert!(ended.is_cancelled(), "a watch panicked");
                 }
                 () = self.bell.notified() => {
-                    for (shards, synced) in std::mem::take(&mut *self.asked.lock()) {
-                        covers.push(self.start(shards, synced, &mut tasks));
+                    if !self.asked.lock().is_empty() {
+                        start_at.get_or_insert_with(|| self.clock.mono().after(GATHER));
                     }
                     merge_at = Some(self.clock.mono().after(QUIET));
+                }
+                () = self.clock.sleep_until(start_at), if start_at.is_some() => {
+                    start_at = None;
+                    let (shards, synced): (Vec<_>, Vec<_>) =
+                        std::mem::take(&mut *self.asked.lock()).into_iter().unzip();
+                    let mut shards = shards.concat();
+                    shards.sort();
+                    shards.dedup();
+                    covers.push(self.start(shards, synced, &mut tasks));
                 }
                 () = listed => {
                     let Successor { cover, replaces } = successor.take().expect("it has listed");
@@ -148,14 +159,13 @@ impl Covers {
         if matches!(&covers[..], [only] if only.shards == owned) {
             return None;
         }
-        let synced = Synced::own_only();
         Some(Successor {
-            cover: self.start(owned, synced, tasks),
+            cover: self.start(owned, vec![Synced::own_only()], tasks),
             replaces: covers.len(),
         })
     }
 
-    fn start(&self, shards: Vec<ShardId>, synced: Synced, tasks: &mut JoinSet<()>) -> Cover {
+    fn start(&self, shards: Vec<ShardId>, synced: Vec<Synced>, tasks: &mut JoinSet<()>) -> Cover {
         let (tickets, guardians) = (Relist::shared(Brake::Off), Relist::shared(Brake::Off));
         let config = watcher::Config::default().labels(&shard_selector(&shards));
         let (router, told) = (self.router.clone(), synced.clone());
@@ -169,7 +179,7 @@ impl Covers {
                 let listed = matches!(change, Change::Synced);
                 router.ticket(change);
                 if listed {
-                    told.part(Part::Tickets);
+                    told.iter().for_each(|told| told.part(Part::Tickets));
                 }
             },
         );
@@ -190,7 +200,7 @@ impl Covers {
                 let listed = matches!(change, Change::Synced);
                 router.guardian(change);
                 if listed {
-                    told.part(Part::Guardians);
+                    told.iter().for_each(|told| told.part(Part::Guardians));
                 }
             },
         );

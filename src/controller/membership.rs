@@ -118,7 +118,10 @@ impl Membership {
                     self.member.answered(&name, attempt, answer, self.clock.mono());
                 }
                 () = news.bell.notified() => self.look(&news),
-                shard = crew.drained() => self.member.drained(shard),
+                shard = crew.drained() => {
+                    self.keeper.release(shard);
+                    self.member.drained(shard);
+                }
                 () = leave.cancelled(), if !leaving => {
                     leaving = true;
                     self.member.drain(self.clock.mono());

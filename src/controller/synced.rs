@@ -19,12 +19,14 @@ pub enum Part {
     Tickets,
     /// Own Guardians, routed.
     Guardians,
+    /// Tickets without labels, routed.
+    Unlabelled,
 }
 
 /// Parts of the whole replica.
-const COMMON: [Part; 2] = [Part::Nodes, Part::Orders];
+const COMMON: &[Part] = &[Part::Nodes, Part::Orders, Part::Unlabelled];
 /// Parts of every shard.
-const OWN: [Part; 2] = [Part::Tickets, Part::Guardians];
+const OWN: &[Part] = &[Part::Tickets, Part::Guardians];
 
 /// Collects the parts; clones share them.
 #[derive(Clone, Debug)]
@@ -43,7 +45,7 @@ struct Shared {
 }
 
 impl Shared {
-    fn of(parts: [Part; 2]) -> Arc<Self> {
+    fn of(parts: &[Part]) -> Arc<Self> {
         Arc::new(Self {
             missing: Mutex::new(parts.to_vec()),
             all: AtomicBool::new(false),

@@ -85,13 +85,20 @@ impl Watches {
         let tickets: Api<SlimTicket> = Api::all(self.client);
         let config = watcher::Config::default().labels(&format!("!{}", api::LABEL_SHARD));
         let (read, relist) = (tickets_of(shards), Relist::shared(Brake::Off));
+        let synced = self.synced;
         follow::<_, TicketUid, _, _>(
             "unlabelled Ticket",
             tickets,
             config,
             relist,
             read,
-            move |change| router.unlabelled(change),
+            move |change| {
+                let listed = matches!(change, Change::Synced);
+                router.unlabelled(change);
+                if listed {
+                    synced.part(Part::Unlabelled);
+                }
+            },
         )
     }
 }

@@ -100,7 +100,8 @@ mod tests {
                 *ticks.lock() += 1;
             }
         });
-        let task = tokio::spawn(task);
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(task);
         tokio::time::sleep(Duration::from_millis(2500)).await;
         pause.stop();
         tokio::time::sleep(Duration::from_secs(40)).await;
@@ -108,6 +109,5 @@ mod tests {
         pause.resume();
         tokio::time::sleep(Duration::from_millis(1500)).await;
         assert_eq!(*count.lock(), 4);
-        task.abort();
     }
 }

@@ -198,13 +198,19 @@ mod tests {
             let answer = answer.body(Body::from(body.to_string().into_bytes())).unwrap();
             async move { Ok::<_, Infallible>(answer) }
         });
-        let clients = Clients::over(transport.clone(), transport, &Clock::system());
+        let clients = Clients::over(transport.clone(), transport.clone(), transport, &Clock::system());
         let guardians = Guardians {
             image: String::new(),
             priority_class: None,
         };
         let shards = ShardCount::try_from(64).unwrap();
-        let writer = Writer::new(clients.write, clients.pending, shards, guardians);
+        let writer = Writer::new(
+            clients.write,
+            clients.pending,
+            shards,
+            guardians,
+            crate::queue::deadline::held(),
+        );
         let object = ShardObject {
             shard: ShardId(7),
             page: Some(0),

@@ -37,6 +37,7 @@ fn worker() -> Worker {
     let slot = slots.take(ShardId(0), Mono(Duration::MAX));
     common.part(Part::Nodes);
     common.part(Part::Orders);
+    common.part(Part::Unlabelled);
     synced.part(Part::Tickets);
     synced.part(Part::Guardians);
     let (mut index, order) = (Index::default(), order("everywhere", json!({})));

@@ -29,6 +29,9 @@ enum Command {
     /// One seed's own script
     Seed {
         seed: u64,
+        /// How many replicas run
+        #[arg(long, default_value_t = 1)]
+        replicas: usize,
         /// Print all that happened
         #[arg(long)]
         journal: bool,
@@ -60,6 +63,9 @@ enum Command {
         /// End with the first violation
         #[arg(long)]
         stop: bool,
+        /// How many replicas run
+        #[arg(long, default_value_t = 1)]
+        replicas: usize,
     },
     /// The fixed plots, undisturbed, and the seeds that once went wrong
     Fixed,
@@ -69,9 +75,14 @@ enum Command {
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Seed { seed, journal } => {
+        Command::Seed {
+            seed,
+            replicas,
+            journal,
+        } => {
             let options = Options {
                 keep: kept(journal),
+                replicas,
                 ..Options::default()
             };
             show(&sweep::seed(seed, options), &Script::drawn(seed), journal)
@@ -103,7 +114,8 @@ fn main() -> ExitCode {
             count,
             minutes,
             stop,
-        } => soak(first, count, minutes, stop),
+            replicas,
+        } => soak(first, count, minutes, stop, replicas),
         Command::Fixed => fixed(),
         Command::Sweep => sweep_all(),
     }
@@ -141,10 +153,10 @@ fn fixed() -> ExitCode {
     verdict(sum.failures.len())
 }
 
-fn soak(first: u64, count: u64, minutes: Option<f64>, stop: bool) -> ExitCode {
+fn soak(first: u64, count: u64, minutes: Option<f64>, stop: bool, replicas: usize) -> ExitCode {
     let begun = std::time::Instant::now();
     let within = minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
-    let sum = sweep::seeds(first, count, within, stop, tell);
+    let sum = sweep::seeds(first, count, within, stop, replicas, tell);
     let per_second = sum.runs as f64 / begun.elapsed().as_secs_f64();
     total("schedules", &sum);
     println!("{per_second:.1} schedules a second");

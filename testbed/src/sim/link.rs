@@ -55,6 +55,8 @@ pub(super) struct Shared {
     dropped: Mutex<Option<String>>,
     seats: Seats,
     gate: Mutex<Duration>,
+    /// How fast the process's clock runs.
+    rate: Mutex<f64>,
     refused: AtomicBool,
     hidden: AtomicU64,
     tally: Mutex<Tally>,
@@ -116,6 +118,7 @@ impl Link {
                     service: Mutex::default(),
                 },
                 gate: Mutex::default(),
+                rate: Mutex::new(1.0),
                 refused: AtomicBool::new(false),
                 hidden: AtomicU64::new(0),
                 tally: Mutex::default(),
@@ -221,9 +224,16 @@ impl Link {
             .extend(careless(request).map(|why| format!("{what}: {why}")));
     }
 
+    /// The process's clock runs at this rate: a second of its own is less or more than one here.
+    pub fn at_rate(self, rate: f64) -> Self {
+        *self.shared.rate.lock() = rate;
+        self
+    }
+
     /// An answer that asks to wait has arrived.
     pub(super) fn asked_to_wait(&self, seconds: u32) {
-        let until = self.cluster.elapsed() + Duration::from_secs(seconds.into());
+        let own = Duration::from_secs(seconds.into()).div_f64(*self.shared.rate.lock());
+        let until = self.cluster.elapsed() + own;
         let mut gate = self.shared.gate.lock();
         *gate = until.max(*gate);
     }

@@ -15,7 +15,6 @@ use korder::runtime::{
     replica::{Ended, Replica},
     tasks::Tasks,
 };
-use serde_json::json;
 use tokio::time::Instant;
 
 use super::script::{Script, Step};
@@ -62,6 +61,8 @@ pub struct Options {
     pub plan: Plan,
     /// Skip the ten minutes of silence.
     pub brief: bool,
+    /// How many replicas run, if more than one.
+    pub replicas: usize,
 }
 
 /// What came of a run.
@@ -177,9 +178,9 @@ impl<'a> Stage<'a> {
         } else {
             Plan::default()
         };
-        let link = Link::new(self.cluster.clone(), self.dice.clone(), KORDER, plan);
-        self.note(format_args!("korder-{n} starts"));
         let (offset, rate) = self.script.clock(n);
+        let link = Link::new(self.cluster.clone(), self.dice.clone(), KORDER, plan).at_rate(rate);
+        self.note(format_args!("korder-{n} starts"));
         let now = self.cluster.now().saturating_add(offset);
         let clock = Clock::starting_at(now.expect("a time of this century")).at_rate(rate);
         let transport = Transport::new(link.clone());
@@ -471,6 +472,20 @@ impl<'a> Stage<'a> {
                 return took.saturating_sub(Duration::from_secs(60));
             }
             if took > SETTLES_WITHIN {
+                if std::env::var("DUMP").is_ok() {
+                    for shard in self.cluster.api(|api| api.list("shards")) {
+                        eprintln!("{} {}", shard["metadata"]["name"], shard["status"]);
+                    }
+                    for lease in self.cluster.api(|api| api.list("leases")) {
+                        eprintln!("{} {}", lease["metadata"]["name"], lease["spec"]["holderIdentity"]);
+                    }
+                    for order in self.cluster.api(|api| api.list("orders")) {
+                        eprintln!("{} {} {}", order["metadata"]["name"], order["metadata"]["uid"], order["status"]);
+                    }
+                    for (n, seat) in self.seats.iter().enumerate() {
+                        eprintln!("{n}: {:?}", seat.process.as_ref().map(|process| process.replica.holds()));
+                    }
+                }
                 let minutes = SETTLES_WITHIN.as_secs() / 60;
                 self.violations.push(format!(
                     "not settled {minutes} minutes after the faults: {gaps:?}"

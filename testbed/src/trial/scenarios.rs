@@ -29,6 +29,10 @@ pub const REGRESSIONS: &[(u64, &str)] = &[
         1_016_487,
         "a_stale_list_showed_an_older_ticket_and_the_guardian_of_the_newer_was_removed",
     ),
+    (
+        2_000_267,
+        "a_ticket_without_labels_was_made_again_before_those_had_been_listed",
+    ),
     (15_729, "an_older_ticket_of_the_same_name_was_asked_for_for_ever"),
 ];
 

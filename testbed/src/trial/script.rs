@@ -167,6 +167,16 @@ impl Script {
         }
     }
 
+    /// The same with so many replicas, whose clocks differ by hours and run at rates of their own.
+    #[must_use]
+    pub fn with_replicas(mut self, replicas: usize, seed: u64) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed ^ 0x5e7);
+        self.replicas = replicas;
+        self.offset = [0, 3600, -3600, 1800][rng.usize(0..4)];
+        self.drift = [1.0, 1.1, 1.3, 1.49, 0.7][rng.usize(0..5)];
+        self
+    }
+
     /// How far the clock of the n-th replica is off, and how fast it runs.
     pub fn clock(&self, n: usize) -> (SignedDuration, f64) {
         let offset = SignedDuration::from_secs(self.offset);

@@ -53,7 +53,11 @@ impl Sum {
 
 /// One run of a seed's own script.
 pub fn seed(seed: u64, options: Options) -> Outcome {
-    run(&Script::drawn(seed), seed, options)
+    let script = Script::drawn(seed);
+    match options.replicas {
+        0 | 1 => run(&script, seed, options),
+        replicas => run(&script.with_replicas(replicas, seed), seed, options),
+    }
 }
 
 /// Runs these seeds until the time is over, or, with `stop`, until one goes wrong; tells of that at once.
@@ -62,6 +66,7 @@ pub fn seeds(
     count: u64,
     within: Option<Duration>,
     stop: bool,
+    replicas: usize,
     tell: impl Fn(&Failure) + Sync,
 ) -> Sum {
     let (next, sum) = (AtomicU64::new(0), Mutex::new(Sum::default()));
@@ -74,7 +79,7 @@ pub fn seeds(
                 return;
             }
             let chosen = first.wrapping_add(index);
-            let outcome = guarded(|| seed(chosen, silent()));
+            let outcome = guarded(|| seed(chosen, Options { replicas, ..silent() }));
             let wrong = !outcome.violations.is_empty();
             let mut sum = sum.lock();
             sum.add(&format!("make sim SEED={chosen}"), outcome);

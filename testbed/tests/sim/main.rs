@@ -86,5 +86,5 @@ fn fresh() -> Result<(), Failed> {
     let first = number("SIM_FIRST").unwrap_or(now.as_secs() * 1_000_000);
     let count = number("SIM_SEEDS").unwrap_or(2000);
     println!("{count} seeds from {first}");
-    summed("fresh seeds", &sweep::seeds(first, count, None, false, |_| ()))
+    summed("fresh seeds", &sweep::seeds(first, count, None, false, 1, |_| ()))
 }
