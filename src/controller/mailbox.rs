@@ -57,8 +57,8 @@ pub struct Inbox {
     pub orders: BTreeSet<OrderUid>,
     /// Nodes that changed.
     pub nodes: Latest<NodeUid, NodeNews>,
-    /// Tickets that changed.
-    pub tickets: Latest<TicketUid, TicketNews>,
+    /// Tickets that changed, as the watch of those without labels shows it, or the other.
+    pub tickets: Latest<(TicketUid, bool), TicketNews>,
     /// Guardians that changed.
     pub guardians: Latest<PodUid, GuardianNews>,
     /// Operations that ended: at most as many as are in flight.

@@ -8,5 +8,6 @@ pub mod orders;
 pub mod pump;
 pub mod rollup;
 pub mod router;
+pub mod slots;
 pub mod synced;
 pub mod worker;

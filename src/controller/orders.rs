@@ -15,8 +15,8 @@ use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    mailbox::Mailbox,
     rollup::Reports,
+    slots::Slots,
     synced::{Part, Synced},
 };
 use crate::{
@@ -79,7 +79,7 @@ pub struct Orders {
     /// Where the Orders are published.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// The shards.
-    pub mailboxes: Arc<BTreeMap<ShardId, Arc<Mailbox>>>,
+    pub slots: Arc<Slots>,
     /// Where counts are summed.
     pub reports: Arc<Reports>,
     /// What removes Tickets at once.
@@ -97,7 +97,7 @@ impl Orders {
             while purges.len() < PURGES
                 && let Some((uid, namespace)) = waiting.pop()
             {
-                let (writer, shards) = (self.writer.clone(), self.mailboxes.keys().copied().collect());
+                let (writer, shards) = (self.writer.clone(), self.slots.owned());
                 purges.spawn(purge(writer, uid, namespace, shards));
             }
             tokio::select! {
@@ -105,7 +105,7 @@ impl Orders {
                 () = stop.cancelled() => return,
                 Some(ended) = purges.join_next() => {
                     let uid = ended.expect("a removal neither panics nor is cancelled");
-                    self.tell(|inbox| { inbox.purges.insert(uid.clone(), false); });
+                    self.slots.put_all(|inbox| { inbox.purges.insert(uid.clone(), false); });
                     purging.remove(&uid);
                 }
                 () = self.inbox.bell.notified() => {
@@ -150,7 +150,7 @@ impl Orders {
             let snapshot = index.publish();
             metrics::orders(snapshot.orders().count());
             self.snapshot.store(snapshot);
-            self.tell(|inbox| {
+            self.slots.put_all(|inbox| {
                 inbox.orders.extend(changed.iter().cloned());
                 inbox
                     .purges
@@ -161,12 +161,6 @@ impl Orders {
             self.synced.part(Part::Orders);
         }
         going
-    }
-
-    fn tell(&self, put: impl Fn(&mut super::mailbox::Inbox)) {
-        for mailbox in self.mailboxes.values() {
-            mailbox.put(&put);
-        }
     }
 }
 

@@ -1,15 +1,15 @@
 //! The pump: takes operations from the line as fast as the budget admits them, and sends them.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::mailbox::Mailbox;
+use super::slots::Slots;
 use crate::{
     domain::op::Outcome,
     runtime::{clock::Clock, metrics},
-    shard::{ShardId, state::Work},
+    shard::state::Work,
     write::{Pending, Writer},
 };
 
@@ -17,7 +17,7 @@ use crate::{
 pub async fn pump(
     pending: Arc<Pending>,
     writer: Writer,
-    mailboxes: Arc<BTreeMap<ShardId, Arc<Mailbox>>>,
+    slots: Arc<Slots>,
     clock: Clock,
     stop: CancellationToken,
 ) {
@@ -32,9 +32,7 @@ pub async fn pump(
             Some(ended) = flight.join_next() => {
                 let (key, work, outcome): (_, Work, _) = ended.expect("a write neither panics nor is cancelled");
                 pending.done(&key);
-                if let Some(mailbox) = mailboxes.get(&work.shard) {
-                    mailbox.put(|inbox| inbox.outcomes.push((work, outcome)));
-                }
+                slots.put(work.shard, |inbox| inbox.outcomes.push((work, outcome)));
             }
             started = pending.started(), if !stopping => {
                 metrics::queue_wait(started.waited);

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::mailbox::Mailbox;
+use super::slots::Slots;
 use crate::{
     api::{OrderStatus, shard::OrderCounts, ticket::Phase},
     domain::{ids::OrderUid, order::Order, status, time::Mono},
@@ -23,6 +23,8 @@ use crate::{
 
 /// Least time between two status writes of one Order.
 const EVERY: Duration = Duration::from_secs(1);
+/// Longest pause after one that did not land.
+const LONGEST: Duration = Duration::from_secs(60);
 /// Status writes in flight.
 const WRITES: usize = 4;
 
@@ -45,6 +47,7 @@ struct Totals {
     changed: bool,
     writing: bool,
     not_before: Mono,
+    failures: u32,
 }
 
 impl Reports {
@@ -134,7 +137,12 @@ impl Reports {
     fn written(&self, uid: &OrderUid, status: Option<OrderStatus>, now: Mono) {
         if let Some(totals) = self.orders.lock().get_mut(uid) {
             totals.writing = false;
-            totals.not_before = now.after(EVERY);
+            totals.failures = match status {
+                Some(_) => 0,
+                None => totals.failures + 1,
+            };
+            let pause = EVERY.saturating_mul(1 << totals.failures.min(10)).min(LONGEST);
+            totals.not_before = now.after(if totals.failures == 0 { EVERY } else { pause });
             match status {
                 Some(status) => totals.written = status,
                 None => totals.changed = true,
@@ -203,7 +211,7 @@ impl Totals {
 pub async fn run(
     reports: Arc<Reports>,
     writer: Writer,
-    mailboxes: Arc<BTreeMap<ShardId, Arc<Mailbox>>>,
+    slots: Arc<Slots>,
     clock: Clock,
     stop: CancellationToken,
 ) {
@@ -222,11 +230,9 @@ pub async fn run(
             });
         }
         for (uid, shard, granted) in reports.grants() {
-            if let Some(mailbox) = mailboxes.get(&shard) {
-                mailbox.put(|inbox| {
-                    inbox.grants.insert(uid, granted);
-                });
-            }
+            slots.put(shard, |inbox| {
+                inbox.grants.insert(uid, granted);
+            });
         }
         reports.count();
         tokio::select! {

@@ -2,12 +2,15 @@
 //!
 //! Keeps the slim record of all Nodes, also of those in shards that another replica owns.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use dashmap::DashMap;
 use parking_lot::Mutex;
 
-use super::mailbox::{GuardianNews, Mailbox, NodeNews, TicketNews};
+use super::{
+    mailbox::{GuardianNews, Inbox, NodeNews, TicketNews},
+    slots::Slots,
+};
 use crate::{
     domain::{
         ids::{NodeUid, PodKey, PodUid, TicketKey, TicketUid},
@@ -30,18 +33,18 @@ pub struct Router {
     shards: ShardCount,
     nodes: DashMap<NodeUid, Arc<Node>, ahash::RandomState>,
     outage: Mutex<Outage>,
-    mailboxes: Arc<BTreeMap<ShardId, Arc<Mailbox>>>,
+    slots: Arc<Slots>,
     clock: Clock,
 }
 
 impl Router {
-    /// A router to these mailboxes.
-    pub fn new(shards: ShardCount, mailboxes: Arc<BTreeMap<ShardId, Arc<Mailbox>>>, clock: Clock) -> Self {
+    /// A router to these shards.
+    pub fn new(shards: ShardCount, slots: Arc<Slots>, clock: Clock) -> Self {
         Self {
             shards,
             nodes: DashMap::default(),
             outage: Mutex::default(),
-            mailboxes,
+            slots,
             clock,
         }
     }
@@ -89,14 +92,22 @@ impl Router {
 
     /// A Ticket changed or is gone.
     pub fn ticket(&self, change: Change<(ShardId, TicketView), TicketRoute>) {
+        self.put_ticket(change, false);
+    }
+
+    /// A Ticket without the label of a shard changed, or is gone or labelled again.
+    pub fn unlabelled(&self, change: Change<(ShardId, TicketView), TicketRoute>) {
+        self.put_ticket(change, true);
+    }
+
+    fn put_ticket(&self, change: Change<(ShardId, TicketView), TicketRoute>, unlabelled: bool) {
         match change {
             Change::Apply((shard, view)) => self.put(shard, |inbox| {
-                inbox
-                    .tickets
-                    .insert(view.uid.clone(), TicketNews::Apply(Box::new(view)));
+                let key = (view.uid.clone(), unlabelled);
+                inbox.tickets.insert(key, TicketNews::Apply(Box::new(view)));
             }),
             Change::Delete((shard, key, uid)) => self.put(shard, |inbox| {
-                inbox.tickets.insert(uid, TicketNews::Delete(key));
+                inbox.tickets.insert((uid, unlabelled), TicketNews::Delete(key));
             }),
             Change::Synced => {}
         }
@@ -117,10 +128,8 @@ impl Router {
         }
     }
 
-    fn put(&self, shard: ShardId, put: impl FnOnce(&mut super::mailbox::Inbox)) {
-        if let Some(mailbox) = self.mailboxes.get(&shard) {
-            mailbox.put(put);
-        }
+    fn put(&self, shard: ShardId, put: impl FnOnce(&mut Inbox)) {
+        self.slots.put(shard, put);
     }
 }
 

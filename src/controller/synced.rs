@@ -19,9 +19,17 @@ pub enum Part {
     Tickets,
     /// Own Guardians, routed.
     Guardians,
+    /// Tickets without labels, routed.
+    Unlabelled,
 }
 
-const ALL: [Part; 4] = [Part::Nodes, Part::Orders, Part::Tickets, Part::Guardians];
+const ALL: [Part; 5] = [
+    Part::Nodes,
+    Part::Orders,
+    Part::Tickets,
+    Part::Guardians,
+    Part::Unlabelled,
+];
 
 /// Collects the parts; clones share them.
 #[derive(Clone, Debug)]

@@ -1,15 +1,16 @@
 //! The worker of one shard: mailbox in, operations, reports and news out.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     events::News,
-    mailbox::{GuardianNews, Inbox, Mailbox, NodeNews, TicketNews},
+    mailbox::{GuardianNews, Inbox, NodeNews, TicketNews},
     rollup::Reports,
     router::Router,
+    slots::Slot,
     synced::Synced,
 };
 use crate::{
@@ -24,8 +25,8 @@ use crate::{
 pub struct Worker {
     /// The shard.
     pub shard: Shard,
-    /// What comes in.
-    pub mailbox: Arc<Mailbox>,
+    /// Where news come in, and until when something may be decided.
+    pub slot: Arc<Slot>,
     /// What knows all nodes.
     pub router: Arc<Router>,
     /// The Orders as they are.
@@ -51,7 +52,7 @@ impl Worker {
             tokio::select! {
                 biased; // stopping comes first; after that the order does not matter
                 () = stop.cancelled() => return,
-                () = self.mailbox.rung() => {}
+                () = self.slot.mailbox.rung() => {}
                 () = self.synced.wait(), if !synced => {}
                 () = self.clock.sleep_until(wake) => {}
             }
@@ -63,8 +64,8 @@ impl Worker {
         // Read before the mailbox is emptied: what was listed is in it by then.
         let synced = self.synced.all();
         let now = self.clock.now();
-        self.look(self.mailbox.take(), now);
-        if !synced {
+        self.look(self.slot.mailbox.take(), now);
+        if !synced || !self.slot.may_go_on(now.mono, Duration::ZERO) {
             return;
         }
         let mut sink = self.pending.sink(now.mono);
@@ -95,11 +96,16 @@ impl Worker {
                 NodeNews::Delete => shard.delete_node(&uid),
             }
         }
-        for (uid, news) in inbox.tickets {
+        let mut left = Vec::new();
+        for ((uid, unlabelled), news) in inbox.tickets {
             match news {
                 TicketNews::Apply(view) => shard.apply_ticket(*view),
-                TicketNews::Delete(key) => shard.lose_ticket(&key, &uid, now.mono),
+                TicketNews::Delete(key) => left.push((key, uid, unlabelled)),
             }
+        }
+        // What has left one watch may have come to the other.
+        for (key, uid, unlabelled) in left {
+            shard.lose_ticket(&key, &uid, unlabelled, now.mono);
         }
         for (uid, news) in inbox.guardians {
             match news {

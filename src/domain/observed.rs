@@ -59,6 +59,8 @@ pub struct TicketView {
     pub deleting: bool,
     /// Whether the four `korder.dev/` labels are as they were made.
     pub labels_intact: bool,
+    /// Whether it has no label of a shard, so that only the watch of such Tickets shows it.
+    pub unlabelled: bool,
     /// Labels outside `korder.dev/`.
     pub labels: BTreeMap<String, String>,
     /// Annotations.

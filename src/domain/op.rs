@@ -150,7 +150,8 @@ impl Op {
                 },
             ) => a == b && r == q && s.phase == t.phase && s.reason == t.reason && s.message == t.message,
             (Self::DeleteTicket { uid: a, .. }, Self::DeleteTicket { uid: b, .. }) => a == b,
-            (Self::DeleteGuardian { uid: a, .. }, Self::DeleteGuardian { uid: b, .. }) => a == b,
+            (Self::DeleteGuardian { uid: a, .. }, Self::DeleteGuardian { uid: b, .. })
+            | (Self::DeleteOrphan { uid: a, .. }, Self::DeleteOrphan { uid: b, .. }) => a == b,
             (
                 Self::CreateGuardian { uid: a, order: o, .. },
                 Self::CreateGuardian { uid: b, order: p, .. },
@@ -188,8 +189,6 @@ pub enum Cause {
     Duplicate,
     /// The Guardian ended by itself.
     GuardianEnded,
-    /// The Guardian belongs to a Ticket that is gone.
-    DeadOwner,
     /// The Guardian was made from an older template.
     Replaced,
     /// The Guardian runs on another node.
@@ -205,7 +204,6 @@ impl Cause {
             Self::OrderGone => "OrderGone",
             Self::Duplicate => "Duplicate",
             Self::GuardianEnded => "GuardianEnded",
-            Self::DeadOwner => "DeadOwner",
             Self::Replaced => "Replaced",
             Self::WrongNode => "WrongNode",
         }

@@ -51,6 +51,8 @@ pub struct Memory {
     pub lost_guardian: Option<PodKey>,
     /// Tickets that the watch says are gone, though nobody here removed them; a GET is to confirm it.
     pub lost_tickets: Vec<TicketKey>,
+    /// Somebody else has removed a Ticket: the Order may be gone as well; a GET is to tell.
+    pub order_in_doubt: bool,
     /// An expectation that the watch has not met in time; a GET is to settle it.
     pub overdue: Option<Overdue>,
 }
@@ -168,15 +170,14 @@ pub fn plan(view: &View<'_>) -> Plan {
             }
         }
         (Fate::Live(order), Fate::Live(node)) => {
-            if let Ok(spec) = &order.spec {
-                Live {
-                    view,
-                    order,
-                    spec,
-                    node,
-                }
-                .decide(&mut plan);
+            let spec = order.spec.as_ref().ok();
+            Live {
+                view,
+                order,
+                spec,
+                node,
             }
+            .decide(&mut plan);
         }
     }
     plan
@@ -192,8 +193,11 @@ fn remove_all(view: &View<'_>, cause: Cause, plan: &mut Plan) {
 fn remove(view: &View<'_>, ticket: &TicketView, cause: Cause, plan: &mut Plan) {
     let guardians = guardians(view, ticket);
     if let Some(guardian) = guardians.iter().find(|guardian| !guardian.deleting) {
-        let (pod, uid) = (guardian.key.clone(), guardian.uid.clone());
-        plan.push(&ticket.key, Op::DeleteGuardian { pod, uid, cause });
+        if guardian.ticket_uid == ticket.uid {
+            delete_guardian(ticket, guardian, cause, plan);
+        } else {
+            delete_stranger(ticket, guardian, plan);
+        }
     } else if guardians.is_empty() && !ticket.deleting {
         plan.push(
             &ticket.key,
@@ -219,11 +223,13 @@ fn counts(ticket: &TicketView, policy: RefreshPolicy) -> bool {
     }
 }
 
-/// The decision when Order and Node both live and the Order is valid.
+/// The decision when Order and Node both live.
 struct Live<'a> {
     view: &'a View<'a>,
     order: &'a Arc<Order>,
-    spec: &'a Spec,
+    /// None if the Order is invalid: then nothing is made, replaced or taken away, but what is there says
+    /// what it is.
+    spec: Option<&'a Spec>,
     node: &'a Arc<Node>,
 }
 
@@ -231,8 +237,10 @@ impl Live<'_> {
     fn decide(&self, plan: &mut Plan) {
         let mut open: Vec<&TicketView> = self.view.tickets.iter().filter(|ticket| ticket.open()).collect();
         open.sort_by_key(|ticket| (ticket.deleting, ticket.phase != Phase::Reserved, ticket.sequence));
-        for duplicate in open.iter().skip(1).filter(|ticket| !ticket.deleting) {
-            remove(self.view, duplicate, Cause::Duplicate, plan);
+        if self.spec.is_some() {
+            for duplicate in open.iter().skip(1).filter(|ticket| !ticket.deleting) {
+                remove(self.view, duplicate, Cause::Duplicate, plan);
+            }
         }
         let keeper = open.first().filter(|ticket| !ticket.deleting);
         match self.view.verdict {
@@ -254,24 +262,30 @@ impl Live<'_> {
             }
             _ => match keeper {
                 Some(ticket) => self.hold(ticket, plan),
-                None if self.eligible() => self.create_ticket(plan),
-                None => {}
+                None => self.create_ticket(plan),
             },
         }
     }
 
     fn eligible(&self) -> bool {
-        self.view.verdict.is_eligible() && !self.view.held
+        self.spec.is_some() && self.view.verdict.is_eligible() && !self.view.held
     }
 
     fn create_ticket(&self, plan: &mut Plan) {
-        let policy = self.spec.strategy.refresh_policy;
+        let Some(spec) = self.spec.filter(|_| self.eligible()) else {
+            return;
+        };
+        let policy = spec.strategy.refresh_policy;
         if self.view.tickets.iter().any(|ticket| counts(ticket, policy)) || !self.may_create(plan) {
             return;
         }
         let sequence = next_sequence(self.view.tickets.iter().map(|ticket| ticket.sequence));
         let name = ticket_name(&self.order.key.name, &self.order.uid, &self.node.uid, sequence);
         let key = TicketKey::new(self.order.key.namespace.clone(), name);
+        if self.view.memory.order_in_doubt {
+            let (order, uid) = (self.order.key.clone(), self.order.uid.clone());
+            return plan.push(&key, Op::ConfirmOrder { key: order, uid });
+        }
         plan.push(
             &key,
             Op::CreateTicket {
@@ -297,13 +311,15 @@ impl Live<'_> {
 
     /// Keeps one open Ticket as it should be.
     fn hold(&self, ticket: &TicketView, plan: &mut Plan) {
-        let template = &self.spec.template;
-        let outdated = ticket.template_hash.as_ref() != template.hash.as_str();
-        if outdated && self.eligible() && !self.order.paused {
-            return self.replace(ticket, plan);
-        }
-        if !outdated && (!ticket.labels_intact || out_of_line(ticket, template)) {
-            return self.sync(ticket, plan);
+        if let Some(spec) = self.spec {
+            let template = &spec.template;
+            let outdated = ticket.template_hash.as_ref() != template.hash.as_str();
+            if outdated && self.eligible() && !self.order.paused {
+                return self.replace(ticket, plan);
+            }
+            if !outdated && (!ticket.labels_intact || out_of_line(ticket, template)) {
+                return self.sync(ticket, plan);
+            }
         }
         match self.standing(ticket, plan) {
             Standing::Done => {}
@@ -353,7 +369,7 @@ impl Live<'_> {
         let all = guardians(self.view, ticket);
         let Some(guardian) = best(all, &ticket.uid) else {
             return match all.iter().find(|guardian| !guardian.deleting) {
-                Some(stranger) => delete_guardian(ticket, stranger, Cause::DeadOwner, plan),
+                Some(stranger) => delete_stranger(ticket, stranger, plan),
                 None if all.is_empty() => Standing::Missing,
                 None => Standing::Done,
             };
@@ -362,12 +378,11 @@ impl Live<'_> {
             .iter()
             .find(|other| other.uid != guardian.uid && !other.deleting)
         {
-            let cause = if extra.ticket_uid == ticket.uid {
-                Cause::Duplicate
+            return if extra.ticket_uid == ticket.uid {
+                delete_guardian(ticket, extra, Cause::Duplicate, plan)
             } else {
-                Cause::DeadOwner
+                delete_stranger(ticket, extra, plan)
             };
-            return delete_guardian(ticket, extra, cause, plan);
         }
         if guardian.deleting {
             return self.demote(ticket, (reason::GUARDIAN_DELETED, DELETED.into()), plan);
@@ -523,6 +538,18 @@ fn best<'a>(guardians: &'a [GuardianView], ticket: &TicketUid) -> Option<&'a Gua
 fn delete_guardian(ticket: &TicketView, guardian: &GuardianView, cause: Cause, plan: &mut Plan) -> Standing {
     let (pod, uid) = (guardian.key.clone(), guardian.uid.clone());
     plan.push(&ticket.key, Op::DeleteGuardian { pod, uid, cause });
+    Standing::Done
+}
+
+/// A Guardian of another Ticket of this name. Which of the two Tickets is the older one only a GET can tell:
+/// the list that this one is from may be stale.
+fn delete_stranger(ticket: &TicketView, guardian: &GuardianView, plan: &mut Plan) -> Standing {
+    let op = Op::DeleteOrphan {
+        pod: guardian.key.clone(),
+        uid: guardian.uid.clone(),
+        ticket: guardian.ticket_uid.clone(),
+    };
+    plan.push(&ticket.key, op);
     Standing::Done
 }
 

@@ -3,7 +3,6 @@
 //! Knows neither flags' origins, signals, sockets nor the process; dropping it is a crash.
 
 use std::{
-    collections::BTreeMap,
     future::Future,
     sync::{
         Arc,
@@ -21,17 +20,18 @@ use crate::{
     api,
     controller::{
         events::{self, News},
-        mailbox::Mailbox,
         orders::{OrderInbox, Orders, SeenOrder},
         pump,
         rollup::{self, Reports},
         router::Router,
+        slots::Slots,
         synced::{Part, Synced},
         worker::Worker,
     },
     domain::{
         ids::{NodeUid, OrderUid, PodUid, TicketUid},
         order::Order,
+        time::Mono,
     },
     index::Snapshot,
     shard::{Shard, ShardId},
@@ -94,8 +94,7 @@ fn assemble(
     tasks: &mut Tasks,
 ) -> CancellationToken {
     let shards: Vec<ShardId> = config.shards.all().collect();
-    let mailboxes: Arc<BTreeMap<ShardId, Arc<Mailbox>>> =
-        Arc::new(shards.iter().map(|&shard| (shard, Arc::default())).collect());
+    let slots = Arc::new(Slots::new(config.shards));
     let snapshot: Arc<ArcSwap<Snapshot>> = Arc::default();
     let (pending, news) = (clients.pending, Arc::new(News::default()));
     let reports = Arc::new(Reports::new(shards.len()));
@@ -105,13 +104,13 @@ fn assemble(
         priority_class: config.guardian_priority_class.clone(),
     };
     let writer = Writer::new(clients.write, pending.clone(), config.shards, guardians);
-    let router = Arc::new(Router::new(config.shards, mailboxes.clone(), clock.clone()));
+    let router = Arc::new(Router::new(config.shards, slots.clone(), clock.clone()));
     let quit = tasks.quit().clone();
 
-    for (&id, mailbox) in mailboxes.iter() {
+    for &id in &shards {
         let worker = Worker {
             shard: Shard::new(id, config.not_ready_grace),
-            mailbox: mailbox.clone(),
+            slot: slots.take(id, Mono(Duration::MAX)),
             router: router.clone(),
             snapshot: snapshot.clone(),
             pending: pending.clone(),
@@ -126,7 +125,7 @@ fn assemble(
     let orders = Orders {
         inbox: inbox.clone(),
         snapshot: snapshot.clone(),
-        mailboxes: mailboxes.clone(),
+        slots: slots.clone(),
         reports: reports.clone(),
         writer: writer.clone(),
         synced: synced.clone(),
@@ -135,7 +134,7 @@ fn assemble(
     let rollup = rollup::run(
         reports,
         writer.clone(),
-        mailboxes.clone(),
+        slots.clone(),
         clock.clone(),
         quit.clone(),
     );
@@ -170,7 +169,7 @@ fn assemble(
 
     let drained = CancellationToken::new();
     let guard = drained.clone().drop_guard();
-    let pump = pump::pump(pending, writer, mailboxes, clock.clone(), quit);
+    let pump = pump::pump(pending, writer, slots, clock.clone(), quit);
     tasks.spawn("pump", async move {
         let _drained_at_the_end = guard;
         pump.await;
@@ -198,7 +197,7 @@ impl Watches {
             "Order",
             orders,
             watcher::Config::default(),
-            Brake::Off,
+            Brake::Full,
             read,
             move |change| inbox.put(change),
         )
@@ -245,7 +244,7 @@ impl Watches {
         })
     }
 
-    /// Tickets whose labels somebody took: the watch by labels cannot see them. What ends is left to it.
+    /// Tickets whose labels somebody took: the watch by labels cannot see them.
     fn unlabelled(
         self,
         router: Arc<Router>,
@@ -257,6 +256,7 @@ impl Watches {
             let (shard, view) = ticket.view(count)?;
             Some(((shard, view.key.clone(), view.uid.clone()), (shard, view)))
         };
+        let synced = self.synced;
         follow::<_, TicketUid, _, _>(
             "unlabelled Ticket",
             tickets,
@@ -264,8 +264,10 @@ impl Watches {
             Brake::Off,
             read,
             move |change| {
-                if matches!(change, Change::Apply(_)) {
-                    router.ticket(change);
+                let listed = matches!(change, Change::Synced);
+                router.unlabelled(change);
+                if listed {
+                    synced.part(Part::Unlabelled);
                 }
             },
         )

@@ -11,7 +11,7 @@ use crate::{
         flap::Flaps,
         hash::fnv1a64,
         ids::{NodeName, PairKey, PodKey, PodUid, TicketKey, TicketUid},
-        observed::{GuardianState, GuardianView, TicketView},
+        observed::{GuardianState, GuardianView, Revision, TicketView},
         op::{Expect, Op},
         plan::{Memory, Overdue, Trouble},
         reason,
@@ -23,6 +23,8 @@ use crate::{
 const SHOWN_WITHIN: Duration = Duration::from_secs(5);
 /// How long at most an object that only a GET has shown is believed in before it is asked for again.
 const BELIEVED_FOR: Duration = Duration::from_secs(300);
+/// Tickets that others remove less often than this are made again without a pause.
+const SELDOM: Duration = Duration::from_secs(600);
 /// First and longest pause after a write that did not land.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
@@ -49,6 +51,8 @@ pub(super) struct Pair {
     pub(super) wake: Option<Mono>,
     retries: u32,
     hold_until: Option<Mono>,
+    /// When somebody else last removed a Ticket.
+    taken_away_at: Option<Mono>,
 }
 
 impl Default for Pair {
@@ -70,6 +74,7 @@ impl Default for Pair {
             wake: None,
             retries: 0,
             hold_until: None,
+            taken_away_at: None,
         }
     }
 }
@@ -79,6 +84,7 @@ impl Default for Pair {
 #[derive(Debug)]
 struct Unshown {
     uid: Arc<str>,
+    revision: Revision,
     ask: Overdue,
     due: Mono,
     pause: Duration,
@@ -119,34 +125,49 @@ impl Pair {
         true
     }
 
-    /// The watch says that a Ticket is gone which nobody here removed: it may only have lost its labels.
-    pub(super) fn doubt_ticket(&mut self, key: &TicketKey, uid: &TicketUid, now: Mono) {
-        let known = self
-            .tickets
-            .iter()
-            .any(|known| known.key == *key && known.uid == *uid);
-        if known && !self.memory.lost_tickets.contains(key) {
+    /// A watch says that a Ticket is gone which nobody here removed: it may only have lost its labels. That
+    /// the other watch has it now, of Tickets with or without labels, explains it.
+    pub(super) fn doubt_ticket(&mut self, key: &TicketKey, uid: &TicketUid, unlabelled: bool, now: Mono) {
+        let is =
+            |known: &&TicketView| known.key == *key && known.uid == *uid && known.unlabelled == unlabelled;
+        let known = self.tickets.iter().find(is).map(|known| known.revision);
+        if let Some(revision) = known
+            && !self.memory.lost_tickets.contains(key)
+        {
             self.memory.lost_tickets.push(key.clone());
-            self.told(uid.as_str(), Overdue::Ticket(key.clone()), now);
+            self.told(uid.as_str(), revision, Overdue::Ticket(key.clone()), now);
         }
     }
 
     /// A GET shows an object: unless the watch shows it soon, it is asked for again, less and less often.
-    pub(super) fn told(&mut self, uid: &str, ask: Overdue, now: Mono) {
-        if self.only_told(uid) {
+    pub(super) fn told(&mut self, uid: &str, revision: Revision, ask: Overdue, now: Mono) {
+        if self.unshown.iter().any(|unshown| &*unshown.uid == uid) {
             return;
         }
+        self.outlive(&ask, revision);
         self.unshown.push(Unshown {
             uid: uid.into(),
+            revision,
             ask,
             due: now.after(SHOWN_WITHIN),
             pause: SHOWN_WITHIN,
         });
     }
 
-    /// The watch shows an object, or its end.
-    pub(super) fn shown(&mut self, uid: &str) {
+    /// The watch shows an object, and so the end of those that had its name before.
+    pub(super) fn shown(&mut self, uid: &str, revision: Revision, ask: &Overdue) {
+        self.shown_to_end(uid);
+        self.outlive(ask, revision);
+    }
+
+    /// The watch shows the end of an object.
+    pub(super) fn shown_to_end(&mut self, uid: &str) {
         self.unshown.retain(|unshown| &*unshown.uid != uid);
+    }
+
+    fn outlive(&mut self, ask: &Overdue, revision: Revision) {
+        self.unshown
+            .retain(|unshown| unshown.ask != *ask || unshown.revision > revision);
     }
 
     /// A GET says that there is no Guardian of this name.
@@ -155,14 +176,11 @@ impl Pair {
         self.unshown.retain(|unshown| !named(&unshown.ask));
     }
 
-    /// Whether only a GET has shown this object.
-    pub(super) fn only_told(&self, uid: &str) -> bool {
-        self.unshown.iter().any(|unshown| &*unshown.uid == uid)
-    }
-
     /// When the next object is to be asked for that only a GET has shown.
     pub(super) fn ask_again_at(&self) -> Option<Mono> {
-        self.unshown.iter().map(|unshown| unshown.due).min()
+        // One question at a time.
+        let due = self.unshown.iter().map(|unshown| unshown.due).min();
+        due.filter(|_| self.memory.overdue.is_none())
     }
 
     /// Whether the end of this Ticket is korder's own doing.
@@ -215,10 +233,12 @@ impl Pair {
                 }
             });
         }
-        if let Some(unshown) = self.unshown.iter_mut().find(|unshown| now >= unshown.due) {
+        if self.memory.overdue.is_none()
+            && let Some(unshown) = self.unshown.iter_mut().find(|unshown| now >= unshown.due)
+        {
             unshown.pause = unshown.pause.saturating_mul(2).min(BELIEVED_FOR);
             unshown.due = now.after(unshown.pause);
-            self.memory.overdue.get_or_insert_with(|| unshown.ask.clone());
+            self.memory.overdue = Some(unshown.ask.clone());
         }
         self.hold_until.take_if(|until| now >= *until);
         self.hold_until
@@ -247,6 +267,16 @@ impl Pair {
     pub(super) fn hold_off_unless(&mut self, settled: bool, key: &PairKey, now: Mono) {
         if !settled {
             self.hold_off(key, now);
+        }
+    }
+
+    /// Somebody else has removed a Ticket, perhaps because the Order is gone. It is made again at once, but
+    /// not over and over.
+    pub(super) fn taken_away(&mut self, key: &PairKey, now: Mono) {
+        self.memory.order_in_doubt = true;
+        let before = self.taken_away_at.replace(now);
+        if before.is_some_and(|before| now.since(before) < SELDOM) {
+            self.memory.backoff.fail(key, now);
         }
     }
 
@@ -281,7 +311,7 @@ impl Pair {
     pub(super) fn doomed(&self, uid: &PodUid) -> bool {
         self.busy
             .iter()
-            .any(|(_, op)| matches!(op, Op::DeleteGuardian { uid: doomed, .. } if doomed == uid))
+            .any(|(_, op)| matches!(op, Op::DeleteGuardian { uid: doomed, .. } | Op::DeleteOrphan { uid: doomed, .. } if doomed == uid))
             || self
                 .expects
                 .iter()
@@ -301,6 +331,13 @@ impl Pair {
         self.expects
             .iter()
             .any(|(_, expect, _)| matches!(expect, Expect::Guardian(_, made, _) if made == uid))
+    }
+
+    /// Whether a Guardian of this name was made a moment ago and has not been seen yet.
+    pub(super) fn awaits_guardian(&self, pod: &PodKey) -> bool {
+        self.expects
+            .iter()
+            .any(|(_, expect, _)| matches!(expect, Expect::Guardian(made, ..) if made == pod))
     }
 
     /// Remembers since when a Pending Ticket has had its reason.
@@ -357,10 +394,15 @@ impl Pair {
                 })
             })
         };
+        // What a Ticket says outlasts what this replica remembers.
+        let said = self
+            .tickets
+            .iter()
+            .find_map(|ticket| ticket.reason.as_ref().filter(|_| ticket.phase == Phase::Pending));
         match &self.memory.trouble {
             Some(trouble) => trouble.reason.into(),
             None if self.tickets.iter().any(unschedulable) => reason::INSUFFICIENT_RESOURCES.into(),
-            None => reason::RESERVING.into(),
+            None => said.cloned().unwrap_or_else(|| reason::RESERVING.into()),
         }
     }
 }

@@ -204,8 +204,10 @@ impl Shard {
                         entry.gone = true;
                     }
                 }
-                Some(_) => {
-                    self.orders.entry(uid.clone()).or_default();
+                Some(order) => {
+                    let entry = self.orders.entry(uid.clone()).or_default();
+                    // What is back was not gone.
+                    entry.gone &= order.deleting;
                 }
             }
             self.rematch_order(uid, order.as_deref(), now);
@@ -236,9 +238,9 @@ impl Shard {
 
     /// The watch shows a Ticket, new or changed.
     pub fn apply_ticket(&mut self, view: TicketView) {
-        let uid = view.uid.clone();
+        let (uid, revision, ask) = (view.uid.clone(), view.revision, Overdue::Ticket(view.key.clone()));
         let key = self.see_ticket(view);
-        self.mark(key, |pair| pair.shown(uid.as_str()));
+        self.mark(key, |pair| pair.shown(uid.as_str(), revision, &ask));
     }
 
     fn see_ticket(&mut self, view: TicketView) -> PairKey {
@@ -252,8 +254,9 @@ impl Shard {
         key
     }
 
-    /// The watch says that a Ticket is gone. Unless that is korder's own doing a GET has to confirm it.
-    pub fn lose_ticket(&mut self, ticket: &TicketKey, uid: &TicketUid, now: Mono) {
+    /// A watch, that of Tickets without labels or the other, says that a Ticket is gone. Unless that is
+    /// korder's own doing a GET has to confirm it.
+    pub fn lose_ticket(&mut self, ticket: &TicketKey, uid: &TicketUid, unlabelled: bool, now: Mono) {
         let Some(key) = self.by_ticket.get(ticket).cloned() else {
             return;
         };
@@ -263,7 +266,7 @@ impl Shard {
         if all_go || removed {
             return self.delete_ticket(ticket, Some(uid), now);
         }
-        self.mark(key, |pair| pair.doubt_ticket(ticket, uid, now));
+        self.mark(key, |pair| pair.doubt_ticket(ticket, uid, unlabelled, now));
     }
 
     /// A Ticket is gone.
@@ -287,7 +290,8 @@ impl Shard {
     /// The watch shows a Guardian, new or changed.
     pub fn apply_guardian(&mut self, view: GuardianView, now: Mono) {
         if let Some(key) = self.by_ticket.get(&view.ticket).cloned() {
-            self.mark(key, |pair| pair.shown(view.uid.as_str()));
+            let ask = Overdue::Guardian(view.ticket.clone(), view.key.clone());
+            self.mark(key, |pair| pair.shown(view.uid.as_str(), view.revision, &ask));
         }
         self.see_guardian(view, now);
     }
@@ -351,7 +355,7 @@ impl Shard {
                 if own && !pair.guardian_removed(uid) {
                     pair.memory.lost_guardian = Some(pod.clone());
                 }
-                pair.shown(uid.as_str());
+                pair.shown_to_end(uid.as_str());
                 pair.settle(&Settled::GuardianGone(uid));
             });
         }
@@ -366,6 +370,7 @@ impl Shard {
             return;
         };
         pair.busy.retain(|(ticket, _)| *ticket != work.ticket);
+        let awaited = matches!(&outcome, Outcome::Observed(Observation::GuardianGone(pod)) if pair.awaits_guardian(pod));
         let told = !matches!(outcome, Outcome::Retry { .. } | Outcome::Busy { .. });
         if told
             && matches!(work.op, Op::ConfirmTicket | Op::ConfirmGuardian(_))
@@ -376,7 +381,7 @@ impl Shard {
         }
         match outcome {
             Outcome::Landed(expect) => self.landed(key, work, expect, now),
-            Outcome::Observed(observation) => self.observe(key, work, observation, now),
+            Outcome::Observed(observation) => self.observe(key, work, observation, awaited, now),
             Outcome::Refused { reason, message } => {
                 // The backoff holds up creates alone.
                 if !matches!(work.op, Op::CreateTicket { .. } | Op::CreateGuardian { .. }) {
@@ -601,16 +606,24 @@ impl Shard {
         }
     }
 
-    fn observe(&mut self, key: &PairKey, work: &Work, observation: Observation, now: Mono) {
+    fn observe(&mut self, key: &PairKey, work: &Work, observation: Observation, awaited: bool, now: Mono) {
         match observation {
             Observation::Ticket(view) => self.told_ticket(*view, now),
-            Observation::TicketGone(ticket) => self.delete_ticket(&ticket, None, now),
+            Observation::TicketGone(ticket) => {
+                let known = self.by_ticket.contains_key(&ticket);
+                self.delete_ticket(&ticket, None, now);
+                if known && !matches!(work.op, Op::DeleteTicket { .. }) {
+                    self.mark(key.clone(), |pair| pair.taken_away(key, now));
+                }
+            }
             Observation::Guardian(view) => self.told_guardian(key, *view, now),
-            Observation::GuardianGone(pod) => self.guardian_gone(key, work, &pod, now),
+            Observation::GuardianGone(pod) => self.guardian_gone(key, work, &pod, awaited, now),
             Observation::OrderGone(gone) => {
                 self.orders.entry(key.order.clone()).or_default().gone |= gone;
+                let seen = self.snapshot.order(&key.order).is_some();
                 let pair = self.pairs.get_mut(key).expect("checked by the caller");
-                pair.hold_off_unless(gone, key, now);
+                pair.memory.order_in_doubt &= gone;
+                pair.hold_off_unless(gone || seen, key, now);
             }
             Observation::NodeGone(gone) => {
                 let pair = self.pairs.get_mut(key).expect("checked by the caller");
@@ -622,36 +635,41 @@ impl Shard {
 
     /// A GET shows a Ticket.
     fn told_ticket(&mut self, view: TicketView, now: Mono) {
-        let (uid, ask) = (view.uid.clone(), Overdue::Ticket(view.key.clone()));
+        let (uid, revision, ask) = (view.uid.clone(), view.revision, Overdue::Ticket(view.key.clone()));
         let known = self.by_ticket.get(&view.key).and_then(|key| self.pairs.get(key));
         let known = known.is_some_and(|pair| pair.tickets.iter().any(|known| known.uid == uid));
         let key = self.see_ticket(view);
         if !known {
-            self.mark(key, |pair| pair.told(uid.as_str(), ask, now));
+            self.mark(key, |pair| pair.told(uid.as_str(), revision, ask, now));
         }
     }
 
     /// A GET shows a Guardian.
     fn told_guardian(&mut self, key: &PairKey, view: GuardianView, now: Mono) {
-        let (uid, ask) = (
-            view.uid.clone(),
-            Overdue::Guardian(view.ticket.clone(), view.key.clone()),
-        );
+        let (uid, revision) = (view.uid.clone(), view.revision);
+        let ask = Overdue::Guardian(view.ticket.clone(), view.key.clone());
         let known = self.guardians.get(&view.ticket);
         let known = known.is_some_and(|siblings| siblings.iter().any(|known| known.uid == uid));
         self.see_guardian(view, now);
         if !known {
-            self.mark(key.clone(), |pair| pair.told(uid.as_str(), ask, now));
+            self.mark(key.clone(), |pair| pair.told(uid.as_str(), revision, ask, now));
         }
     }
 
     /// A GET says that the Guardian is gone: now it counts as a failure.
-    fn guardian_gone(&mut self, key: &PairKey, work: &Work, pod: &PodKey, now: Mono) {
+    fn guardian_gone(&mut self, key: &PairKey, work: &Work, pod: &PodKey, awaited: bool, now: Mono) {
+        let known = self.guardians.get(&work.ticket);
+        let known = known
+            .and_then(|siblings| siblings.iter().find(|known| known.key == *pod))
+            .cloned();
         self.forget_guardian(&work.ticket, pod);
         let pair = self.pairs.get_mut(key).expect("checked by the caller");
         pair.not_there(pod);
         let lost = pair.memory.lost_guardian.take_if(|lost| lost == pod).is_some();
-        let own = matches!(work.op, Op::DeleteGuardian { .. });
+        let of_pair = |known: &GuardianView| pair.tickets.iter().any(|ticket| ticket.uid == known.ticket_uid);
+        let lost = lost || awaited || known.as_ref().is_some_and(of_pair);
+        let removed = known.is_some_and(|known| pair.guardian_removed(&known.uid));
+        let own = removed || matches!(work.op, Op::DeleteGuardian { .. } | Op::DeleteOrphan { .. });
         if lost && !own && pair.memory.trouble.is_none() {
             self.fail(key, reason::GUARDIAN_DELETED, DELETED.into(), now);
         }

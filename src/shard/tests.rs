@@ -229,6 +229,10 @@ impl Rig {
                 self.show_guardian(view);
                 Outcome::Landed(expect)
             }
+            Op::DeleteOrphan { ticket, .. } if self.tickets.values().any(|view| view.uid == *ticket) => {
+                let message = "the Guardian's Ticket lives".into();
+                Outcome::Retry { message }
+            }
             Op::DeleteGuardian { pod, uid, .. } | Op::DeleteOrphan { pod, uid, .. } => {
                 self.hide_guardian(&work.ticket);
                 Outcome::Landed(Expect::GuardianGone(pod.clone(), uid.clone()))
@@ -248,7 +252,9 @@ impl Rig {
                 Some(view) => Observation::Guardian(Box::new(view.clone())),
                 None => Observation::GuardianGone(pod.clone()),
             }),
-            Op::ConfirmOrder { .. } => Outcome::Observed(Observation::OrderGone(true)),
+            Op::ConfirmOrder { uid, .. } => {
+                Outcome::Observed(Observation::OrderGone(self.index.order(uid).is_none()))
+            }
             Op::ConfirmNode(_) => Outcome::Observed(Observation::NodeGone(true)),
         };
         self.shard.apply_outcome(work, outcome, mono);
@@ -268,7 +274,7 @@ impl Rig {
     fn hide_ticket(&mut self, key: &TicketKey) {
         let mono = self.now().mono;
         let view = self.tickets.remove(key).unwrap();
-        self.shard.lose_ticket(key, &view.uid, mono);
+        self.shard.lose_ticket(key, &view.uid, view.unlabelled, mono);
     }
 
     fn hide_guardian(&mut self, ticket: &TicketKey) {
@@ -334,6 +340,7 @@ fn new_ticket(work: &Work, order: &Order, node: &Node, sequence: i64, revision: 
         activated: None,
         deleting: false,
         labels_intact: true,
+        unlabelled: false,
         labels: template.labels.clone(),
         annotations: template.annotations.clone(),
     }
@@ -1122,7 +1129,7 @@ fn guardian_of_a_ticket_that_a_user_deleted_is_no_failure_of_the_next() {
     let mut rig = reserved();
     let ticket = rig.ticket("n1", 0);
     rig.hide_ticket(&ticket);
-    for op in ["get_ticket", "create_ticket"] {
+    for op in ["get_ticket", "get_order", "create_ticket"] {
         rig.decide();
         let work = rig.desk.pending.pop_first().unwrap().1;
         rig.perform(&work);
@@ -1188,12 +1195,11 @@ fn guardian_that_only_a_get_has_shown_is_asked_for_again_until_the_watch_shows_i
     rig.guardians.clear();
     assert_eq!(
         rig.wait(20).settle(),
-        [
-            "get_guardian",
-            "ticket_status Pending GuardianMissing",
-            "create_guardian",
-            "ticket_status Reserved"
-        ]
+        ["get_guardian", "ticket_status Pending GuardianDeleted"]
+    );
+    assert_eq!(
+        rig.wait(2).settle(),
+        ["create_guardian", "ticket_status Reserved"]
     );
     assert_eq!(rig.wait(3600).settle(), [""; 0]);
 }
@@ -1217,8 +1223,160 @@ fn ticket_whose_end_came_before_an_older_answer_is_asked_for_again() {
     rig.perform(&work);
     assert_eq!(std::mem::take(&mut rig.log), ["get_ticket"]);
     rig.hide_guardian(&ticket);
-    assert_eq!(rig.settle()[0], "create_ticket");
+    assert_eq!(rig.settle()[..2], ["get_order", "create_ticket"]);
     assert_eq!(rig.state(), ["n1 Reserved"]);
+}
+
+#[test]
+fn tickets_that_others_remove_over_and_over_are_made_less_and_less_often() {
+    let mut rig = reserved();
+    let (ticket, mut made) = (rig.ticket("n1", 0), 0);
+    for _ in 0..600 {
+        if rig.tickets.contains_key(&ticket) {
+            rig.hide_ticket(&ticket);
+            made += 1;
+        }
+        if rig.guardians.contains_key(&ticket) {
+            rig.hide_guardian(&ticket);
+        }
+        rig.settle();
+        rig.wait(1);
+    }
+    assert!((5..=12).contains(&made), "{made} in ten minutes");
+}
+
+#[test]
+fn a_ticket_that_went_with_its_order_is_not_made_again_before_the_watch_tells_of_that() {
+    let mut rig = reserved();
+    let ticket = rig.ticket("n1", 0);
+    // The API server has removed the Order, and its collector the Ticket.
+    rig.index.delete(&"everywhere-uid".into());
+    rig.hide_ticket(&ticket);
+    assert_eq!(rig.settle(), ["get_ticket", "get_order"]);
+    rig.hide_guardian(&ticket);
+    assert_eq!(rig.wait(600).settle(), [""; 0]);
+}
+
+#[test]
+fn an_order_that_is_back_is_filled_again() {
+    let mut rig = reserved();
+    let ticket = rig.ticket("n1", 0);
+    rig.order_gone("everywhere");
+    rig.settle();
+    assert!(!rig.tickets.contains_key(&ticket));
+    rig.order(everywhere(json!({})));
+    rig.settle();
+    assert_eq!(rig.state(), ["n1 Reserved"]);
+}
+
+#[test]
+fn ticket_of_an_order_that_became_invalid_says_that_its_guardian_is_gone() {
+    let mut rig = reserved();
+    let ticket = rig.ticket("n1", 0);
+    let broken = json!({ "template": { "spec": { "duration": "soon" } } });
+    rig.order(generation(everywhere(broken), 2));
+    assert_eq!(rig.settle(), [""; 0]);
+    rig.hide_guardian(&ticket);
+    assert_eq!(
+        rig.settle(),
+        ["get_guardian", "ticket_status Pending GuardianDeleted"]
+    );
+    assert_eq!(rig.wait(600).settle(), [""; 0], "nothing is made");
+    rig.order(generation(everywhere(json!({})), 3));
+    assert_eq!(rig.settle(), ["create_guardian", "ticket_status Reserved"]);
+}
+
+#[test]
+fn ticket_that_goes_from_one_watch_to_the_other_is_not_asked_for() {
+    let mut rig = reserved();
+    let ticket = rig.ticket("n1", 0);
+    let mut view = rig.tickets[&ticket].clone();
+    let mono = rig.now().mono;
+    (view.unlabelled, view.labels_intact, view.revision) = (true, false, rig.next());
+    rig.show(view.clone());
+    rig.shard.lose_ticket(&ticket, &view.uid, false, mono);
+    assert_eq!(rig.settle(), ["patch_ticket"]);
+    let mut view = rig.tickets[&ticket].clone();
+    (view.unlabelled, view.revision) = (false, rig.next());
+    rig.show(view.clone());
+    rig.shard.lose_ticket(&ticket, &view.uid, true, mono);
+    assert_eq!(rig.wait(3600).settle(), [""; 0]);
+}
+
+#[test]
+fn ticket_waits_until_a_finalizer_lets_its_guardian_go() {
+    let mut rig = reserved();
+    let ticket = rig.ticket("n1", 0);
+    rig.node(node("n1").cordoned());
+    rig.guardian(&ticket, |view| view.deleting = true);
+    assert_eq!(rig.wait(600).settle(), [""; 0]);
+    rig.hide_guardian(&ticket);
+    assert_eq!(rig.settle(), ["delete_ticket Unschedulable"]);
+}
+
+#[test]
+fn an_older_view_of_a_ticket_changes_nothing() {
+    let mut rig = Rig::new();
+    rig.node(node("n1")).order(everywhere(json!({})));
+    rig.decide();
+    let work = rig.desk.pending.pop_first().unwrap().1;
+    rig.perform(&work);
+    let older = rig.tickets[&work.ticket].clone();
+    rig.settle();
+    assert_eq!(rig.state(), ["n1 Reserved"]);
+    rig.shard.apply_ticket(older);
+    rig.log.clear();
+    assert_eq!(rig.settle(), [""; 0]);
+}
+
+#[test]
+fn a_label_that_only_a_later_order_asks_for_is_missed_when_it_goes() {
+    let mut rig = reserved();
+    rig.node(node("n1").label("disk", "ssd")).settle();
+    let disk = json!({ "template": { "spec": { "nodeSelector": { "disk": "ssd" } } } });
+    rig.order(order("fast", disk)).settle();
+    assert_eq!(rig.state(), ["n1 Reserved", "n1 Reserved"]);
+    rig.node(node("n1")).settle();
+    assert_eq!(rig.state(), ["n1 Reserved"]);
+}
+
+#[test]
+fn a_ticket_that_was_doubted_is_forgotten_when_another_has_its_name() {
+    let mut rig = reserved();
+    let ticket = rig.ticket("n1", 0);
+    let (old, mono) = (rig.tickets[&ticket].clone(), rig.now().mono);
+    rig.shard.lose_ticket(&ticket, &old.uid, false, mono);
+    let mut other = old;
+    (other.uid, other.revision) = ("another".into(), rig.next());
+    rig.guardian(&ticket, |view| view.ticket_uid = "another".into());
+    rig.show(other);
+    rig.settle();
+    assert_eq!(rig.wait(3600).settle(), [""; 0]);
+}
+
+#[test]
+fn guardian_of_a_newer_ticket_than_a_stale_list_shows_is_left_alone() {
+    let rig = reserved();
+    let (ticket, mono) = (rig.ticket("n1", 0), rig.now().mono);
+    let mut stale = rig.tickets[&ticket].clone();
+    (stale.uid, stale.revision) = ("older".into(), Revision(1));
+    let mut other = Rig::new();
+    (other.seconds, other.revision) = (rig.seconds, rig.revision);
+    (other.tickets, other.guardians) = (rig.tickets.clone(), rig.guardians.clone());
+    other.node(node("n1")).order(everywhere(json!({})));
+    other.shard.apply_ticket(stale);
+    let guardian = rig.guardians[&ticket].clone();
+    other.shard.apply_guardian(guardian.clone(), mono);
+    assert_eq!(
+        other.settle(),
+        ["delete_guardian"],
+        "a GET says that its Ticket lives"
+    );
+    assert!(other.guardians.contains_key(&ticket));
+    other.shard.lose_ticket(&ticket, &"older".into(), false, mono);
+    other.show(rig.tickets[&ticket].clone());
+    assert_eq!(other.wait(1).settle(), [""; 0]);
+    assert_eq!(other.state(), ["n1 Reserved"]);
 }
 
 /// How a Guardian comes to its end.

@@ -29,6 +29,8 @@ pub enum Brake {
     Off,
     /// One that has no objects, or lacks more than 30 % and at least 10 of those known, is not.
     On,
+    /// One that lacks anything is not.
+    Full,
 }
 
 type Map<U, R> = HashMap<U, R, ahash::RandomState>;
@@ -127,7 +129,11 @@ impl<U: Eq + Hash + Ord, R: Clone + PartialEq + Ord> Relist<U, R> {
 
     fn incredible(&self, gone: usize) -> bool {
         let much = gone >= 10 && gone * 10 > self.expected * 3;
-        self.brake == Brake::On && gone > 0 && (much || self.known.is_empty())
+        match self.brake {
+            Brake::Off => false,
+            Brake::On => gone > 0 && (much || self.known.is_empty()),
+            Brake::Full => gone > 0,
+        }
     }
 
     fn forget(&mut self, uid: &U) -> Option<R> {

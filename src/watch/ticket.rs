@@ -56,6 +56,7 @@ impl SlimTicket {
             && label(LABEL_ORDER_UID) == Some(&owner.uid)
             && label(LABEL_NODE_UID) == Some(node.as_str())
             && label(LABEL_SHARD) == Some(&shard.to_string());
+        let unlabelled = label(LABEL_SHARD).is_none();
         let mut labels = self.metadata.labels.unwrap_or_default();
         labels.retain(|key, _| !key.starts_with(KEY_PREFIX));
         let view = TicketView {
@@ -77,6 +78,7 @@ impl SlimTicket {
             activated: self.status.activation_time.map(|time| time.0),
             deleting: self.metadata.deletion_timestamp.is_some(),
             labels_intact,
+            unlabelled,
             labels,
             annotations: self.metadata.annotations.unwrap_or_default(),
         };

@@ -4,6 +4,7 @@
 //! retried here: whoever decided the operation decides again.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,7 +16,7 @@ use k8s_openapi::api::core::v1::{Node as FullNode, Pod};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
-    core::{PartialObjectMeta, Status},
+    core::{ObjectMeta, PartialObjectMeta, Status},
 };
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -193,8 +194,9 @@ impl Writer {
             }
         }
         let patch = body::sync_patch(ticket, template, present.as_ref(), shard);
-        let sent = self.patch_ticket(&ticket.key, patch).await;
+        let sent = self.patch_ticket(&ticket.key, patch.clone()).await;
         match sent {
+            Ok(landed) if !stays(&patch, &landed.metadata) => undone("Tickets"),
             Ok(ticket) => Outcome::Landed(expect_ticket(&ticket)),
             Err(Failure::NotFound | Failure::Conflict | Failure::Unknown { .. }) => {
                 self.see_ticket(&ticket.key).await
@@ -262,11 +264,10 @@ impl Writer {
     }
 
     async fn relabel_guardian(&self, work: &Work, pod: &PodKey, uid: &PodUid, order: &OrderUid) -> Outcome {
-        let patch = Patch::Merge(body::relabel_patch(uid, &work.ticket, order, work.shard));
-        match self
-            .ask(self.pods(pod).patch(&pod.name, &PatchParams::default(), &patch))
-            .await
-        {
+        let patch = body::relabel_patch(uid, &work.ticket, order, work.shard);
+        let (params, merge) = (PatchParams::default(), Patch::Merge(&patch));
+        match self.ask(self.pods(pod).patch(&pod.name, &params, &merge)).await {
+            Ok(patched) if !stays(&patch, &patched.metadata) => undone("Guardian Pods"),
             Ok(patched) => Outcome::Landed(expect_guardian(pod, &patched)),
             Err(Failure::NotFound | Failure::Conflict | Failure::Unknown { .. }) => {
                 self.see_guardian(work, pod).await
@@ -454,6 +455,28 @@ fn unauthorized(message: &str) -> bool {
         .is_some_and(|(what, who)| !what.starts_with("admission webhook") && who.contains("\" cannot "))
 }
 
+/// Whether the labels and annotations of a patch are in the answer: what an admission plugin undoes would
+/// otherwise be written again at once, for ever.
+fn stays(patch: &Value, answer: &ObjectMeta) -> bool {
+    let in_line = |field: &str, present: Option<&BTreeMap<String, String>>| {
+        let wanted = patch["metadata"][field].as_object();
+        wanted.into_iter().flatten().all(|(key, wanted)| {
+            let present = present.and_then(|present| present.get(key));
+            present.map(String::as_str) == wanted.as_str()
+        })
+    };
+    in_line("labels", answer.labels.as_ref()) && in_line("annotations", answer.annotations.as_ref())
+}
+
+fn undone(kind: &str) -> Outcome {
+    let message =
+        format!("an admission webhook or policy undoes labels or annotations of {kind}: exempt them");
+    Outcome::Refused {
+        reason: reason::TICKET_REFUSED,
+        message: message.into(),
+    }
+}
+
 fn template(order: &order::Order) -> &Template {
     &order
         .spec
@@ -486,6 +509,21 @@ fn expect_guardian(key: &PodKey, pod: &Pod) -> Expect {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_patch_stays_if_all_its_labels_and_annotations_are_in_the_answer() {
+        let patch =
+            serde_json::json!({ "metadata": { "labels": { "a": "1" }, "annotations": { "b": "2" } } });
+        let map = |key: &str, value: &str| Some(BTreeMap::from([(key.to_owned(), value.to_owned())]));
+        let answer = |labels, annotations| ObjectMeta {
+            labels,
+            annotations,
+            ..ObjectMeta::default()
+        };
+        assert!(stays(&patch, &answer(map("a", "1"), map("b", "2"))));
+        assert!(!stays(&patch, &answer(map("a", "2"), map("b", "2"))));
+        assert!(!stays(&patch, &answer(map("a", "1"), None)));
+    }
 
     #[test]
     fn only_the_authorizer_is_taken_for_the_authorizer() {

@@ -755,6 +755,7 @@ pub(super) mod testing {
                 activated: None,
                 deleting: false,
                 labels_intact: true,
+                unlabelled: false,
                 labels: BTreeMap::new(),
                 annotations: BTreeMap::new(),
             }

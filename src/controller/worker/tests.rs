@@ -1,10 +1,6 @@
 //! A worker whose API server is frozen while nodes go on changing, in virtual time.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::FutureExt;
 use serde_json::json;
@@ -12,15 +8,17 @@ use serde_json::json;
 use super::Worker;
 use crate::{
     controller::{
-        mailbox::{Mailbox, NodeNews},
+        mailbox::NodeNews,
         rollup::Reports,
         router::Router,
+        slots::Slots,
         synced::{Part, Synced},
     },
     domain::{
         node::Node,
         op::Outcome,
         testing::{node, order},
+        time::Mono,
     },
     index::Index,
     queue::budget::Answer,
@@ -32,21 +30,28 @@ use crate::{
 const NODES: usize = 500;
 
 fn worker() -> Worker {
-    let (clock, mailbox, synced) = (Clock::system(), Arc::<Mailbox>::default(), Synced::default());
-    let mailboxes = Arc::new(BTreeMap::from([(ShardId(0), mailbox.clone())]));
+    let (clock, synced) = (Clock::system(), Synced::default());
     let shards = ShardCount::try_from(1).unwrap();
-    for part in [Part::Nodes, Part::Orders, Part::Tickets, Part::Guardians] {
+    let slots = Arc::new(Slots::new(shards));
+    let slot = slots.take(ShardId(0), Mono(Duration::MAX));
+    for part in [
+        Part::Nodes,
+        Part::Orders,
+        Part::Tickets,
+        Part::Guardians,
+        Part::Unlabelled,
+    ] {
         synced.part(part);
     }
     let (mut index, order) = (Index::default(), order("everywhere", json!({})));
-    mailbox.put(|inbox| {
+    slot.mailbox.put(|inbox| {
         inbox.orders.insert(order.uid.clone());
     });
     index.apply(Arc::new(order));
     Worker {
         shard: Shard::new(ShardId(0), Duration::from_secs(60)),
-        mailbox,
-        router: Arc::new(Router::new(shards, mailboxes, clock.clone())),
+        slot,
+        router: Arc::new(Router::new(shards, slots, clock.clone())),
         snapshot: Arc::new(arc_swap::ArcSwap::new(index.publish())),
         pending: Arc::new(Pending::new(clock.clone())),
         reports: Arc::new(Reports::new(1)),
@@ -73,7 +78,7 @@ async fn ten_minutes_frozen_under_ten_thousand_events_a_second_stay_bounded_by_k
         for (n, state) in events {
             let node = &states[n][state];
             let news = NodeNews::Apply(node.clone(), mono);
-            worker.mailbox.put(|inbox| {
+            worker.slot.mailbox.put(|inbox| {
                 inbox.nodes.insert(node.uid.clone(), news);
             });
         }
@@ -106,7 +111,7 @@ async fn ten_minutes_frozen_under_ten_thousand_events_a_second_stay_bounded_by_k
         started.permit.answered(Answer::Silence);
         let message = "no answer".into();
         let outcome = (started.work, Outcome::Busy { message });
-        worker.mailbox.put(|inbox| inbox.outcomes.push(outcome));
+        worker.slot.mailbox.put(|inbox| inbox.outcomes.push(outcome));
     }
     for _ in 0..600 {
         worker.turn();

@@ -13,7 +13,13 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::{api::User, bell::Bell, cluster::Cluster, faults::Dice};
+use super::{
+    api::{Request, User},
+    bell::Bell,
+    cluster::Cluster,
+    faults::Dice,
+    oracle::requests::careless,
+};
 
 /// What a link does at present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,8 +75,11 @@ pub struct Tally {
     pub writes: BTreeMap<String, u64>,
     /// Requests by the code of their answer, as the API server gave it.
     pub codes: BTreeMap<u16, u64>,
-    /// Requests that left before a Retry-After had ended, Leases apart.
-    pub hasty: Vec<String>,
+    /// Requests that must not be: that left before a Retry-After had ended (Leases apart), or that write
+    /// without the condition that makes it safe.
+    pub wrong: Vec<String>,
+    /// GETs of single objects.
+    pub reads: u64,
     /// Greatest number of requests at the API server at a time.
     pub most_at_once: usize,
 }
@@ -203,6 +212,15 @@ impl Link {
         *self.shared.tally.lock().codes.entry(code).or_default() += 1;
     }
 
+    /// A request is about to be carried out.
+    pub(super) fn check(&self, request: &Request, what: &str, single: bool) {
+        let mut tally = self.shared.tally.lock();
+        tally.reads += u64::from(single);
+        tally
+            .wrong
+            .extend(careless(request).map(|why| format!("{what}: {why}")));
+    }
+
     /// An answer that asks to wait has arrived.
     pub(super) fn asked_to_wait(&self, seconds: u32) {
         let until = self.cluster.elapsed() + Duration::from_secs(seconds.into());
@@ -218,7 +236,7 @@ impl Link {
             self.shared
                 .tally
                 .lock()
-                .hasty
+                .wrong
                 .push(format!("{what} left {early:.3} s before Retry-After ended"));
         }
     }

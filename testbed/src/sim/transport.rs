@@ -15,6 +15,7 @@ use bytes::Bytes;
 use futures::channel::mpsc;
 use http::{HeaderMap, Method, Request, Response, header};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use jiff::SignedDuration;
 use kube::client::Body;
 use serde_json::{Value, json};
 use tokio::{sync::oneshot, time::Instant};
@@ -96,6 +97,9 @@ fn writes(method: &Method, path: &str) -> bool {
     *method != Method::GET && !path.contains("/leases")
 }
 
+/// An API server lags behind by no more than this.
+const STALE: SignedDuration = SignedDuration::from_secs(60);
+
 /// Carries a request there and its answer back; none if nobody hears of it again.
 async fn carry(link: &Link, request: Request<Body>, what: String) -> Option<Responded> {
     let write = writes(request.method(), request.uri().path());
@@ -127,10 +131,13 @@ async fn carry(link: &Link, request: Request<Body>, what: String) -> Option<Resp
         link.count_answer(reply.code);
         return answer(link, &what, reply, fate.back).await;
     }
+    let single = asked.method == Method::GET && !asked.query.contains("watch=") && !is_list(&asked);
+    link.check(&asked, &what, single);
     let dies = write && link.count_write(resource(&what));
     let answered = link.cluster.api(|api| match fate.twist {
         Twist::Stale(by) if is_list(&asked) => {
-            let at = api.revision().saturating_sub(by).max(api.compacted());
+            let oldest = api.revision_before(STALE).max(api.compacted());
+            let at = api.revision().saturating_sub(by).max(oldest);
             api.handle_stale(&asked, at)
         }
         _ => api.handle(&asked),

@@ -38,7 +38,14 @@ pub const KORDER: &str = "korder";
 pub const GRACE: Duration = Duration::from_secs(60);
 /// How long after the faults all must be as it should be: the longest backoff and the longest grace.
 const SETTLES_WITHIN: Duration = Duration::from_secs(30 * 60);
-/// How long nothing may be written after that.
+/// How often korder may change one pair's Ticket and Guardian after the faults: a removal, then a Ticket as an
+/// older version of the Order asks for, and its replacement.
+const MOST_WRITES: u64 = 12;
+/// How long korder may act on what was before, in a run without faults and in one with them: delays,
+/// backoff and partitions included.
+const PROMPT: SignedDuration = SignedDuration::from_secs(15);
+const DELAYED: SignedDuration = SignedDuration::from_secs(150);
+/// How long nothing may be written, or asked about a single object, after that.
 const SILENCE: Duration = Duration::from_secs(600);
 
 /// How a run is to be run.
@@ -122,7 +129,9 @@ impl<'a> Stage<'a> {
             let crd = serde_json::to_value(crd).expect("a CRD is JSON");
             cluster.api(|api| api.install(&crd));
         }
-        let safety = Safety::watch(&cluster, KORDER, grace());
+        let undisturbed = script.faults == Faults::none() && options.plan == Plan::default();
+        let lag = if undisturbed { PROMPT } else { DELAYED };
+        let safety = Safety::watch(&cluster, KORDER, grace(), lag);
         let nodes = Nodes::new(&cluster);
         cluster.spawn(Scheduler::new(&cluster, script.scheduling).run());
         cluster.spawn(Kubelets::new(&cluster, seed ^ 0x1e7, 500).run());
@@ -365,6 +374,10 @@ impl<'a> Stage<'a> {
         self.links.iter().map(|link| link.counts().0).sum()
     }
 
+    fn reads(&self) -> u64 {
+        self.links.iter().map(|link| link.tally().reads).sum()
+    }
+
     fn gaps(&self) -> Gaps {
         settled::State::of(&self.cluster, grace()).gaps()
     }
@@ -378,16 +391,19 @@ impl<'a> Stage<'a> {
         self.cluster
             .journal()
             .note(self.cluster.elapsed(), format_args!("the faults end"));
+        self.safety.count_from_now();
         let (calm, torn, writes) = (self.cluster.elapsed(), self.gaps().pairs.len(), self.writes());
         let settled_after = self.settle(calm).await;
         let repair = (torn, self.writes() - writes);
         if !self.options.brief {
             self.keep_silence().await;
+            self.restart_in_peace().await;
         }
+        self.violations.extend(self.safety.busy(MOST_WRITES));
         let (unsafe_, revisions) = self.safety.verdict();
         self.violations.extend(unsafe_);
         for link in &self.links {
-            self.violations.extend(link.tally().hasty);
+            self.violations.extend(link.tally().wrong);
         }
         Outcome {
             violations: self.violations,
@@ -428,14 +444,28 @@ impl<'a> Stage<'a> {
         // What was decided a moment ago may still be written, and an Order's last status.
         let at = self.cluster.elapsed() + Duration::from_secs(60);
         self.until(at).await;
-        let before = self.all_writes();
+        let before = (self.all_writes(), self.reads());
         let at = self.cluster.elapsed() + SILENCE;
         self.until(at).await;
-        let written = self.all_writes() - before;
-        if written > 0 {
+        let (written, read) = (self.all_writes() - before.0, self.reads() - before.1);
+        if written + read > 0 {
             let minutes = SILENCE.as_secs() / 60;
+            self.violations.push(format!(
+                "{written} writes and {read} GETs within {minutes} quiet minutes"
+            ));
+        }
+    }
+
+    /// A process that starts when all is well finds nothing to write.
+    async fn restart_in_peace(&mut self) {
+        let before = self.writes();
+        self.kill(Duration::from_secs(1));
+        let at = self.cluster.elapsed() + Duration::from_secs(30);
+        self.until(at).await;
+        let written = self.writes() - before;
+        if written > 0 {
             self.violations
-                .push(format!("{written} writes within {minutes} quiet minutes"));
+                .push(format!("{written} writes to pairs after a restart in peace"));
         }
     }
 }

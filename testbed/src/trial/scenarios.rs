@@ -25,6 +25,15 @@ pub const REGRESSIONS: &[(u64, &str)] = &[
         1_795_401_843_001_188,
         "a_guardian_that_came_and_went_between_two_lists_was_believed_in_for_ever",
     ),
+    (
+        1_016_487,
+        "a_stale_list_showed_an_older_ticket_and_the_guardian_of_the_newer_was_removed",
+    ),
+    (
+        2_000_267,
+        "a_ticket_without_labels_was_made_again_before_those_had_been_listed",
+    ),
+    (15_729, "an_older_ticket_of_the_same_name_was_asked_for_for_ever"),
 ];
 
 /// All of them.

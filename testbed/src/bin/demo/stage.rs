@@ -34,6 +34,8 @@ use crate::{
 
 /// Flag `--shards`.
 pub(crate) const SHARDS: u16 = 64;
+/// How long korder may act on what was before: with thousands of writes in line, and a crash.
+const LAG: SignedDuration = SignedDuration::from_secs(150);
 /// Virtual time between two looks at the real clock.
 const STEP: Duration = Duration::from_millis(20);
 /// The scheduler binds a Pod every so often.
@@ -103,7 +105,7 @@ impl Stage {
             cluster.api(|api| api.install(&crd));
         }
         let grace = SignedDuration::try_from(GRACE)?;
-        let safety = Safety::watch(&cluster, KORDER, grace);
+        let safety = Safety::watch(&cluster, KORDER, grace, LAG);
         let board = Board::watch(&cluster, SHARDS.try_into()?);
         cluster.spawn(Scheduler::new(&cluster, SCHEDULING).run());
         cluster.spawn(Kubelets::new(&cluster, settings.seed ^ 0x1e7, 500).run());

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::{
@@ -112,6 +112,13 @@ impl ApiServer {
     /// Forgets changes up to and including a revision; older watches get 410.
     pub fn compact(&mut self, revision: u64) {
         self.store.compact(revision);
+    }
+
+    /// The last revision so long ago, as far as that is not forgotten.
+    #[must_use]
+    pub fn revision_before(&self, span: SignedDuration) -> u64 {
+        let at = self.now().saturating_sub(span).unwrap_or(Timestamp::MIN);
+        self.store.revision_at(at)
     }
 
     /// The revision up to which changes are forgotten.

@@ -43,6 +43,12 @@ impl Store {
         self.compacted
     }
 
+    /// The last revision at a time, as far as that is not compacted.
+    pub(crate) fn revision_at(&self, at: Timestamp) -> u64 {
+        let before = self.log.iter().rev().find(|change| change.at <= at);
+        before.map_or(self.compacted, |change| change.revision)
+    }
+
     pub(crate) fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<&Arc<Value>> {
         self.tables.get(resource)?.get(&key(namespace, name))
     }

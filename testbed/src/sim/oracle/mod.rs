@@ -3,6 +3,7 @@
 //! Written from the rules alone, over the objects as the API server stores them; shares no code with
 //! the controller under test.
 
+pub mod requests;
 pub mod rules;
 pub mod safety;
 pub mod settled;

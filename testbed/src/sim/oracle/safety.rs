@@ -15,13 +15,11 @@ use super::{
     ticket_name,
 };
 use crate::sim::{
-    actors::{Key, deleting, key, text, uid},
+    actors::{Key, amounts::occupies, deleting, key, scheduler::overcommitted, text, uid},
     api::{Change, ChangeKind},
     cluster::Cluster,
 };
 
-/// How long the controller may act on what it saw before: delays, backoff and partitions included.
-const LAG: SignedDuration = SignedDuration::from_secs(150);
 /// How far its idea of the server's time may be off.
 const SLACK: SignedDuration = SignedDuration::from_secs(3);
 
@@ -34,6 +32,8 @@ pub struct Safety {
 struct Seen {
     controller: Arc<str>,
     grace: SignedDuration,
+    /// How long the controller may act on what it saw before.
+    lag: SignedDuration,
     names: BTreeMap<String, String>,
     /// By uid.
     tickets: BTreeMap<String, Arc<Value>>,
@@ -47,6 +47,11 @@ struct Seen {
     ended: BTreeMap<String, Timestamp>,
     /// When what an Order asks for has changed last.
     edited: BTreeMap<String, Timestamp>,
+    /// Pods on a node, by its name, and the Nodes.
+    pods_on: BTreeMap<String, BTreeMap<Key, Arc<Value>>>,
+    nodes: BTreeMap<String, Arc<Value>>,
+    /// The controller's changes of each Ticket and its Guardian by the pair, while they are counted.
+    counted: Option<BTreeMap<Pair, u64>>,
     violations: Vec<String>,
     revisions: u64,
 }
@@ -55,11 +60,13 @@ struct Seen {
 type Past = Vec<(Timestamp, Option<Arc<Value>>)>;
 
 impl Safety {
-    /// Watches `cluster` from now on, and the writes of `controller` above all.
-    pub fn watch(cluster: &Cluster, controller: &str, grace: SignedDuration) -> Self {
+    /// Watches `cluster` from now on, and the writes of `controller` above all, which may act on what was so
+    /// within `lag`.
+    pub fn watch(cluster: &Cluster, controller: &str, grace: SignedDuration, lag: SignedDuration) -> Self {
         let seen = Seen {
             controller: controller.into(),
             grace,
+            lag,
             names: BTreeMap::new(),
             tickets: BTreeMap::new(),
             open: BTreeMap::new(),
@@ -67,6 +74,9 @@ impl Safety {
             pasts: BTreeMap::new(),
             ended: BTreeMap::new(),
             edited: BTreeMap::new(),
+            pods_on: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            counted: None,
             violations: Vec::new(),
             revisions: 0,
         };
@@ -76,6 +86,20 @@ impl Safety {
         let shared = safety.shared.clone();
         cluster.observe(Box::new(move |change| shared.lock().see(change)));
         safety
+    }
+
+    /// Counts the controller's changes of each pair from now on.
+    pub fn count_from_now(&self) {
+        self.shared.lock().counted = Some(BTreeMap::new());
+    }
+
+    /// Pairs that the controller has changed more often than that.
+    pub fn busy(&self, most: u64) -> Vec<String> {
+        let seen = self.shared.lock();
+        let counted = seen.counted.iter().flatten();
+        let busy = counted.filter(|(_, count)| **count > most);
+        busy.map(|(pair, count)| format!("{count} writes to the pair {pair:?} after the faults"))
+            .collect()
     }
 
     /// What was found, and the number of revisions looked at.
@@ -94,7 +118,10 @@ impl Seen {
             "orders" => self.see_order(object, change, gone),
             "nodes" => self.see_node(object, change.at, gone),
             "tickets" => self.see_ticket(object, change, gone),
-            "pods" => self.see_guardian(object, change, gone),
+            "pods" => {
+                self.see_room(object, change, gone);
+                self.see_guardian(object, change, gone);
+            }
             _ => {}
         }
         if gone {
@@ -118,7 +145,37 @@ impl Seen {
         }
     }
 
+    /// A Pod that comes to a node must fit there.
+    fn see_room(&mut self, pod: &Arc<Value>, change: &Change, gone: bool) {
+        let node = text(pod, "/spec/nodeName");
+        if node.is_empty() {
+            return;
+        }
+        let on = self.pods_on.entry(node.to_owned()).or_default();
+        if gone || !occupies(pod) {
+            on.remove(&key(pod));
+            return;
+        }
+        let new = on.insert(key(pod), pod.clone()).is_none();
+        if let Some(node) = self.nodes.get(node).filter(|_| new) {
+            let pods: Vec<_> = on.values().cloned().collect();
+            for over in overcommitted(std::slice::from_ref(node), &pods) {
+                self.violated(change, &format!("overcommitted {over}"));
+            }
+        }
+    }
+
+    fn count(&mut self, pair: &Pair, change: &Change) {
+        if change.by == self.controller
+            && let Some(counted) = &mut self.counted
+        {
+            *counted.entry(pair.clone()).or_default() += 1;
+        }
+    }
+
     fn see_node(&mut self, node: &Arc<Value>, at: Timestamp, gone: bool) {
+        let name = text(node, "/metadata/name").to_owned();
+        self.nodes.insert(name, node.clone());
         self.names
             .insert(uid(node).to_owned(), text(node, "/metadata/name").to_owned());
         self.note(node, at, gone, |before| judged(before) == judged(node));
@@ -132,23 +189,23 @@ impl Seen {
         gone: bool,
         same: impl Fn(&Value) -> bool,
     ) -> bool {
-        let past = self.pasts.entry(uid(object).to_owned()).or_default();
+        let (lag, past) = (self.lag, self.pasts.entry(uid(object).to_owned()).or_default());
         let last = past.last().and_then(|(_, last)| last.as_deref());
         if !gone && last.is_some_and(same) {
             return false;
         }
         past.push((at, (!gone).then(|| object.clone())));
-        let old = past.iter().rposition(|(since, _)| since.duration_until(at) > LAG);
+        let old = past.iter().rposition(|(since, _)| since.duration_until(at) > lag);
         past.drain(..old.unwrap_or_default());
         true
     }
 
-    /// How an object was at times since `LAG` before `at`; none if it was not there at some time.
+    /// How an object was at times since `lag` before `at`; none if it was not there at some time.
     fn versions(&self, uid: &str, at: Timestamp) -> Vec<Option<&Value>> {
         let past = self.pasts.get(uid).map_or(&[][..], Vec::as_slice);
         let current = past.iter().enumerate().filter(|(index, _)| {
             let until = past.get(index + 1).map_or(at, |(next, _)| *next);
-            until.duration_until(at) <= LAG
+            until.duration_until(at) <= self.lag
         });
         let versions: Vec<_> = current.map(|(_, (_, version))| version.as_deref()).collect();
         if versions.is_empty() { vec![None] } else { versions }
@@ -174,7 +231,7 @@ impl Seen {
     }
 
     fn just_now(&self, when: Option<&Timestamp>, at: Timestamp) -> bool {
-        when.is_some_and(|when| when.duration_until(at) <= LAG)
+        when.is_some_and(|when| when.duration_until(at) <= self.lag)
     }
 
     fn see_ticket(&mut self, ticket: &Arc<Value>, change: &Change, gone: bool) {
@@ -184,8 +241,14 @@ impl Seen {
         } else {
             self.tickets.insert(uid(ticket).to_owned(), ticket.clone());
         }
-        let Some(pair) = pair(ticket) else { return };
         let own = change.by == self.controller;
+        let Some(pair) = pair(ticket) else {
+            if own {
+                self.violated(change, "a Ticket that is nobody's");
+            }
+            return;
+        };
+        self.count(&pair, change);
         match change.kind {
             ChangeKind::Added if own => self.check_new_ticket(ticket, &pair, change),
             ChangeKind::Modified
@@ -245,6 +308,9 @@ impl Seen {
         let Some(ticket) = owner(pod, "Ticket").map(str::to_owned) else {
             return;
         };
+        if let Some(pair) = self.tickets.get(&ticket).and_then(|ticket| pair(ticket)) {
+            self.count(&pair, change);
+        }
         let own = change.by == self.controller;
         let over = matches!(text(pod, "/status/phase"), "Succeeded" | "Failed");
         let siblings = self.guardians.entry(ticket.clone()).or_default();
