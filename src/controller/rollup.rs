@@ -142,7 +142,7 @@ impl Reports {
                 None => totals.failures + 1,
             };
             let pause = EVERY.saturating_mul(1 << totals.failures.min(10)).min(LONGEST);
-            totals.not_before = now.after(if totals.failures == 0 { EVERY } else { pause });
+            totals.not_before = now.after(pause);
             match status {
                 Some(status) => totals.written = status,
                 None => totals.changed = true,
