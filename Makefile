@@ -7,7 +7,7 @@ CACHE := $(or $(KORDER_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/korder)
 DENY_VERSION := 0.20.2
 DENY := $(CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 
-.PHONY: help demo demo-real test test-fast test-sim e2e sim soak sweep mutants check compare control-plane crds
+.PHONY: help demo demo-real test test-fast test-sim e2e sim soak sweep model mutants check compare control-plane crds
 
 demo: ## Show korder in a simulated cluster (NODES=5000, SEED=1; KORDER_DEMO_SERVE=1 serves its API)
 	@cargo run --release --locked --package testbed --bin demo
@@ -41,6 +41,9 @@ soak: ## Explore simulated runs (MINUTES=10, FIRST=1, or SEEDS=100000)
 
 sweep: ## Break the fixed plots at every write and at every watch event
 	$(SIM) sweep
+
+model: ## Explore the lease machine at length (3.6 million states, a minute and a half)
+	cargo test --release --locked --package korder --lib shard::member -- --ignored --nocapture
 
 mutants: ## Plant defects and see that the tests notice (NAME=part-of-a-name)
 	cargo run --quiet --release --locked --package testbed --bin mutants -- --only "$(NAME)"

@@ -1371,13 +1371,18 @@ fn an_older_view_of_a_ticket_changes_nothing() {
 
 #[test]
 fn a_label_that_only_a_later_order_asks_for_is_missed_when_it_goes() {
-    let mut rig = reserved();
-    rig.node(node("n1").label("disk", "ssd")).settle();
-    let disk = json!({ "template": { "spec": { "nodeSelector": { "disk": "ssd" } } } });
-    rig.order(order("fast", disk)).settle();
-    assert_eq!(rig.state(), ["n1 Reserved", "n1 Reserved"]);
-    rig.node(node("n1")).settle();
+    let selecting = |name: &str, key: &str| {
+        let pairs = json!({ key: "yes" });
+        order(name, json!({ "template": { "spec": { "nodeSelector": pairs } } }))
+    };
+    let mut rig = Rig::new();
+    rig.order(selecting("rack", "rack"))
+        .node(node("n1").label("disk", "yes"));
+    rig.order_gone("rack");
+    rig.order(selecting("disk", "disk")).settle();
     assert_eq!(rig.state(), ["n1 Reserved"]);
+    rig.node(node("n1")).settle();
+    assert_eq!(rig.state(), [""; 0]);
 }
 
 #[test]

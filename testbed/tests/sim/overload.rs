@@ -79,7 +79,8 @@ fn steady(outcome: &Outcome) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Within 30 s after the limit is gone, almost as many requests a second as where there never was one.
+/// Within 30 s after the limit is gone, as many requests a second as where there never was one, but for the
+/// burst that a start has to spend.
 fn recovered(limited: &Outcome, free: &Outcome) -> Result<(), Failed> {
     let best = |outcome: &Outcome, from: u32| {
         let accepted = answers(outcome, |code| code != "429");
@@ -88,7 +89,7 @@ fn recovered(limited: &Outcome, free: &Outcome) -> Result<(), Failed> {
     };
     let (after, ever) = (best(limited, 300), best(free, 1));
     println!("requests in the best second: {after} within 30 s after the limit, {ever} without a limit");
-    if (after as f64) < 0.9 * ever as f64 || ever < 1000 {
+    if (after as f64) < 0.8 * ever as f64 || ever < 1000 {
         return Err(format!("{after} a second after the limit, {ever} without one").into());
     }
     Ok(())

@@ -83,12 +83,7 @@ async fn interrupted(ground: &Ground<'_>, disrupt: impl AsyncFn() -> Result<()>)
     );
     disrupt().await?;
     let disrupted = now();
-    wait::until(SOON * 4, "all Tickets to be Reserved", async || {
-        let some = ground.api::<Ticket>().list_metadata(&reserved).await?.items.len();
-        ensure!(some == count, "{some} of {count} are");
-        anyhow::Ok(())
-    })
-    .await?;
+    ground.all_reserved(count).await?;
     let (first, rest) = (disrupted.duration_since(asked), now().duration_since(disrupted));
     eprintln!("{before} of {count} Reserved, then {first:#} with the disruption, then all after {rest:#}");
     let pairs = ground.pairs("order", &names).await?;

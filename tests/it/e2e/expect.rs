@@ -77,6 +77,36 @@ impl Ground<'_> {
         .await
     }
 
+    /// Waits until so many Tickets are Reserved; if they do not come to be, says what some others wait for.
+    pub(crate) async fn all_reserved(&self, count: usize) -> Result<()> {
+        let reserved = ListParams::default().fields("status.phase=Reserved");
+        let all = wait::until(SOON * 4, "all Tickets to be Reserved", async || {
+            let some = self.api::<Ticket>().list_metadata(&reserved).await?.items.len();
+            ensure!(some == count, "{some} of {count} are");
+            anyhow::Ok(())
+        });
+        let Err(error) = all.await else {
+            return Ok(());
+        };
+        let others = ListParams::default().fields("status.phase!=Reserved").limit(5);
+        let mut waiting = Vec::new();
+        for ticket in self.api::<Ticket>().list(&others).await? {
+            let guardian = format!("guardian-{}", ticket.name_any());
+            let pod = self.api::<Pod>().get_opt(&guardian).await?;
+            let node = Api::<Node>::all(self.client())
+                .get_opt(&ticket.spec.node_name)
+                .await?;
+            waiting.push(format!(
+                "Ticket {}: {:?}\nGuardian: {:?}\nNode: {:?}",
+                ticket.name_any(),
+                ticket.status,
+                pod.and_then(|pod| pod.status),
+                node.and_then(|node| node.status?.conditions),
+            ));
+        }
+        bail!("{error}\n{}", waiting.join("\n"))
+    }
+
     /// The pairs as they are; an error when a promise about one of them does not hold (yet).
     pub(crate) async fn look(&self, order: &str) -> Result<Pairs> {
         let all = ListParams::default();

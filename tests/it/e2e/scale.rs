@@ -9,8 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::rbac::v1::{ClusterRole, Role};
-use korder::api::Ticket;
-use kube::{Api, api::ListParams};
+use kube::Api;
 use libtest_mimic::Trial;
 use serde_json::json;
 use testbed::real::{AuditEntry, Mark, WriteCounts, wait};
@@ -46,13 +45,7 @@ async fn many(ground: &Ground<'_>) -> Result<()> {
             json!({ "tolerations": [{ "operator": "Exists" }] }),
         )
         .await?;
-    let reserved = ListParams::default().fields("status.phase=Reserved");
-    wait::until(SOON * 4, "all Tickets to be Reserved", async || {
-        let some = ground.api::<Ticket>().list_metadata(&reserved).await?.items.len();
-        ensure!(some == count, "{some} of {count} are");
-        anyhow::Ok(())
-    })
-    .await?;
+    ground.all_reserved(count).await?;
     let pairs = ground.pairs("order", &names).await?;
     same("the number of pairs", &pairs.len(), &count)?;
     ground.ready_reason("order", "AllReserved").await?;

@@ -267,9 +267,9 @@ fn shards_of_a_drained_replica_are_taken_without_waiting_for_a_lease_to_end() {
     assert!(check(calm(TERMS, EVEN), faults) <= 4);
 }
 
-/// `cargo test --release -p korder --lib shard::member -- --ignored --nocapture`
+/// `make model`
 #[test]
-#[ignore = "3.6 million states: a minute and a half in a release build"]
+#[ignore = "3.6 million states, in a release build: make model"]
 fn many_faults_at_once_leave_every_shard_with_one_owner() {
     for clocks in [EVEN].into_iter().chain(FAST) {
         for faults in [
