@@ -154,6 +154,10 @@ impl Reports {
     fn grants(&self) -> Vec<(OrderUid, ShardId, bool)> {
         let mut news = Vec::new();
         for (uid, totals) in &mut *self.orders.lock() {
+            // A shard that has said nothing yet may have pairs without a Guardian.
+            if totals.shards.len() < self.shards {
+                continue;
+            }
             let before = totals.granted;
             totals.granted = totals.grant();
             if before != totals.granted {
@@ -306,6 +310,21 @@ mod tests {
             ([report(0, 1, false), report(1, 1, true)], vec![(1, false)]),
             ([report(0, 1, false), report(1, 0, true)], vec![]),
             ([report(0, 0, true), report(1, 0, false)], vec![(0, true)]),
+        ];
+        for (step, (news, expected)) in steps.into_iter().enumerate() {
+            assert_eq!(granted(&reports, news), expected, "step {step}");
+        }
+    }
+
+    #[test]
+    fn no_shard_begins_before_all_have_reported() {
+        let reports = Reports::new(3);
+        let one = json!({ "updateStrategy": { "maxUnavailable": 1 } });
+        reports.order(&of(order("o", one)), None);
+        let steps = [
+            ([report(0, 0, true), report(1, 0, false)], vec![]),
+            ([report(0, 0, true), report(2, 1, false)], vec![]),
+            ([report(0, 0, true), report(2, 0, false)], vec![(0, true)]),
         ];
         for (step, (news, expected)) in steps.into_iter().enumerate() {
             assert_eq!(granted(&reports, news), expected, "step {step}");
