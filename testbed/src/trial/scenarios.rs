@@ -34,6 +34,10 @@ pub const REGRESSIONS: &[(u64, &str)] = &[
         "a_ticket_without_labels_was_made_again_before_those_had_been_listed",
     ),
     (15_729, "an_older_ticket_of_the_same_name_was_asked_for_for_ever"),
+    (
+        7_004_118,
+        "a_restart_let_a_roll_out_begin_before_all_shards_were_counted",
+    ),
 ];
 
 /// All of them.
