@@ -1,8 +1,13 @@
 //! The router: every watch event goes to the shard it belongs to, or stops here.
 //!
-//! Keeps the slim record of all Nodes, also of those in shards that another replica owns.
+//! Keeps the slim record of all Nodes, and Tickets without labels, also of shards that another replica owns: both
+//! are watched once, whatever the shards are.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use dashmap::DashMap;
 use parking_lot::Mutex;
@@ -32,6 +37,7 @@ pub type GuardianRoute = (ShardId, TicketKey, PodKey, PodUid);
 pub struct Router {
     shards: ShardCount,
     nodes: DashMap<NodeUid, Arc<Node>, ahash::RandomState>,
+    unlabelled: Mutex<BTreeMap<TicketUid, (ShardId, TicketView)>>,
     outage: Mutex<Outage>,
     slots: Arc<Slots>,
     clock: Clock,
@@ -43,6 +49,7 @@ impl Router {
         Self {
             shards,
             nodes: DashMap::default(),
+            unlabelled: Mutex::default(),
             outage: Mutex::default(),
             slots,
             clock,
@@ -90,7 +97,8 @@ impl Router {
         });
     }
 
-    /// Tells shards that were just taken of their nodes.
+    /// Tells shards that were just taken of their nodes, and of their Tickets without labels. News that came since
+    /// they were taken is newer.
     pub fn fill(&self, shards: &[ShardId]) {
         let now = self.clock.mono();
         let wanted: BTreeSet<ShardId> = shards.iter().copied().collect();
@@ -103,12 +111,19 @@ impl Router {
         nodes.sort_by(|one, other| one.uid.cmp(&other.uid));
         for node in nodes {
             self.put(self.shards.of_node(&node.uid), |inbox| {
-                // News that came since the slot was taken is newer.
                 inbox
                     .nodes
                     .entry(node.uid.clone())
                     .or_insert(NodeNews::Apply(node, now));
             });
+        }
+        for (uid, (shard, view)) in &*self.unlabelled.lock() {
+            if wanted.contains(shard) {
+                self.put(*shard, |inbox| {
+                    let news = TicketNews::Apply(Box::new(view.clone()));
+                    inbox.tickets.entry((uid.clone(), true)).or_insert(news);
+                });
+            }
         }
     }
 
@@ -119,6 +134,16 @@ impl Router {
 
     /// A Ticket without the label of a shard changed, or is gone or labelled again.
     pub fn unlabelled(&self, change: Change<(ShardId, TicketView), TicketRoute>) {
+        match &change {
+            Change::Apply((shard, view)) => {
+                let ticket = (*shard, view.clone());
+                self.unlabelled.lock().insert(view.uid.clone(), ticket);
+            }
+            Change::Delete((_, _, uid)) => {
+                self.unlabelled.lock().remove(uid);
+            }
+            Change::Synced => {}
+        }
         self.put_ticket(change, true);
     }
 

@@ -46,13 +46,12 @@ impl Clients {
         config.default_retry = false;
         config.read_timeout = Some(DEAD_AFTER);
         let pending = Arc::new(Pending::new(clock.clone()));
-        let (read, write) = (layer(clock, &pending, false), layer(clock, &pending, true));
+        let over =
+            |layer| ClientBuilder::try_from(config.clone()).map(|client| client.with_layer(&layer).build());
         Ok(Self {
-            read: ClientBuilder::try_from(config.clone())?.with_layer(&read).build(),
-            write: ClientBuilder::try_from(config.clone())?
-                .with_layer(&write)
-                .build(),
-            lease: Client::try_from(config)?,
+            read: over(layer(clock, &pending, Use::Read))?,
+            write: over(layer(clock, &pending, Use::Write))?,
+            lease: over(layer(clock, &pending, Use::Lease))?,
             pending,
         })
     }
@@ -68,29 +67,35 @@ impl Clients {
     {
         let pending = Arc::new(Pending::new(clock.clone()));
         let client =
-            |transport, limited| Client::new(layer(clock, &pending, limited).layer(transport), "default");
+            |transport, r#use| Client::new(layer(clock, &pending, r#use).layer(transport), "default");
         Self {
-            read: client(read, false),
-            write: client(write, true),
-            lease: Client::new(lease, "default"),
+            read: client(read, Use::Read),
+            write: client(write, Use::Write),
+            lease: client(lease, Use::Lease),
             pending,
         }
     }
 }
 
-fn layer<S>(
-    clock: &Clock,
-    pending: &Arc<Pending>,
-    limited: bool,
-) -> impl Layer<S, Service = Dated<S>> + use<S> {
+fn layer<S>(clock: &Clock, pending: &Arc<Pending>, r#use: Use) -> impl Layer<S, Service = Dated<S>> + use<S> {
     let (clock, pending) = (clock.clone(), pending.clone());
     tower::layer::layer_fn(move |inner| Dated {
         inner,
         clock: clock.clone(),
         pending: pending.clone(),
-        limited,
+        r#use,
         closed: None,
     })
+}
+
+/// What a client is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    Read,
+    /// Each request says how long it may take.
+    Write,
+    /// Passes the gate while it is closed: a replica that is asked to write less still has its shards.
+    Lease,
 }
 
 /// Reads the `Date` of answers, and is the gate: a Retry-After closes it before anything else sees the
@@ -99,7 +104,7 @@ struct Dated<S> {
     inner: S,
     clock: Clock,
     pending: Arc<Pending>,
-    limited: bool,
+    r#use: Use,
     closed: Option<BoxFuture<'static, ()>>,
 }
 
@@ -119,7 +124,7 @@ where
     type Future = BoxFuture<'static, Result<Response<B>, BoxError>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        while let Some(until) = self.pending.closed_until() {
+        while let Some(until) = self.pending.closed_until().filter(|_| self.r#use != Use::Lease) {
             let clock = self.clock.clone();
             let wait = async move { clock.sleep_until(Some(until)).await };
             let closed = self.closed.get_or_insert_with(|| wait.boxed());
@@ -130,11 +135,12 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        if self.limited && request.method() != Method::GET {
+        if self.r#use == Use::Write && request.method() != Method::GET {
             let limited = with_limit(request.uri());
             *request.uri_mut() = limited;
         }
         let (clock, sent, pending) = (self.clock.clone(), self.clock.mono(), self.pending.clone());
+        let gated = self.r#use != Use::Lease;
         let answer = self.inner.call(request);
         async move {
             let answer = tokio::time::timeout(BEGINS_WITHIN, answer)
@@ -144,7 +150,7 @@ where
             if let Some(date) = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok()) {
                 clock.hear(date.timestamp(), sent);
             }
-            if let Some(span) = retry_after(&answer) {
+            if let Some(span) = retry_after(&answer).filter(|_| gated) {
                 pending.close(span);
             }
             Ok(answer)

@@ -477,13 +477,22 @@ impl<'a> Stage<'a> {
                         eprintln!("{} {}", shard["metadata"]["name"], shard["status"]);
                     }
                     for lease in self.cluster.api(|api| api.list("leases")) {
-                        eprintln!("{} {}", lease["metadata"]["name"], lease["spec"]["holderIdentity"]);
+                        eprintln!(
+                            "{} {}",
+                            lease["metadata"]["name"], lease["spec"]["holderIdentity"]
+                        );
                     }
                     for order in self.cluster.api(|api| api.list("orders")) {
-                        eprintln!("{} {} {}", order["metadata"]["name"], order["metadata"]["uid"], order["status"]);
+                        eprintln!(
+                            "{} {} {}",
+                            order["metadata"]["name"], order["metadata"]["uid"], order["status"]
+                        );
                     }
                     for (n, seat) in self.seats.iter().enumerate() {
-                        eprintln!("{n}: {:?}", seat.process.as_ref().map(|process| process.replica.holds()));
+                        eprintln!(
+                            "{n}: {:?}",
+                            seat.process.as_ref().map(|process| process.replica.holds())
+                        );
                     }
                 }
                 let minutes = SETTLES_WITHIN.as_secs() / 60;
