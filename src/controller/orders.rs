@@ -28,7 +28,6 @@ use crate::{
     },
     index::{Index, Snapshot},
     runtime::metrics,
-    shard::ShardId,
     watch::relist::Change,
     write::Writer,
 };
@@ -100,8 +99,7 @@ impl Orders {
             while purges.len() < PURGES
                 && let Some((uid, namespace)) = waiting.pop()
             {
-                let (writer, shards) = (self.writer.clone(), self.slots.owned());
-                purges.spawn(purge(writer, uid, namespace, shards));
+                purges.spawn(purge(self.writer.clone(), self.slots.clone(), uid, namespace));
             }
             tokio::select! {
                 biased; // stopping comes first; an ended removal makes room for the next
@@ -168,9 +166,14 @@ impl Orders {
     }
 }
 
-async fn purge(writer: Writer, uid: OrderUid, namespace: Namespace, shards: Vec<ShardId>) -> OrderUid {
+/// Removes what the Order has in the shards that are owned at the moment.
+async fn purge(writer: Writer, slots: Arc<Slots>, uid: OrderUid, namespace: Namespace) -> OrderUid {
     let (mut pause, longest) = AGAIN_AFTER;
-    while !writer.purge(&uid, &namespace, &shards).await && pause <= longest {
+    loop {
+        let shards = slots.owned();
+        if shards.is_empty() || writer.purge(&uid, &namespace, &shards).await || pause > longest {
+            break;
+        }
         tokio::time::sleep(pause).await;
         pause *= 2;
     }
