@@ -46,6 +46,8 @@ struct Totals {
     granted: Option<ShardId>,
     changed: bool,
     writing: bool,
+    /// The watch has shown another status since the write began: perhaps a write of before that came late.
+    overtaken: bool,
     not_before: Mono,
     failures: u32,
 }
@@ -92,7 +94,9 @@ impl Reports {
         let totals = orders.entry(order.uid.clone()).or_default();
         totals.order = Some(order.clone());
         if let Some(written) = written {
-            totals.changed |= totals.written != written;
+            let differs = totals.written != written;
+            totals.changed |= differs;
+            totals.overtaken |= differs;
             totals.written = written;
         }
         drop(orders);
@@ -127,7 +131,7 @@ impl Reports {
             totals.changed = false;
             let status = status::of(&order, totals.shards.values(), &totals.written, now.server);
             if status != totals.written {
-                totals.writing = true;
+                (totals.writing, totals.overtaken) = (true, false);
                 due.push((order, status));
             }
         }
@@ -144,6 +148,7 @@ impl Reports {
             let pause = EVERY.saturating_mul(1 << totals.failures.min(10)).min(LONGEST);
             totals.not_before = now.after(pause);
             match status {
+                Some(_) if totals.overtaken => totals.changed = true,
                 Some(status) => totals.written = status,
                 None => totals.changed = true,
             }
@@ -329,6 +334,26 @@ mod tests {
         for (step, (news, expected)) in steps.into_iter().enumerate() {
             assert_eq!(granted(&reports, news), expected, "step {step}");
         }
+    }
+
+    #[test]
+    fn a_write_of_before_that_lands_last_is_written_over() {
+        let reports = Reports::new(1);
+        let order = of(order("o", json!({})));
+        let reserved = |count: u32| {
+            reports.put(vec![report(0, 5 - count, false)]);
+            let (_, status) = reports.due(&now(i64::from(count) * 10)).0.pop().unwrap();
+            status
+        };
+        reports.order(&order, None);
+        let first = reserved(1);
+        reports.written(&order.uid, None, now(10).mono);
+        let second = reserved(2);
+        reports.order(&order, Some(second.clone()));
+        reports.order(&order, Some(first));
+        reports.written(&order.uid, Some(second.clone()), now(20).mono);
+        let (_, again) = reports.due(&now(30)).0.pop().unwrap();
+        assert_eq!(again.available_replicas, second.available_replicas);
     }
 
     #[test]
