@@ -101,12 +101,16 @@ pub(super) enum Settled<'a> {
 impl Pair {
     /// Takes a newer view of a Ticket; an older one is ignored.
     pub(super) fn see_ticket(&mut self, view: TicketView) {
+        let known = self.tickets.iter().position(|known| known.key == view.key);
+        // Two watches tell of Tickets, each in its own time; and two Tickets never have one name at once.
+        if known.is_some_and(|known| self.tickets[known].revision > view.revision) {
+            return;
+        }
         self.settle(&Settled::Ticket(&view));
         self.memory.lost_tickets.retain(|lost| *lost != view.key);
         self.node_name = view.node_name.clone();
-        match self.tickets.iter_mut().find(|known| known.key == view.key) {
-            Some(known) if known.uid == view.uid && known.revision > view.revision => {}
-            Some(known) => *known = view,
+        match known {
+            Some(known) => self.tickets[known] = view,
             None => self.tickets.push(view),
         }
     }

@@ -1370,6 +1370,19 @@ fn an_older_view_of_a_ticket_changes_nothing() {
 }
 
 #[test]
+fn an_older_ticket_that_the_other_watch_shows_late_changes_nothing() {
+    let mut rig = reserved();
+    let ticket = rig.ticket("n1", 0);
+    let mut older = rig.tickets[&ticket].clone();
+    (older.uid, older.revision, older.unlabelled) = ("older".into(), Revision(1), true);
+    rig.shard.apply_ticket(older);
+    assert_eq!(rig.settle(), [""; 0]);
+    let mono = rig.now().mono;
+    rig.shard.lose_ticket(&ticket, &"older".into(), true, mono);
+    assert_eq!(rig.wait(3600).settle(), [""; 0]);
+}
+
+#[test]
 fn a_label_that_only_a_later_order_asks_for_is_missed_when_it_goes() {
     let selecting = |name: &str, key: &str| {
         let pairs = json!({ key: "yes" });

@@ -35,6 +35,11 @@ pub const REGRESSIONS: &[(u64, &str)] = &[
     ),
     (15_729, "an_older_ticket_of_the_same_name_was_asked_for_for_ever"),
     (
+        8_008_192,
+        "an_older_ticket_that_the_other_watch_showed_late_took_the_place_of_the_newer",
+    ),
+    (8_013_129, "an_older_status_that_landed_last_stayed"),
+    (
         7_004_118,
         "a_restart_let_a_roll_out_begin_before_all_shards_were_counted",
     ),
