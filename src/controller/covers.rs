@@ -226,6 +226,10 @@ impl Covers {
         for route in missing(&replaced.guardians, &successor.guardians) {
             self.router.guardian(Change::Delete(route));
         }
+        // It may have been replaced before it had listed anything.
+        for part in [Part::Tickets, Part::Guardians] {
+            replaced.synced.iter().for_each(|synced| synced.part(part));
+        }
     }
 }
 
