@@ -71,22 +71,32 @@ pub struct Membership {
     pub clock: Clock,
 }
 
+type LeaseRoute = (LeaseName, String);
+
 /// What the watch of Leases has shown and the machine has not seen: the latest of each.
 #[derive(Default)]
 struct News {
     leases: Mutex<BTreeMap<LeaseName, Option<Record>>>,
+    /// Which object of each name the watch has shown last.
+    uids: Mutex<BTreeMap<LeaseName, String>>,
     listed: AtomicBool,
     bell: Notify,
 }
 
 impl News {
-    fn put(&self, change: Change<(LeaseName, Record), LeaseName>) {
+    fn put(&self, change: Change<(LeaseRoute, Record), LeaseRoute>) {
         match change {
-            Change::Apply((name, record)) => {
+            Change::Apply(((name, uid), record)) => {
+                self.uids.lock().insert(name.clone(), uid);
                 self.leases.lock().insert(name, Some(record));
             }
-            Change::Delete(name) => {
-                self.leases.lock().insert(name, None);
+            // After a list, the end of an object comes after the beginning of the next one of its name.
+            Change::Delete((name, uid)) => {
+                let mut uids = self.uids.lock();
+                if uids.get(&name) == Some(&uid) {
+                    uids.remove(&name);
+                    self.leases.lock().insert(name, None);
+                }
             }
             Change::Synced => self.listed.store(true, Ordering::Release),
         }
@@ -141,7 +151,8 @@ impl Membership {
         let config = watcher::Config::default().labels(LABEL_LEASE);
         let known = |lease: Lease| {
             let (name, record) = read(&lease)?;
-            Some((name.clone(), (name, record)))
+            let route = (name, lease.metadata.uid.unwrap_or_default());
+            Some((route.clone(), (route, record)))
         };
         let relist = Relist::shared(Brake::Off);
         follow::<_, String, _, _>("Lease", api, config, relist, known, move |change| {
@@ -213,5 +224,27 @@ impl Membership {
         let ready = self.member.member(now.mono) && self.synced.all();
         self.ready.store(ready, Ordering::Release);
         ending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::ShardId;
+
+    #[test]
+    fn the_end_of_a_lease_that_has_a_successor_is_not_the_end_of_that() {
+        let (news, name) = (News::default(), LeaseName::Shard(ShardId(1)));
+        let route = |uid: &str| (name.clone(), uid.to_owned());
+        let record = Record {
+            version: "7".into(),
+            holder: None,
+            shards: None,
+        };
+        news.put(Change::Apply((route("second"), record.clone())));
+        news.put(Change::Delete(route("first")));
+        assert_eq!(news.leases.lock()[&name], Some(record));
+        news.put(Change::Delete(route("second")));
+        assert_eq!(news.leases.lock()[&name], None);
     }
 }

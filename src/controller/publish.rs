@@ -99,7 +99,7 @@ pub async fn follow_shards(
     let config = watcher::Config::default().page_size(PAGE);
     let read = move |object: SlimShard| {
         let (object, view) = object.view(shards)?;
-        Some((object, (object, view)))
+        Some(((object, view.version.uid.clone()), (object, view)))
     };
     let out = |change| reports.see(change, clock.mono());
     follow::<_, String, _, _>("Shard", objects, config, Relist::shared(Brake::Off), read, out).await;

@@ -32,6 +32,9 @@ use crate::{
 
 mod own;
 
+/// Which object, and its uid.
+type ShardRoute = (ShardObject, String);
+
 pub(super) use own::Publication;
 
 /// Least time between two status writes of one Order.
@@ -180,7 +183,7 @@ impl Reports {
     }
 
     /// The watch of Shard objects shows this.
-    pub fn see(&self, change: Change<(ShardObject, ShardView), ShardObject>, now: Mono) {
+    pub fn see(&self, change: Change<(ShardObject, ShardView), ShardRoute>, now: Mono) {
         let mut state = self.state.lock();
         match change {
             Change::Apply((object, view)) => {
@@ -190,13 +193,15 @@ impl Reports {
                 }
                 state.objects.insert(object, view);
             }
-            Change::Delete(object) => {
+            // After a list, the end of an object comes after the beginning of the next one of its name.
+            Change::Delete((object, uid)) if state.has(&object, &uid) => {
                 state.read(object, &ShardView::default());
                 state.objects.remove(&object);
                 if let Some(board) = state.board(object.shard) {
                     board.lose(object.page, now);
                 }
             }
+            Change::Delete(_) => {}
             Change::Synced => state.listed = true,
         }
         drop(state);
@@ -281,6 +286,11 @@ impl State {
             false => totals.pages.get(&shard).map(|(_, counts)| counts),
         };
         shards.all().map(|shard| Some((shard, of(shard)?))).collect()
+    }
+
+    fn has(&self, object: &ShardObject, uid: &str) -> bool {
+        let known = self.objects.get(object);
+        known.is_some_and(|known| known.version.uid == uid)
     }
 
     /// Puts what a page says in the place of what it said.

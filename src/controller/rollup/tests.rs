@@ -94,6 +94,15 @@ impl Rig {
         self
     }
 
+    fn page_gone(&self, uid: &str) {
+        let object = ShardObject {
+            shard: self.other,
+            page: Some(0),
+        };
+        let gone = Change::Delete((object, uid.to_owned()));
+        self.reports.see(gone, mono(0));
+    }
+
     /// The status that is written at this second, if one is.
     fn due(&mut self, second: i64) -> Option<OrderStatus> {
         let due = self.reports.due(&now(second)).0.pop()?;
@@ -106,6 +115,18 @@ impl Rig {
     fn reserved(&mut self, second: i64) -> Option<u32> {
         self.due(second).map(|status| status.available_replicas)
     }
+}
+
+#[test]
+fn the_end_of_a_page_that_has_a_successor_changes_nothing() {
+    let mut rig = Rig::new();
+    rig.report(&rig.own, counts(3));
+    rig.page(Some(counts(4)));
+    rig.page_gone("the one before");
+    assert_eq!(rig.reserved(1), Some(7));
+    rig.page_gone("u");
+    rig.report(&rig.own, counts(1));
+    assert_eq!(rig.reserved(9), None, "the other shard says nothing any more");
 }
 
 #[test]

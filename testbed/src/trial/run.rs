@@ -472,29 +472,6 @@ impl<'a> Stage<'a> {
                 return took.saturating_sub(Duration::from_secs(60));
             }
             if took > SETTLES_WITHIN {
-                if std::env::var("DUMP").is_ok() {
-                    for shard in self.cluster.api(|api| api.list("shards")) {
-                        eprintln!("{} {}", shard["metadata"]["name"], shard["status"]);
-                    }
-                    for lease in self.cluster.api(|api| api.list("leases")) {
-                        eprintln!(
-                            "{} {}",
-                            lease["metadata"]["name"], lease["spec"]["holderIdentity"]
-                        );
-                    }
-                    for order in self.cluster.api(|api| api.list("orders")) {
-                        eprintln!(
-                            "{} {} {}",
-                            order["metadata"]["name"], order["metadata"]["uid"], order["status"]
-                        );
-                    }
-                    for (n, seat) in self.seats.iter().enumerate() {
-                        eprintln!(
-                            "{n}: {:?}",
-                            seat.process.as_ref().map(|process| process.replica.holds())
-                        );
-                    }
-                }
                 let minutes = SETTLES_WITHIN.as_secs() / 60;
                 self.violations.push(format!(
                     "not settled {minutes} minutes after the faults: {gaps:?}"

@@ -45,6 +45,17 @@ pub const REGRESSIONS: &[(u64, &str)] = &[
     ),
 ];
 
+/// Seeds that once went wrong with three replicas, and what those did.
+pub const SHARED_REGRESSIONS: &[(u64, &str)] = &[
+    (4, "a_shard_taken_later_did_not_hear_of_tickets_without_labels"),
+    (
+        254,
+        "watches_that_were_replaced_before_they_had_listed_kept_their_shards_from_starting",
+    ),
+    (299, "the_tickets_of_an_order_were_removed_in_no_shards_at_all"),
+    (882, "the_end_of_a_page_took_its_successor_with_it"),
+];
+
 /// All of them.
 pub fn all() -> Vec<Script> {
     vec![reserve(), churn(), roll_out(), order_goes(), meddling()]

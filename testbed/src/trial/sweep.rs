@@ -82,7 +82,7 @@ pub fn seeds(
             let outcome = guarded(|| seed(chosen, Options { replicas, ..silent() }));
             let wrong = !outcome.violations.is_empty();
             let mut sum = sum.lock();
-            sum.add(&format!("make sim SEED={chosen}"), outcome);
+            sum.add(&command(chosen, replicas), outcome);
             sum.failures.last().filter(|_| wrong).into_iter().for_each(&tell);
         }
     });
@@ -96,11 +96,24 @@ pub fn fixed() -> Sum {
         let outcome = guarded(|| run(&script, 1, Options::default()));
         sum.add(&format!("make sim SCENARIO={}", script.name), outcome);
     }
-    for (number, _) in scenarios::REGRESSIONS {
-        let outcome = guarded(|| seed(*number, Options::default()));
-        sum.add(&format!("make sim SEED={number}"), outcome);
+    for (regressions, replicas) in [(scenarios::REGRESSIONS, 1), (scenarios::SHARED_REGRESSIONS, 3)] {
+        for (number, _) in regressions {
+            let options = Options {
+                replicas,
+                ..Options::default()
+            };
+            sum.add(&command(*number, replicas), guarded(|| seed(*number, options)));
+        }
     }
     sum
+}
+
+/// What repeats a run.
+fn command(seed: u64, replicas: usize) -> String {
+    match replicas {
+        1 => format!("make sim SEED={seed}"),
+        _ => format!("make sim SEED={seed} REPLICAS={replicas}"),
+    }
 }
 
 /// Which of a plot's points are broken.

@@ -1,5 +1,6 @@
 //! korder in the simulated cluster: fixed plots, sweeps, fresh seeds, overload, and that a seed repeats.
-//! Built with optimisation (`make test-sim`); `SIM_SEEDS` and `SIM_FIRST` choose the fresh seeds.
+//! Built with optimisation (`make test-sim`); `SIM_SEEDS`, `SIM_SHARED_SEEDS` (with
+//! three replicas) and `SIM_FIRST` choose the fresh seeds.
 
 mod brakes;
 mod overload;
@@ -23,7 +24,10 @@ fn main() {
     let mut trials = vec![
         Trial::test("sweep::crash_with_every_write", || points(Break::Crash, "write")),
         Trial::test("sweep::drop_every_event", || points(Break::Drop, "event")),
-        Trial::test("seeds::fresh", fresh),
+        Trial::test("seeds::fresh", || fresh("SIM_SEEDS", 2000, 1)),
+        Trial::test("seeds::fresh_with_three_replicas", || {
+            fresh("SIM_SHARED_SEEDS", 300, 3)
+        }),
         Trial::test(
             "repeats::one_seed_in_two_processes",
             repeats::one_seed_in_two_processes,
@@ -34,14 +38,23 @@ fn main() {
             judged(&run(&script, 1, Options::default()).violations)
         })
     }));
-    trials.extend(scenarios::REGRESSIONS.iter().map(|&(seed, was)| {
-        Trial::test(format!("seeds::{seed}::{was}"), move || {
-            judged(&sweep::seed(seed, Options::default()).violations)
-        })
-    }));
+    trials.extend(regressions(scenarios::REGRESSIONS, 1));
+    trials.extend(regressions(scenarios::SHARED_REGRESSIONS, 3));
     trials.extend(brakes::trials());
     trials.extend(overload::trials());
     libtest_mimic::run(&arguments, trials).exit();
+}
+
+fn regressions(of: &'static [(u64, &str)], replicas: usize) -> impl Iterator<Item = Trial> {
+    of.iter().map(move |&(seed, was)| {
+        let options = Options {
+            replicas,
+            ..Options::default()
+        };
+        Trial::test(format!("seeds::{seed}::{was}"), move || {
+            judged(&sweep::seed(seed, options).violations)
+        })
+    })
 }
 
 /// Fails with what was violated.
@@ -78,13 +91,14 @@ fn points(kind: Break, what: &str) -> Result<(), Failed> {
 }
 
 /// Seeds that nobody has seen: named by the time unless given.
-fn fresh() -> Result<(), Failed> {
+fn fresh(how_many: &str, unless_said: u64, replicas: usize) -> Result<(), Failed> {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_err(|error| error.to_string())?;
     let first = number("SIM_FIRST").unwrap_or(now.as_secs() * 1_000_000);
-    let count = number("SIM_SEEDS").unwrap_or(2000);
-    println!("{count} seeds from {first}");
-    summed("fresh seeds", &sweep::seeds(first, count, None, false, 1, |_| ()))
+    let count = number(how_many).unwrap_or(unless_said);
+    println!("{count} seeds from {first}, replicas: {replicas}");
+    let sum = sweep::seeds(first, count, None, false, replicas, |_| ());
+    summed("fresh seeds", &sum)
 }
