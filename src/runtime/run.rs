@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use ::http::{HeaderValue, header::USER_AGENT};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{
     Api, Client,
@@ -74,7 +75,7 @@ fn log(format: LogFormat) {
 }
 
 async fn start(config: Config) -> Result<(), Stop> {
-    let kubeconfig = kube::Config::infer().await.map_err(|error| {
+    let mut kubeconfig = kube::Config::infer().await.map_err(|error| {
         stop(format!(
             "no cluster: {}: set KUBECONFIG to a kubeconfig file, or run in a Pod",
             one_line(&error)
@@ -86,6 +87,11 @@ async fn start(config: Config) -> Result<(), Stop> {
             config.listen
         ))
     })?;
+    // So that the API server's audit log says which replica asked.
+    let agent = format!("korder/{} ({})", env!("CARGO_PKG_VERSION"), config.replica());
+    if let Ok(agent) = HeaderValue::try_from(agent) {
+        kubeconfig.headers.push((USER_AGENT, agent));
+    }
     let recorder = metrics::install().map_err(|error| stop(format!("cannot record metrics: {error}")))?;
     let clock = Clock::system();
     let clients = Clients::new(kubeconfig, &clock).map_err(|error| {

@@ -4,13 +4,16 @@
 //! namespace and nodes of its own, so that they run side by side; those that stop something come last
 //! and run alone.
 
+mod churn;
 mod disruption;
 mod expect;
 mod guardians;
+mod history;
 mod input;
 mod names;
 mod nodes;
 mod orders;
+mod replicas;
 mod scale;
 mod seen;
 mod start;
@@ -35,6 +38,7 @@ pub(crate) fn trials(harness: &Arc<Harness>) -> Vec<Trial> {
         start::disruptive(harness),
         orders::disruptive(harness),
         disruption::disruptive(harness),
+        replicas::disruptive(harness),
         scale::disruptive(harness),
     ]
     .into_iter()

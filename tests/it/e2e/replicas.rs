@@ -1,0 +1,260 @@
+//! Several replicas at once: they share the shards by Leases, and whatever happens to some of them, every
+//! pair is made exactly once and nothing is written that need not be.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::{Api, api::ListParams};
+use libtest_mimic::Trial;
+use serde_json::json;
+use testbed::real::{AuditEntry, KorderProcess, WriteCounts, wait};
+
+use super::{
+    churn::Churn,
+    disruption::setting,
+    history::{History, late_writes},
+    world::{Ground, KORDER, SOON, same, start_korder},
+};
+use crate::harness::{Harness, alone};
+
+/// Shards of the korder under test: the default.
+const SHARDS: usize = 64;
+/// What a process may have in flight when it is stopped.
+const IN_FLIGHT: usize = 128;
+
+pub(crate) fn disruptive(harness: &Arc<Harness>) -> Vec<Trial> {
+    vec![
+        alone(harness, "replicas", "another_number_of_shards_is_refused", shards),
+        alone(harness, "replicas", "of_two_with_one_id_the_older_exits_2", twins),
+        alone(
+            harness,
+            "replicas",
+            "coming_and_going_writes_nothing_to_pairs",
+            rebalance,
+        ),
+        alone(
+            harness,
+            "replicas",
+            "killed_stopped_and_replaced_under_churn_every_pair_is_there_once",
+            disturbed,
+        ),
+    ]
+}
+
+/// Starts korder beside the shared one, and waits until it is a member.
+async fn join(ground: &Ground<'_>, id: &str) -> Result<KorderProcess> {
+    let korder = start_korder(&ground.world.plane, id, &[]).await?;
+    korder.wait_ready(SOON).await?;
+    Ok(korder)
+}
+
+/// The holder of each shard that has one.
+async fn owners(ground: &Ground<'_>) -> Result<BTreeMap<String, String>> {
+    let leases: Api<Lease> = Api::namespaced(ground.client(), "korder-system");
+    let shards = ListParams::default().labels("korder.dev/lease=shard");
+    let held = |lease: Lease| Some((lease.metadata.name?, lease.spec?.holder_identity?));
+    Ok(leases.list(&shards).await?.into_iter().filter_map(held).collect())
+}
+
+/// Waits until the shards are shared evenly by exactly these replicas.
+async fn shared_by(ground: &Ground<'_>, replicas: &[&str]) -> Result<BTreeMap<String, String>> {
+    let what = format!("the shards to be shared by {replicas:?}");
+    wait::until(SOON * 2, &what, async || {
+        let owners = owners(ground).await?;
+        let count = |id: &&str| owners.values().filter(|owner| owner == id).count();
+        let counts: Vec<usize> = replicas.iter().map(count).collect();
+        let (most, least) = (counts.iter().max(), counts.iter().min());
+        let even = most.zip(least).is_some_and(|(most, least)| most - least <= 1);
+        ensure!(
+            counts.iter().sum::<usize>() == SHARDS && even,
+            "{counts:?} of {} held",
+            owners.len()
+        );
+        anyhow::Ok(owners)
+    })
+    .await
+}
+
+/// Ends a replica that is not needed any more.
+async fn leave(korder: KorderProcess) -> Result<()> {
+    let status = korder.terminate(Duration::from_secs(20)).await?;
+    ensure!(
+        status.code() == Some(0),
+        "{status} after SIGTERM:\n{}",
+        korder.log_tail(20)
+    );
+    Ok(())
+}
+
+async fn shards(ground: &Ground<'_>) -> Result<()> {
+    shared_by(ground, &["korder"]).await?;
+    let odd = start_korder(&ground.world.plane, "odd", &["--shards", "32"]).await?;
+    let status = odd.wait_exit(SOON).await?;
+    let log = odd.log_tail(3);
+    ensure!(status.code() == Some(1), "{status}:\n{log}");
+    let said = log.lines().last().context("it says nothing")?;
+    for part in ["32", "64", "--shards"] {
+        ensure!(said.contains(part), "no {part} in: {said}");
+    }
+    shared_by(ground, &["korder"]).await?;
+    Ok(())
+}
+
+async fn twins(ground: &Ground<'_>) -> Result<()> {
+    let nodes = ground.nodes(20).await?;
+    ground.ask("before", json!({})).await?;
+    ground.pairs("before", &nodes).await?;
+    let mark = ground.audit().settled_mark().await?;
+    let args = ["--replica-id", "twin"];
+    let older = start_korder(&ground.world.plane, "twin-a", &args).await?;
+    older.wait_ready(SOON).await?;
+    shared_by(ground, &["korder", "twin"]).await?;
+    let newer = start_korder(&ground.world.plane, "twin-b", &args).await?;
+    newer.wait_ready(SOON).await?;
+    let status = older.wait_exit(SOON).await?;
+    let log = older.log_tail(3);
+    ensure!(status.code() == Some(2), "{status}:\n{log}");
+    ensure!(log.contains("--replica-id"), "no remedy in:\n{log}");
+    shared_by(ground, &["korder", "twin"]).await?;
+    same("writes to pairs", &ground.writes(mark).await?, &vec![])?;
+    ground.ask("after", json!({})).await?;
+    ground.pairs("after", &nodes).await?;
+    let created = ground.writes(mark).await?;
+    let created = created.iter().filter(|write| write.verb == "create").count();
+    same("Tickets and Guardians made", &created, &(2 * nodes.len()))?;
+    leave(newer).await?;
+    shared_by(ground, &["korder"]).await?;
+    Ok(())
+}
+
+/// From one replica to four and back, with pairs in place.
+async fn rebalance(ground: &Ground<'_>) -> Result<()> {
+    let nodes = ground.nodes(50).await?;
+    ground.ask("order", json!({})).await?;
+    ground.pairs("order", &nodes).await?;
+    ground.ready_reason("order", "AllReserved").await?;
+    let mark = ground.audit().settled_mark().await?;
+    let (one, two) = (join(ground, "korder-1").await?, join(ground, "korder-2").await?);
+    let three = ["korder", "korder-1", "korder-2"];
+    let before = shared_by(ground, &three).await?;
+    let four = join(ground, "korder-3").await?;
+    let during = shared_by(ground, &["korder", "korder-1", "korder-2", "korder-3"]).await?;
+    let moved = |from: &BTreeMap<String, String>, to: &BTreeMap<String, String>| {
+        from.iter().filter(|(shard, owner)| to[*shard] != **owner).count()
+    };
+    same(
+        "shards moved to the fourth",
+        &moved(&before, &during),
+        &(SHARDS / 4),
+    )?;
+    leave(four).await?;
+    let after = shared_by(ground, &three).await?;
+    same("shards moved back", &moved(&during, &after), &(SHARDS / 4))?;
+    leave(one).await?;
+    leave(two).await?;
+    shared_by(ground, &["korder"]).await?;
+    let audit = ground.audit();
+    audit.settled_mark().await?;
+    let mut writes = audit.writes_since(mark, KORDER)?;
+    writes.retain(|write| !write.is_lease() && write.resource != "shards");
+    ensure!(
+        writes.is_empty(),
+        "written while replicas came and went:\n{}",
+        WriteCounts::from_iter(&writes)
+    );
+    eprintln!(
+        "{} of {SHARDS} shards to the fourth and back, no write to Tickets, Pods or Orders",
+        SHARDS / 4
+    );
+    Ok(())
+}
+
+/// Two Orders on E2E_NODES nodes, E2E_CHURN changes of nodes a second for E2E_SECONDS, and meanwhile one
+/// replica is killed, one stopped for E2E_STOPPED seconds, one ended and one added.
+async fn disturbed(ground: &Ground<'_>) -> Result<()> {
+    let count = setting("E2E_NODES", 300);
+    let span = Duration::from_secs(setting("E2E_SECONDS", 60));
+    let stopped = Duration::from_secs(setting("E2E_STOPPED", 20));
+    let names = ground.world.crowd(count).await?;
+    let mark = ground.audit().settled_mark().await?;
+    let history = History::follow(ground).await?;
+    let (mut one, two) = (join(ground, "korder-1").await?, join(ground, "korder-2").await?);
+    let three = ["korder", "korder-1", "korder-2"];
+    shared_by(ground, &three).await?;
+    for order in ["one", "other"] {
+        ground.ask_crowd(order, count, json!({})).await?;
+    }
+    ground.all_reserved(2 * count).await?;
+
+    let churn = Churn::start(ground.client(), count, setting("E2E_CHURN", 30.0));
+    let pause = |part: f64| tokio::time::sleep(span.mul_f64(part));
+    pause(0.1).await;
+    one.kill9();
+    pause(0.1).await;
+    one.restart()?;
+    one.wait_ready(SOON).await?;
+    pause(0.1).await;
+    two.sigstop()?;
+    tokio::time::sleep(stopped).await;
+    two.sigcont()?;
+    pause(0.2).await;
+    {
+        let mut korder = ground.world.korder.write().await;
+        let status = korder.terminate(Duration::from_secs(20)).await?;
+        ensure!(status.code() == Some(0), "{status}:\n{}", korder.log_tail(20));
+        pause(0.1).await;
+        korder.restart()?;
+        korder.wait_ready(SOON).await?;
+    }
+    pause(0.1).await;
+    let four = join(ground, "korder-3").await?;
+    pause(0.2).await;
+    leave(four).await?;
+    pause(0.1).await;
+    let changes = churn.stop().await?;
+
+    for order in ["one", "other"] {
+        let pairs = ground.pairs(order, &names).await?;
+        same("the number of pairs", &pairs.len(), &count)?;
+        ground.ready_reason(order, "AllReserved").await?;
+    }
+    let left: BTreeSet<String> = ground.left().await?;
+    same("Tickets and Guardians", &left.len(), &(4 * count))?;
+    leave(one).await?;
+    leave(two).await?;
+    shared_by(ground, &["korder"]).await?;
+
+    let seen = history.end().await?;
+    ensure!(
+        seen.twice.is_empty(),
+        "pairs with two open Tickets: {:#?}",
+        seen.twice
+    );
+    let audit = ground.audit();
+    audit.settled_mark().await?;
+    let entries = audit.writes_since(mark, KORDER)?;
+    let wrote = |entry: &&AuditEntry| matches!(entry.resource.as_str(), "tickets" | "pods");
+    let replicas: BTreeSet<&str> = entries
+        .iter()
+        .filter(wrote)
+        .map(|entry| entry.user_agent.as_str())
+        .collect();
+    same("replicas that wrote to pairs", &replicas.len(), &4)?;
+    let late = late_writes(&entries, &seen.shards);
+    eprintln!(
+        "{changes} changes of nodes in {span:?} and {stopped:?}; {} Tickets seen; written late:\n{}",
+        seen.shards.len(),
+        WriteCounts::from_iter(late.iter().copied())
+    );
+    ensure!(
+        late.len() <= 3 * IN_FLIGHT,
+        "{} writes landed after another replica had the shard",
+        late.len()
+    );
+    Ok(())
+}
