@@ -213,7 +213,8 @@ impl Reports {
         let (mut due, mut wake) = (Vec::new(), None::<Mono>);
         let mut state = self.state.lock();
         for uid in std::mem::take(&mut state.changed) {
-            if self.slots.get(self.shards.of_order(&uid)).is_none() {
+            let slot = self.slots.get(self.shards.of_order(&uid));
+            if slot.is_none_or(|slot| slot.stop.is_cancelled()) {
                 continue;
             }
             let Some(totals) = state.orders.get(&uid) else {

@@ -59,6 +59,12 @@ impl Clock {
         }
     }
 
+    /// What the wall clock of this machine shows. Nothing is decided by it.
+    pub fn local(&self) -> Timestamp {
+        let elapsed = self.mono().0;
+        self.local.saturating_add(elapsed).unwrap_or(Timestamp::MAX)
+    }
+
     /// The monotonic time.
     #[expect(clippy::disallowed_methods, reason = "this is the one source of time")]
     pub fn mono(&self) -> Mono {
@@ -91,8 +97,7 @@ impl Clock {
             server.hear(date, sent, received);
             server.at(received)
         };
-        let local = self.local.saturating_add(received.0).unwrap_or(Timestamp::MAX);
-        let offset = local.duration_since(server);
+        let offset = self.local().duration_since(server);
         let far = offset.abs() > WORTH_A_WARNING;
         if far && !self.warned.swap(true, std::sync::atomic::Ordering::Relaxed) {
             let seconds = offset.as_secs();

@@ -147,7 +147,7 @@ impl Reports {
             let totals = own.totals(replica, waiting(shard));
             let (Some(board), true) = (
                 &mut own.board,
-                has.is_some_and(|has| Arc::ptr_eq(&has, &own.slot)),
+                has.is_some_and(|has| Arc::ptr_eq(&has, &own.slot) && !has.stop.is_cancelled()),
             ) else {
                 continue;
             };

@@ -192,10 +192,22 @@ impl Suite {
     async fn noticed(&self, mutant: &str) -> Result<Option<&'static str>> {
         let seeds = self.seeds.to_string();
         let soak = ["soak", "--first", "1", "--count", &seeds, "--stop"];
-        let runs: [(&str, &Path, &[&str]); 3] = [
+        let several = (self.seeds / 4).to_string();
+        let shared = [
+            "soak",
+            "--first",
+            "1",
+            "--count",
+            &several,
+            "--stop",
+            "--replicas",
+            "3",
+        ];
+        let runs: [(&str, &Path, &[&str]); 4] = [
             ("unit tests", &self.unit, &[]),
             ("fixed runs", &self.sim, &["fixed"]),
             ("seeds", &self.sim, &soak),
+            ("seeds with three replicas", &self.sim, &shared),
         ];
         for (by, program, arguments) in runs {
             if fails(mutant, program, arguments).await? {

@@ -90,42 +90,46 @@ pub struct Outcome {
 
 /// Runs a script on virtual time.
 pub fn run(script: &Script, seed: u64, options: Options) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime without threads or sockets can be made");
-    runtime.block_on(async {
+    runtime().block_on(async {
         let mut stage = Stage::set(script, seed, options);
         stage.play().await;
         stage.judge().await
     })
 }
 
+/// One thread on virtual time.
+pub(super) fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without threads or sockets can be made")
+}
+
 /// Everything of one run.
-struct Stage<'a> {
+pub(super) struct Stage<'a> {
     script: &'a Script,
     options: Options,
-    cluster: Cluster,
+    pub(super) cluster: Cluster,
     dice: Dice,
-    users: Users,
+    pub(super) users: Users,
     nodes: Nodes,
     safety: Safety,
-    seats: Vec<Seat>,
+    pub(super) seats: Vec<Seat>,
     links: Vec<Link>,
-    violations: Vec<String>,
+    pub(super) violations: Vec<String>,
 }
 
 /// The place of one replica: its process, and when that starts or is heard again.
 #[derive(Default)]
-struct Seat {
-    process: Option<Process>,
+pub(super) struct Seat {
+    pub(super) process: Option<Process>,
     start_at: Option<Instant>,
     up_at: Option<Instant>,
 }
 
-struct Process {
-    replica: Replica,
+pub(super) struct Process {
+    pub(super) replica: Replica,
     link: Link,
     pause: Pause,
 }
@@ -135,7 +139,7 @@ fn grace() -> SignedDuration {
 }
 
 impl<'a> Stage<'a> {
-    fn set(script: &'a Script, seed: u64, options: Options) -> Self {
+    pub(super) fn set(script: &'a Script, seed: u64, options: Options) -> Self {
         let cluster = Cluster::new(seed, script.rate, Journal::new(options.keep));
         let dice = Dice::new(seed ^ 0xd1ce, script.faults.clone());
         for crd in korder::api::crds() {
@@ -206,7 +210,7 @@ impl<'a> Stage<'a> {
     }
 
     /// Plays the steps, each at its time.
-    async fn play(&mut self) {
+    pub(super) async fn play(&mut self) {
         for (at, step) in &self.script.steps {
             self.until(*at).await;
             self.cluster
@@ -219,7 +223,7 @@ impl<'a> Stage<'a> {
     }
 
     /// Lets time pass; processes start, die and come back meanwhile.
-    async fn until(&mut self, elapsed: Duration) {
+    pub(super) async fn until(&mut self, elapsed: Duration) {
         let end = Instant::now() + elapsed.saturating_sub(self.cluster.elapsed());
         loop {
             let due = |seat: &Seat| [seat.start_at, seat.up_at].into_iter().flatten().min();
@@ -275,7 +279,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    fn kill(&mut self, n: usize, restart_after: Duration) {
+    pub(super) fn kill(&mut self, n: usize, restart_after: Duration) {
         if let Some(process) = self.seats[n].process.take() {
             process.link.set(State::Dead);
         }
@@ -293,7 +297,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    async fn take(&mut self, step: &Step, target: usize) {
+    pub(super) async fn take(&mut self, step: &Step, target: usize) {
         let users = self.users.clone();
         match step {
             Step::Order(order) => {

@@ -209,7 +209,7 @@ fn silent() -> Options {
     }
 }
 
-fn on_all_cores(work: impl Fn() + Sync) {
+pub(super) fn on_all_cores(work: impl Fn() + Sync) {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     std::thread::scope(|scope| {
         for _ in 0..cores {

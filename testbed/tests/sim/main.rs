@@ -3,6 +3,7 @@
 //! three replicas) and `SIM_FIRST` choose the fresh seeds.
 
 mod brakes;
+mod failover;
 mod overload;
 mod repeats;
 
@@ -42,6 +43,7 @@ fn main() {
     trials.extend(regressions(scenarios::SHARED_REGRESSIONS, 3));
     trials.extend(brakes::trials());
     trials.extend(overload::trials());
+    trials.extend(failover::trials());
     libtest_mimic::run(&arguments, trials).exit();
 }
 

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, api::ListParams};
 use libtest_mimic::Trial;
@@ -18,7 +19,7 @@ use super::{
     churn::Churn,
     disruption::setting,
     history::{History, late_writes},
-    world::{Ground, KORDER, SOON, same, start_korder},
+    world::{Ground, KORDER, SOON, now, same, start_korder},
 };
 use crate::harness::{Harness, alone};
 
@@ -217,11 +218,29 @@ async fn disturbed(ground: &Ground<'_>) -> Result<()> {
     leave(four).await?;
     pause(0.1).await;
     let changes = churn.stop().await?;
-
+    ground.all_reserved(2 * count).await?;
+    let quiet = now();
+    for order in ["one", "other"] {
+        let says = format!("Order {order} to count {count}");
+        ground
+            .order_says(order, &says, |order| {
+                let status = order.status.clone().unwrap_or_default();
+                same("replicas", &status.replicas, &u32::try_from(count)?)?;
+                same(
+                    "availableReplicas",
+                    &status.available_replicas,
+                    &u32::try_from(count)?,
+                )
+            })
+            .await?;
+    }
+    eprintln!(
+        "statuses agreed {:#} after all were Reserved",
+        now().duration_since(quiet)
+    );
     for order in ["one", "other"] {
         let pairs = ground.pairs(order, &names).await?;
         same("the number of pairs", &pairs.len(), &count)?;
-        ground.ready_reason(order, "AllReserved").await?;
     }
     let left: BTreeSet<String> = ground.left().await?;
     same("Tickets and Guardians", &left.len(), &(4 * count))?;
@@ -245,6 +264,7 @@ async fn disturbed(ground: &Ground<'_>) -> Result<()> {
         .map(|entry| entry.user_agent.as_str())
         .collect();
     same("replicas that wrote to pairs", &replicas.len(), &4)?;
+    spaced(&entries)?;
     let late = late_writes(&entries, &seen.shards);
     eprintln!(
         "{changes} changes of nodes in {span:?} and {stopped:?}; {} Tickets seen; written late:\n{}",
@@ -256,5 +276,39 @@ async fn disturbed(ground: &Ground<'_>) -> Result<()> {
         "{} writes landed after another replica had the shard",
         late.len()
     );
+    Ok(())
+}
+
+/// No replica writes the status of an Order more often than once a second, nor a Shard object more often than
+/// every other second; what arrives sooner than the next was sent later.
+fn spaced(entries: &[AuditEntry]) -> Result<()> {
+    let mut last: BTreeMap<(&str, &str, &str), Timestamp> = BTreeMap::new();
+    let mut rates: BTreeMap<&str, usize> = BTreeMap::new();
+    for entry in entries
+        .iter()
+        .filter(|entry| entry.subresource == "status" && entry.verb == "patch")
+    {
+        let least = match entry.resource.as_str() {
+            "orders" => SignedDuration::from_millis(900),
+            "shards" => SignedDuration::from_millis(1800),
+            _ => continue,
+        };
+        *rates.entry(&entry.resource).or_default() += 1;
+        let key = (
+            entry.user_agent.as_str(),
+            entry.resource.as_str(),
+            entry.name.as_str(),
+        );
+        if let Some(before) = last.insert(key, entry.received) {
+            let gap = entry.received.duration_since(before);
+            ensure!(
+                gap >= least,
+                "{} was written twice within {gap:#} by {}",
+                entry.name,
+                entry.user_agent
+            );
+        }
+    }
+    eprintln!("statuses written: {rates:?}");
     Ok(())
 }
