@@ -9,14 +9,14 @@ DENY := $(CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 
 .PHONY: help demo demo-real test test-fast test-sim e2e sim soak sweep model mutants check compare control-plane crds
 
-demo: ## Show korder in a simulated cluster (NODES=5000, SEED=1; KORDER_DEMO_SERVE=1 serves its API)
+demo: ## Show korder in a simulated cluster (NODES=5000, 60 to 50000; SEED=1; KORDER_DEMO_SERVE=1 serves its API)
 	@cargo run --release --locked --package testbed --bin demo
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-demo-real: control-plane ## Show korder on a real control plane (NODES=1000; KEEP=1 leaves it up)
-	cargo build --release --package korder --package testbed --bin korder --bin demo-real
+demo-real: control-plane ## Show korder on a real control plane (NODES=1000, 200 to 25000; KEEP=1 leaves it up)
+	cargo build --release --locked --package korder --package testbed --bin korder --bin demo-real
 	@$(or $(CARGO_TARGET_DIR),target)/release/demo-real
 
 test: control-plane ## Run every test, with those on a real control plane
@@ -51,7 +51,7 @@ mutants: ## Plant defects and see that the tests notice (NAME=part-of-a-name)
 e2e: control-plane ## Run only the tests on a real control plane (NAME=part-of-a-name)
 	cargo test --package korder --test it -- e2e::$(NAME)
 
-check: $(DENY) ## Check format, lints, documentation, licences and sources
+check: $(DENY) ## Check format, lints, documentation, licences and sources (builds cargo-deny at first)
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked

@@ -1,7 +1,7 @@
 //! `Order`: how much room to keep, and on which nodes.
 //!
-//! Field meanings are those of the design's section 2; refused values are refused by CEL where the
-//! API server can tell, and by `domain::order` where it cannot.
+//! What each field means stands beside it, for `kubectl explain` too; refused values are refused by CEL where
+//! the API server can tell, and by `domain::order` where it cannot.
 
 #![expect(
     unreachable_pub,
@@ -66,7 +66,7 @@ pub struct OrderSpec {
     /// While true no new Tickets or Guardians are made and open Tickets stay.
     #[serde(default)]
     pub paused: bool,
-    /// When room is held, and what follows a claim.
+    /// When room is held, and what follows a claim. Checked, but not acted on yet.
     #[serde(default)]
     pub strategy: Strategy,
     /// How a changed template reaches existing Tickets.
@@ -178,16 +178,16 @@ pub struct TemplateMetadata {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TicketTemplateSpec {
-    /// No room is held before this time.
+    /// No room is held before this time. Checked, but not acted on yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,
-    /// Length of a window, a Go duration such as `24h`; at least one second.
+    /// Length of a window, such as `24h`; at least `1s`. Checked, but not acted on yet.
     #[schemars(length(max = 64))]
     #[x_kube(validation = Rule::new(r"self.matches(r'^\+?(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$') && duration(self) >= duration('1s')")
         .message("must be a Go duration of at least 1s and not negative, such as 24h or 1h30m"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration: Option<String>,
-    /// The room to keep.
+    /// The room to keep; without requests and limits 100m CPU and 128Mi memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
     /// Labels a node must carry.

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     domain::time::Now,
-    runtime::{clients::Clients, clock::Clock, error::one_line},
+    runtime::{clients::Clients, clock::Clock, error::one_line, kubeconfig},
 };
 
 /// Objects per page.
@@ -31,10 +31,7 @@ pub(super) struct Cluster {
 impl Cluster {
     /// The cluster of KUBECONFIG, or the one this Pod runs in.
     pub(super) async fn connect(namespace: Option<String>) -> anyhow::Result<Self> {
-        let remedy = "set KUBECONFIG to a kubeconfig file, or run in a Pod";
-        let mut config = kube::Config::infer()
-            .await
-            .map_err(|error| anyhow!("no cluster: {}: {remedy}", one_line(&error)))?;
+        let mut config = kubeconfig::infer().await.map_err(anyhow::Error::msg)?;
         config.connect_timeout = Some(ANSWER_WITHIN);
         config.read_timeout = Some(ANSWER_WITHIN);
         let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());

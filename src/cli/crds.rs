@@ -1,4 +1,4 @@
-//! `korder crds`: the CRDs as YAML, for `kubectl apply -f -`.
+//! `korder crds`: the CRDs as YAML, for `kubectl apply --server-side -f -`.
 //!
 //! The files under `deploy/crds/` are these documents; a test keeps them equal.
 
@@ -6,7 +6,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 
 use crate::api;
 
-const HEADER: &str = "# Printed by `korder crds`; do not edit. Apply with `kubectl apply -f`.\n";
+const HEADER: &str =
+    "# Printed by `korder crds`; do not edit. Apply with `kubectl apply --server-side -f`.\n";
 
 /// All CRDs as one YAML stream, with a comment that says where it comes from.
 pub fn crds_yaml() -> String {

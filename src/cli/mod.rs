@@ -5,7 +5,10 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand, ValueEnum, error::ErrorKind};
+use clap::{
+    Parser, Subcommand, ValueEnum,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 
 use crate::runtime::{config::Config, run::run};
 
@@ -72,9 +75,25 @@ fn usage(error: &clap::Error) -> ExitCode {
         // Nothing can be done if the text cannot be printed.
         let _printed = error.print();
     } else {
-        eprintln!("korder: {}", refusal(&error.to_string()));
+        let (told, source) = (refusal(&error.to_string()), variable(error));
+        let source = source.map_or(String::new(), |name| format!("{name}: "));
+        eprintln!("korder: {source}{told}");
     }
     ExitCode::from(u8::from(error.use_stderr()))
+}
+
+/// The environment variable that gave the value which clap refuses as that of a flag.
+fn variable(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let flag = argument.split_whitespace().next()?;
+    let typed = |word: String| word.split('=').next() == Some(flag);
+    let name = format!(
+        "KORDER_{}",
+        flag.strip_prefix("--")?.to_uppercase().replace('-', "_")
+    );
+    (std::env::var_os(&name).is_some() && !std::env::args().any(typed)).then_some(name)
 }
 
 /// Clap's first paragraph and its tips in one line, without the usage.

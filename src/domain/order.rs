@@ -509,7 +509,7 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_are_those_of_the_design() {
+    fn what_is_left_out_has_a_default() {
         let spec = valid(json!({}));
         assert_eq!(*spec.placement, Placement::default());
         assert_eq!(spec.strategy.kind, StrategyType::OneTime);

@@ -26,10 +26,10 @@ pub struct Config {
     /// How long a node may be NotReady before its open Tickets go
     #[arg(long, env = "KORDER_NOT_READY_GRACE", default_value = "60s", value_parser = span)]
     pub not_ready_grace: Duration,
-    /// How long a claimant that does not require a Ticket waits for one
+    /// How long a claimant that does not require a Ticket waits for one (no effect yet: there are no claims)
     #[arg(long, env = "KORDER_CLAIM_WAIT", default_value = "10s", value_parser = span)]
     pub claim_wait: Duration,
-    /// How long a hand-over may take before it is undone
+    /// How long a hand-over may take before it is undone (no effect yet: there are no claims)
     #[arg(long, env = "KORDER_CLAIM_DEADLINE", default_value = "30s", value_parser = span)]
     pub claim_deadline: Duration,
     /// Image of Guardians: anything that starts and does nothing

@@ -5,6 +5,7 @@ pub mod clock;
 pub mod config;
 pub mod error;
 pub mod http;
+pub mod kubeconfig;
 pub mod metrics;
 pub mod pause;
 pub mod replica;

@@ -22,7 +22,7 @@ use super::{
     clock::Clock,
     config::{Config, LogFormat},
     error::one_line,
-    http, metrics,
+    http, kubeconfig, metrics,
     replica::{Ended, Replica},
     tasks::Tasks,
 };
@@ -38,8 +38,11 @@ const UNSAFE: u8 = 2;
 
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(config: Config) -> ExitCode {
-    log(config.log_format);
-    match start(config).await {
+    let ran = match log(config.log_format) {
+        Ok(()) => start(config).await,
+        Err(stop) => Err(stop),
+    };
+    match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(Stop { code, message }) => {
             eprintln!("korder: {message}");
@@ -61,9 +64,19 @@ fn stop(message: impl Into<String>) -> Stop {
     }
 }
 
-fn log(format: LogFormat) {
+/// What is logged unless KORDER_LOG says otherwise. What the client says of a failed request, korder says too.
+const LOGGED: &str = "info,kube_client=off";
+
+fn log(format: LogFormat) -> Result<(), Stop> {
     use tracing_subscriber::{EnvFilter, fmt};
-    let filter = EnvFilter::try_from_env("KORDER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let asked = std::env::var("KORDER_LOG").ok().filter(|asked| !asked.is_empty());
+    let filter = EnvFilter::try_new(asked.as_deref().unwrap_or(LOGGED)).map_err(|error| {
+        stop(format!(
+            "KORDER_LOG={}: {}: use one such as info or info,korder=debug",
+            asked.unwrap_or_default(),
+            one_line(&error)
+        ))
+    })?;
     let builder = fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -72,15 +85,11 @@ fn log(format: LogFormat) {
         LogFormat::Json => builder.json().flatten_event(true).init(),
         LogFormat::Text => builder.init(),
     }
+    Ok(())
 }
 
 async fn start(config: Config) -> Result<(), Stop> {
-    let mut kubeconfig = kube::Config::infer().await.map_err(|error| {
-        stop(format!(
-            "no cluster: {}: set KUBECONFIG to a kubeconfig file, or run in a Pod",
-            one_line(&error)
-        ))
-    })?;
+    let mut kubeconfig = kubeconfig::infer().await.map_err(stop)?;
     let listener = TcpListener::bind(config.listen).await.map_err(|error| {
         stop(format!(
             "cannot listen on {}: {error}: choose another address with --listen",

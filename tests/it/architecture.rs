@@ -148,7 +148,11 @@ fn planted_violations_are_found() -> Result<(), Failed> {
         ),
         ("shard", "async fn f() {}", "shard has async code"),
         ("shard", "fn f() { let _ = async { 1 }; }", "shard has async code"),
-        ("helpers", "fn f() {}", "helpers is no module of the design"),
+        (
+            "helpers",
+            "fn f() {}",
+            "helpers is no module that this test knows",
+        ),
     ];
     for (module, source, expected) in cases {
         let module = module.split("::").map(str::to_owned).collect::<Vec<_>>();
@@ -285,7 +289,7 @@ fn violations(module: &[String], source: &str) -> Result<BTreeSet<String>, Faile
     let Some((_, allowed)) = PURE.iter().find(|(name, _)| name == top) else {
         let known = IMPURE.contains(&top.as_str());
         return Ok((!known)
-            .then(|| format!("{top} is no module of the design"))
+            .then(|| format!("{top} is no module that this test knows"))
             .into_iter()
             .collect());
     };

@@ -38,8 +38,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         ),
         fast(
             "cli",
-            "explain_quotes_a_malformed_kubeconfig_in_one_line",
-            explain_quotes_a_malformed_kubeconfig_in_one_line,
+            "a_malformed_kubeconfig_is_not_quoted",
+            a_malformed_kubeconfig_is_not_quoted,
         ),
         fast(
             "cli",
@@ -52,6 +52,11 @@ pub(crate) fn trials() -> Vec<Trial> {
             help_lists_the_flags_of_the_contract,
         ),
         fast("cli", "crds_are_printed", crds_are_printed),
+        fast(
+            "cli",
+            "the_reference_names_every_reason_and_metric",
+            the_reference_names_every_reason_and_metric,
+        ),
     ]
 }
 
@@ -65,8 +70,8 @@ fn korder(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Output, Fa
     Ok(output)
 }
 
-/// Exit 1, nothing on standard output, and one line that contains every one of `words`.
-fn refuses(arguments: &[&str], environment: &[(&str, &str)], words: &[&str]) -> Result<(), Failed> {
+/// Exit 1, nothing on standard output, and one line that contains every one of `words`: that line.
+fn refuses(arguments: &[&str], environment: &[(&str, &str)], words: &[&str]) -> Result<String, Failed> {
     let output = korder(arguments, environment)?;
     let said = String::from_utf8(output.stderr)?;
     assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
@@ -75,7 +80,7 @@ fn refuses(arguments: &[&str], environment: &[(&str, &str)], words: &[&str]) -> 
     for word in words {
         assert!(said.contains(word), "{arguments:?}: {word:?} is not in {said}");
     }
-    Ok(())
+    Ok(said)
 }
 
 fn wrong_arguments_end_in_one_line() -> Result<(), Failed> {
@@ -132,8 +137,19 @@ fn wrong_environment_ends_in_one_line() -> Result<(), Failed> {
             .trim_start_matches("KORDER_")
             .to_lowercase()
             .replace('_', "-");
-        refuses(&["run"], &[(name, value)], &[&format!("--{flag}"), value])?;
+        refuses(&["run"], &[(name, value)], &[&format!("--{flag}"), name, value])?;
     }
+    refuses(
+        &["run"],
+        &[("KORDER_LOG", "[[bad")],
+        &["KORDER_LOG", "[[bad", "info"],
+    )?;
+    let both = refuses(
+        &["run", "--shards=5"],
+        &[("KORDER_SHARDS", "3")],
+        &["--shards", "5"],
+    )?;
+    assert!(!both.contains("KORDER_SHARDS"), "a flag wins: {both}");
     Ok(())
 }
 
@@ -164,14 +180,20 @@ fn wrong_kubeconfig_ends_at_once() -> Result<(), Failed> {
     Ok(())
 }
 
-fn explain_quotes_a_malformed_kubeconfig_in_one_line() -> Result<(), Failed> {
-    let file = kubeconfig("malformed", "clusters: [\n  {")?;
-    let environment = [("KUBECONFIG", file.to_str().expect("a path of ASCII"))];
-    refuses(
-        &["explain", "a"],
-        &environment,
-        &["no cluster", "line 2", "set KUBECONFIG"],
-    )
+/// Its text may hold tokens.
+fn a_malformed_kubeconfig_is_not_quoted() -> Result<(), Failed> {
+    let unclosed = "users: [\n  { token: s3cret";
+    let mistyped = "users:\n- name: u\n  user: s3cret\n";
+    for (name, text) in [("unclosed", unclosed), ("mistyped", mistyped)] {
+        let file = kubeconfig(name, text)?;
+        let path = file.to_str().expect("a path of ASCII");
+        for command in COMMANDS {
+            let words = ["no cluster", path, "line ", "column ", "set KUBECONFIG"];
+            let said = refuses(command, &[("KUBECONFIG", path)], &words)?;
+            assert!(!said.contains("s3cret"), "{command:?}: {said}");
+        }
+    }
+    Ok(())
 }
 
 fn explain_says_that_nobody_answers() -> Result<(), Failed> {
@@ -189,7 +211,8 @@ users: [{ name: u, user: {} }]
     let environment = [("KUBECONFIG", file.to_str().expect("a path of ASCII"))];
     let words = ["http://127.0.0.1:1", "does not answer", "check the kubeconfig"];
     refuses(&["explain", "a"], &environment, &words)?;
-    refuses(&["shards"], &environment, &words)
+    refuses(&["shards"], &environment, &words)?;
+    Ok(())
 }
 
 fn kubeconfig(name: &str, text: &str) -> Result<PathBuf, Failed> {
@@ -252,5 +275,25 @@ fn crds_are_printed() -> Result<(), Failed> {
     let printed: Vec<CustomResourceDefinition> =
         serde_saphyr::from_multiple(&String::from_utf8(output.stdout)?)?;
     assert_eq!(printed, api::crds());
+    Ok(())
+}
+
+fn the_reference_names_every_reason_and_metric() -> Result<(), Failed> {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let reference = fs::read_to_string(root.join("docs/reference.md"))?;
+    let mut named = 0;
+    for (file, declares) in [
+        ("src/domain/reason.rs", "pub const "),
+        ("src/runtime/metrics.rs", "const "),
+    ] {
+        let source = fs::read_to_string(root.join(file))?;
+        let declared = source.lines().filter(|line| line.starts_with(declares));
+        let texts = declared.filter_map(|line| line.split_once("&str = \"")?.1.strip_suffix("\";"));
+        for text in texts {
+            assert!(reference.contains(&format!("`{text}`")), "{text} of {file}");
+            named += 1;
+        }
+    }
+    assert!(named > 20, "the constants are found: {named}");
     Ok(())
 }

@@ -16,15 +16,16 @@ use super::report::{
     PairReport, PendingGroup, Problem, ReasonGroup, RuleReport, StrategyReport, SummaryReport, TicketReport,
 };
 use crate::{
-    api::{OrderStatus, ticket::Phase},
+    api::{OrderStatus, Quantity, ticket::Phase},
     domain::{
         eligibility::{self, Failure, Keep, Placement, Reason, Rule, Verdict},
         ids::{NodeName, NodeUid, TicketKey},
         node::{Node, Taint},
         observed::{GuardianState, GuardianView, TicketView},
         op::Op,
-        order::Order,
+        order::{Order, Spec},
         plan::{self, Memory},
+        quantity::Amount,
         reason,
         time::Now,
         toleration::{Operator, Toleration},
@@ -83,6 +84,7 @@ pub(super) fn order(seen: &SeenOrder) -> OrderReport {
                 remedy: invalid.remedy.clone(),
             })
             .collect(),
+        warnings: order.spec.as_ref().map(warnings).unwrap_or_default(),
         paused: order.paused,
         deleting: order.deleting,
         strategy: seen.strategy.clone(),
@@ -93,6 +95,29 @@ pub(super) fn order(seen: &SeenOrder) -> OrderReport {
             observed_generation: ready.observed_generation,
         }),
     }
+}
+
+fn warnings(spec: &Spec) -> Vec<String> {
+    let ignored = [
+        ("startTime", spec.start_time.is_some()),
+        ("duration", spec.duration.is_some()),
+        ("schedule", spec.strategy.schedule.is_some()),
+    ];
+    let ignored: Vec<_> = ignored
+        .iter()
+        .filter(|(_, given)| *given)
+        .map(|(name, _)| *name)
+        .collect();
+    let mut warnings = Vec::new();
+    if !ignored.is_empty() {
+        let fields = ignored.join(", ");
+        warnings.push(format!("room is held at all times: {fields} not acted on yet"));
+    }
+    let nothing = |amount: &Quantity| Amount::parse(&amount.0).is_ok_and(|amount| amount.nanos() == 0);
+    if spec.template.resources.requests.values().all(nothing) {
+        warnings.push("no room is held: every request is 0".to_owned());
+    }
+    warnings
 }
 
 /// What there is to say of one Order on one Node.
@@ -1081,7 +1106,7 @@ mod tests {
                 "notReadyGraceSeconds": 60,
                 "order": {
                     "namespace": "default", "name": "agents", "uid": "agents-uid", "generation": 1,
-                    "valid": true, "problems": [], "paused": false, "deleting": false,
+                    "valid": true, "problems": [], "warnings": [], "paused": false, "deleting": false,
                     "strategy": { "type": "OneTime", "refreshPolicy": "OnClaim" },
                 },
                 "pair": {

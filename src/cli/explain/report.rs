@@ -50,6 +50,8 @@ pub(crate) struct OrderReport {
     pub(crate) valid: bool,
     /// Everything that is wrong with the spec.
     pub(crate) problems: Vec<Problem>,
+    /// What a valid spec asks for and does not get, or can hardly mean.
+    pub(crate) warnings: Vec<String>,
     pub(crate) paused: bool,
     pub(crate) deleting: bool,
     /// None if the Order cannot be decoded.

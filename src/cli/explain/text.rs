@@ -68,6 +68,9 @@ impl Page {
         if let Some(known) = &order.strategy {
             self.line("Strategy", &strategy(known));
         }
+        for warning in &order.warnings {
+            self.line("Warning", warning);
+        }
         if order.deleting {
             self.line("State", "being deleted");
         } else if order.paused {
@@ -280,6 +283,7 @@ mod tests {
 Order        default/agents
 Spec         valid
 Strategy     OneTime, duration 24h, refreshPolicy OnClaim
+Warning      room is held at all times: duration not acted on yet
 Condition    Ready=True AllReserved: 1 of 1 eligible nodes have their room
 Node         n1
 
@@ -312,6 +316,7 @@ Waits for    nothing: the Guardian holds the room
 Order        default/agents
 Spec         valid
 Strategy     OneTime, duration 24h, refreshPolicy OnClaim
+Warning      room is held at all times: duration not acted on yet
 Condition    none yet: is `korder run` up?
 Node         n1
 
@@ -367,6 +372,21 @@ Ticket       agents-zujshfzjp7paa, Reserved, sequence 0
 Waits for    a valid spec; until then nothing is made, changed or removed
 "
         );
+    }
+
+    #[test]
+    fn what_a_spec_asks_for_in_vain_is_warned_of() {
+        let page = |spec| scene(json!({ "template": { "spec": spec } })).reserved().text();
+        let waits = page(json!({ "startTime": "2027-01-01T00:00:00Z", "duration": "1h" }));
+        let ignored = "Warning      room is held at all times: startTime, duration not acted on yet\n";
+        assert!(waits.contains(ignored), "{waits}");
+        let empty = page(json!({ "resources": { "requests": { "cpu": "0", "memory": "0Mi" } } }));
+        assert!(
+            empty.contains("Warning      no room is held: every request is 0\n"),
+            "{empty}"
+        );
+        let usual = page(json!({}));
+        assert!(!usual.contains("Warning"), "the defaults are room: {usual}");
     }
 
     #[test]

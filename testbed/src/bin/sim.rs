@@ -130,7 +130,7 @@ fn show(outcome: &Outcome, script: &Script, journal: bool) -> ExitCode {
         print!("{}", outcome.journal);
     } else {
         println!(
-            "{} nodes, {} steps, {:?}",
+            "{} nodes, {} steps; faults: {}",
             script.nodes.len(),
             script.steps.len(),
             script.faults

@@ -5,6 +5,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
+use http::HeaderValue;
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::mpsc, task::JoinSet, time::Instant};
@@ -108,6 +109,12 @@ impl Cluster {
         begin
             .saturating_add(elapsed.unwrap_or(SignedDuration::MAX))
             .unwrap_or(Timestamp::MAX)
+    }
+
+    /// The server's time as the header `Date` has it.
+    pub fn date(&self) -> HeaderValue {
+        let date = self.now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        date.parse().expect("a date is a header value")
     }
 
     /// Shows the latest revision, and every new one.

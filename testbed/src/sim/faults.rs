@@ -2,7 +2,7 @@
 //!
 //! [`Faults`] says how often; [`Dice`] throws. Nothing here sends or waits.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 
@@ -77,6 +77,32 @@ impl Faults {
         faults.latency = (1, [3, 30, 300][rng.usize(0..3)]);
         faults.delivery = (1, [5, 100, 3000][rng.usize(0..3)]);
         faults
+    }
+}
+
+/// What there is of them, in words.
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let often = [
+            (self.slow, "slow"),
+            (self.fail_before, "refused with 5xx"),
+            (self.lose_request, "requests lost"),
+            (self.fail_after, "5xx though done"),
+            (self.lose_reply, "answers lost"),
+            (self.conflict, "409"),
+            (self.too_many, "429"),
+            (self.stale, "reads stale"),
+            (self.cut, "watches cut"),
+            (self.expire, "of those expired"),
+        ];
+        for (share, what) in often.into_iter().filter(|(share, _)| *share > 0.0) {
+            write!(f, "{:.1} % {what}, ", share * 100.0)?;
+        }
+        let ((least, most), (soonest, latest)) = (self.latency, self.delivery);
+        write!(
+            f,
+            "{least}-{most} ms on the way, watches {soonest}-{latest} ms behind"
+        )
     }
 }
 
@@ -203,4 +229,21 @@ fn twist(rng: &mut fastrand::Rng, faults: &Faults, write: bool) -> Twist {
         return Twist::Stale(rng.u64(1..30));
     }
     Twist::None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_are_told_in_words_as_far_as_there_are_any() {
+        let faults = Faults {
+            conflict: 0.015,
+            ..Faults::none()
+        };
+        assert_eq!(
+            faults.to_string(),
+            "1.5 % 409, 1-3 ms on the way, watches 1-5 ms behind"
+        );
+    }
 }

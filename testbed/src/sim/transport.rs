@@ -247,12 +247,7 @@ async fn answer(link: &Link, what: &str, reply: Reply, back: Duration) -> Option
 }
 
 fn headers(link: &Link, headers: &mut HeaderMap) {
-    let date = link
-        .cluster
-        .now()
-        .strftime("%a, %d %b %Y %H:%M:%S GMT")
-        .to_string();
-    headers.insert(header::DATE, date.parse().expect("a date is a header value"));
+    headers.insert(header::DATE, link.cluster.date());
     headers.insert(
         header::CONTENT_TYPE,
         header::HeaderValue::from_static("application/json"),

@@ -95,6 +95,7 @@ struct TicketSpec {
 #[serde(default)]
 struct TicketStatus {
     phase: String,
+    reason: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -153,12 +154,13 @@ impl Eyes {
     }
 
     /// Follows the Tickets, and shows of each Order how many are made and Reserved, until `all` are
-    /// Reserved.
+    /// Reserved. Returns how many Tickets gave which reason for being Pending.
     pub(crate) async fn follow(
         &self,
         all: [usize; 3],
         mut show: impl FnMut([Progress; 3]) -> Result<()>,
-    ) -> Result<()> {
+    ) -> Result<BTreeMap<String, usize>> {
+        let mut reasons: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let mut phases: HashMap<String, (usize, bool)> = HashMap::new();
         let mut events = watcher(self.tickets.clone(), watcher::Config::default()).boxed();
         let mut redraw = tokio::time::interval(REDRAW);
@@ -173,7 +175,8 @@ impl Eyes {
                     }
                     show(orders)?;
                     if orders.iter().all(|order| order.reserved >= order.all) {
-                        return Ok(());
+                        let counted = reasons.into_iter().map(|(reason, tickets)| (reason, tickets.len()));
+                        return Ok(counted.collect());
                     }
                 }
                 event = events.next() => match event.context("the watch ended")? {
@@ -181,8 +184,12 @@ impl Eyes {
                     Ok(watcher::Event::InitApply(ticket) | watcher::Event::Apply(ticket)) => {
                         let order = ticket.metadata.labels.as_ref().and_then(|labels| labels.get("korder.dev/order"));
                         if let Some(order) = place(order.map(String::as_str)) {
-                            let reserved = ticket.status.is_some_and(|status| status.phase == "Reserved");
-                            phases.insert(ticket.metadata.uid.unwrap_or_default(), (order, reserved));
+                            let (status, uid) = (ticket.status.unwrap_or_default(), ticket.metadata.uid);
+                            let uid = uid.unwrap_or_default();
+                            if let Some(reason) = status.reason {
+                                reasons.entry(reason).or_default().insert(uid.clone());
+                            }
+                            phases.insert(uid, (order, status.phase == "Reserved"));
                         }
                     }
                     Ok(watcher::Event::Delete(ticket)) => {

@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use crate::{
     cluster::Cluster,
-    life::by_reason,
+    life::{by_reason, counted},
     screen::{Screen, grouped},
 };
 
@@ -27,6 +27,10 @@ pub(crate) struct Facts<'a> {
     pub(crate) writes: (usize, usize),
     /// Tickets made when the Orders were applied, and all writes meanwhile.
     pub(crate) first: (usize, usize),
+    /// Writes that only a slow machine needs, by what they were.
+    pub(crate) slow: &'a BTreeMap<String, usize>,
+    /// Why Tickets were Pending while the first ones were made.
+    pub(crate) pending: &'a BTreeMap<String, usize>,
 }
 
 /// korder's own numbers at one moment.
@@ -110,6 +114,18 @@ pub(crate) async fn show(
             grouped(others),
         ),
     );
+    if !facts.slow.is_empty() {
+        let kinds = facts.slow.iter().map(counted).collect::<Vec<_>>().join(", ");
+        let pending = facts.pending.iter().map(counted).collect::<Vec<_>>().join(", ");
+        let why = match pending.as_str() {
+            "" => String::new(),
+            _ => format!("; Pending at first: {pending}"),
+        };
+        screen.fact(
+            "slowness cost",
+            &format!("{kinds}{why} (refused tries and reasons of waiting; none on a quick machine)"),
+        );
+    }
     let reasons = by_reason(facts.reasons);
     let reasons: Vec<String> = reasons
         .iter()

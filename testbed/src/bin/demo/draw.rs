@@ -222,11 +222,9 @@ fn held(rows: &mut Rows<'_, '_>, scene: &Scene<'_>, palette: Palette) {
 
 fn order(name: &str, counts: &OrderCounts, palette: Palette) -> Line<'static> {
     let OrderCounts {
-        desired,
-        pending,
-        reserved,
+        pending, reserved, ..
     } = *counts;
-    let all = desired.max(pending + reserved);
+    let all = counts.all();
     let columns = |count: u64| (count as usize * BAR).checked_div(all as usize).unwrap_or(0);
     let full = columns(reserved);
     let begun = columns(reserved + pending) - full;

@@ -82,15 +82,18 @@ fn demo(settings: Settings, serves: bool) -> Result<bool> {
     let gauges = Gauges::install()?;
     let (stage, good) = runtime.block_on(async {
         let mut stage = Stage::set(settings, gauges, Screen::nothing())?;
-        let server = serves.then(|| Server::start(&stage.cluster)).transpose()?;
+        let interrupted = stage.interrupted.clone();
+        let server = serves
+            .then(|| Server::start(&stage.cluster, interrupted))
+            .transpose()?;
         if let Some(server) = &server {
             println!("{}\n", server.usage());
         }
         stage.screen = Screen::new();
         let summary = run(&mut stage).await?;
         summary.print(stage.screen.real());
-        if let Some(mut server) = server {
-            linger(&mut stage, &mut server).await?;
+        if let Some(server) = server {
+            linger(&mut stage, &server).await?;
         }
         Ok::<_, anyhow::Error>((stage, summary.violations.is_empty()))
     })?;
@@ -107,16 +110,19 @@ async fn run(stage: &mut Stage) -> Result<Summary> {
 }
 
 /// Lets time run on as it does outside, until the user has seen enough.
-async fn linger(stage: &mut Stage, server: &mut Server) -> Result<()> {
-    server.catch_interrupt();
+async fn linger(stage: &mut Stage, server: &Server) -> Result<()> {
     println!(
         "\nThe cluster lives on in real time until Ctrl-C:\n\n{}",
         server.usage()
     );
     stage.screen = Screen::nothing();
     tokio::time::resume();
-    while !server.interrupted() {
-        stage.pass(Duration::from_millis(200)).await?;
+    loop {
+        match stage.pass(Duration::from_millis(200)).await {
+            Ok(()) => {}
+            Err(error) if error.is::<Interrupted>() => break,
+            Err(error) => return Err(error),
+        }
     }
     println!("\nStopped; nothing is left running.");
     Ok(())
@@ -146,6 +152,26 @@ mod tests {
             let found = played(seed).violations;
             assert!(found.is_empty(), "SEED={seed} NODES={FEWEST}: {found:#?}");
         }
+    }
+
+    #[test]
+    fn an_interrupt_ends_the_plot() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let settings = Settings {
+                nodes: FEWEST,
+                seed: 1,
+            };
+            let mut stage = Stage::set(settings, Gauges::default(), Screen::nothing()).unwrap();
+            stage
+                .interrupted
+                .store(true, std::sync::atomic::Ordering::Release);
+            assert!(run(&mut stage).await.unwrap_err().is::<Interrupted>());
+        });
     }
 
     #[test]

@@ -18,7 +18,7 @@ use ratatui::{
 };
 
 use crate::{
-    board::{Condition, Counts},
+    board::{Condition, Counts, OrderCounts},
     draw::{self, Palette},
     plot::CHAPTERS,
     stage::Settings,
@@ -258,12 +258,12 @@ fn tell(scene: &Scene<'_>, told: usize) -> Result<usize> {
 fn line(scene: &Scene<'_>, speed: f64) -> std::io::Result<()> {
     let counts = scene.counts;
     let nodes = |condition| grouped(counts.nodes(condition) as usize);
-    let desired: u64 = counts.orders.iter().map(|order| order.desired).sum();
+    let all: u64 = counts.orders.iter().map(OrderCounts::all).sum();
     let mut out = stdout().lock();
     writeln!(
         out,
         "  {}{} nodes: {} ready, {} tainted, {} cordoned, {} not ready; Tickets: {} of {} Reserved; \
-         queue {}; {speed:.0} x",
+         queue {}; {speed:.1} x real time",
         clock(scene.elapsed),
         if scene.alive { "" } else { " korder is down;" },
         nodes(Condition::Ready),
@@ -271,7 +271,7 @@ fn line(scene: &Scene<'_>, speed: f64) -> std::io::Result<()> {
         nodes(Condition::Cordoned),
         nodes(Condition::NotReady),
         grouped(counts.reserved()),
-        grouped(desired),
+        grouped(all),
         grouped(scene.queue.last().copied().unwrap_or_default()),
     )?;
     out.flush()

@@ -29,7 +29,10 @@ use testbed::sim::{
     bell::Bell,
     cluster::Cluster,
 };
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::Instant,
+};
 
 /// How long a watch lasts whose client says nothing, in seconds.
 const LASTS: u64 = 1800;
@@ -43,13 +46,12 @@ const LONGEST: usize = 3 << 20;
 /// Serves until the process ends; takes its kubeconfig away when dropped.
 pub(crate) struct Server {
     kubeconfig: PathBuf,
-    interrupted: Arc<AtomicBool>,
-    listen: Option<oneshot::Sender<()>>,
 }
 
 impl Server {
-    /// Serves `cluster` from now on.
-    pub(crate) fn start(cluster: &Cluster) -> Result<Self> {
+    /// Serves `cluster` from now on. Ctrl-C or SIGTERM no longer ends the process, which would leave the kubeconfig
+    /// behind, but sets `interrupted`.
+    pub(crate) fn start(cluster: &Cluster, interrupted: Arc<AtomicBool>) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listening on loopback")?;
         listener.set_nonblocking(true)?;
         let port = listener.local_addr()?.port();
@@ -59,48 +61,29 @@ impl Server {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let interrupted = Arc::new(AtomicBool::new(false));
-        let (listen, asked) = oneshot::channel();
-        let (cluster, told) = (cluster.clone(), interrupted.clone());
+        let cluster = cluster.clone();
         std::thread::Builder::new()
             .name("api".to_owned())
             .spawn(move || {
                 let ended = runtime.block_on(async {
                     tokio::select! {
                         biased; // a request does not keep a user from leaving
-                        () = interrupt(asked) => Ok(()),
+                        caught = interrupt() => caught.context("catching signals"),
                         served = serve(listener, cluster) => served,
                     }
                 });
-                told.store(true, Ordering::Release);
+                interrupted.store(true, Ordering::Release);
                 if let Err(error) = ended {
                     eprintln!("demo: serving the API: {error:#}");
                 }
             })?;
-        Ok(Self {
-            kubeconfig,
-            interrupted,
-            listen: Some(listen),
-        })
+        Ok(Self { kubeconfig })
     }
 
     /// What to type to look around.
     pub(crate) fn usage(&self) -> String {
         let path = self.kubeconfig.display();
-        format!("KUBECONFIG={path} kubectl get orders,tickets,nodes")
-    }
-
-    /// From now on Ctrl-C does not end the process but is told.
-    pub(crate) fn catch_interrupt(&mut self) {
-        if let Some(listen) = self.listen.take() {
-            // If the thread has ended, that is told already.
-            let _ended = listen.send(());
-        }
-    }
-
-    /// Whether the user wants no more, or nothing is served.
-    pub(crate) fn interrupted(&self) -> bool {
-        self.interrupted.load(Ordering::Acquire)
+        format!("KUBECONFIG={path} kubectl get orders")
     }
 }
 
@@ -111,12 +94,12 @@ impl Drop for Server {
     }
 }
 
-async fn interrupt(asked: oneshot::Receiver<()>) {
-    if asked.await.is_err() {
-        return std::future::pending().await;
-    }
-    if let Err(error) = tokio::signal::ctrl_c().await {
-        eprintln!("demo: no signals: {error}");
+async fn interrupt() -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        biased; // either will do
+        caught = tokio::signal::ctrl_c() => caught,
+        _ = terminate.recv() => Ok(()),
     }
 }
 
@@ -163,7 +146,9 @@ async fn answer(State(cluster): State<Cluster>, request: Request<Body>) -> Respo
         content_type,
         body: body.to_vec(),
     };
-    match cluster.api(|api| api.handle(&asked)) {
+    // The objects' times are virtual, so the server's is.
+    let date = cluster.date();
+    let mut response = match cluster.api(|api| api.handle(&asked)) {
         Answer::Whole(reply) => whole(&reply),
         Answer::Watch(watch) => {
             let lasts = Duration::from_secs(watch.timeout_seconds().unwrap_or(LASTS));
@@ -177,18 +162,20 @@ async fn answer(State(cluster): State<Cluster>, request: Request<Body>) -> Respo
             *response.body_mut() = Body::from_stream(stream::unfold(feed, Feed::next));
             response
         }
-    }
+    };
+    response.headers_mut().insert(header::DATE, date);
+    response
 }
 
-/// Whether a strategic merge patch does what a JSON merge patch would: it has neither lists nor directives.
-/// What `kubectl cordon` sends is such a one.
+/// Whether a strategic merge patch does what a JSON merge patch would: it has no directives, and no lists but taints,
+/// which are replaced as a whole. What `kubectl cordon` and `kubectl taint` send is such a one.
 fn merges(patch: &[u8]) -> bool {
     fn plain(value: &Value) -> bool {
         match value {
             Value::Array(_) => false,
-            Value::Object(fields) => fields
-                .iter()
-                .all(|(name, value)| !name.starts_with('$') && plain(value)),
+            Value::Object(fields) => fields.iter().all(|(name, value)| {
+                !name.starts_with('$') && (plain(value) || name == "taints" && value.is_array())
+            }),
             _ => true,
         }
     }
@@ -266,6 +253,8 @@ fn joined(lines: Vec<api::Line>) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use testbed::sim::journal::{Journal, Keep};
+
     use super::*;
 
     #[test]
@@ -273,15 +262,58 @@ mod tests {
         let patches = [
             (r#"{"spec":{"unschedulable":true}}"#, true),
             (r#"{"metadata":{"labels":{"team":null}}}"#, true),
-            (
-                r#"{"spec":{"taints":[{"key":"a","effect":"NoSchedule"}]}}"#,
-                false,
-            ),
+            (r#"{"spec":{"taints":[{"key":"a","effect":"NoSchedule"}]}}"#, true),
+            (r#"{"spec":{"containers":[{"name":"a"}]}}"#, false),
             (r#"{"metadata":{"labels":{"$patch":"replace"}}}"#, false),
             ("no JSON", false),
         ];
         for (patch, merge) in patches {
             assert_eq!(merges(patch.as_bytes()), merge, "{patch}");
         }
+    }
+
+    /// The answer to a GET, a minute of virtual time after the beginning.
+    fn got(path: &str) -> (HeaderMap, Value) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let cluster = Cluster::new(1, 1.0, Journal::new(Keep::Digest));
+            for crd in korder::api::crds() {
+                cluster.api(|api| api.install(&serde_json::to_value(crd).unwrap()));
+            }
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            let request = Request::get(path).body(Body::empty()).unwrap();
+            let (parts, body) = answer(State(cluster), request).await.into_parts();
+            assert_eq!(parts.status, StatusCode::OK, "{path}");
+            let body = to_bytes(body, LONGEST).await.unwrap();
+            (parts.headers, serde_json::from_slice(&body).unwrap())
+        })
+    }
+
+    #[test]
+    fn answers_are_dated_in_virtual_time() {
+        let (headers, namespaces) = got("/api/v1/namespaces");
+        let created = &namespaces["items"][0]["metadata"]["creationTimestamp"];
+        let created: jiff::Timestamp = created.as_str().unwrap().parse().unwrap();
+        let date = jiff::fmt::rfc2822::parse(headers[header::DATE].to_str().unwrap()).unwrap();
+        assert_eq!(date.timestamp().duration_since(created).as_secs(), 60);
+    }
+
+    #[test]
+    fn kubectl_learns_that_the_server_checks_fields_and_what_they_mean() {
+        let (_, index) = got("/openapi/v3");
+        let link = &index["paths"]["apis/core.korder.dev/v1alpha1"]["serverRelativeURL"];
+        let (_, document) = got(link.as_str().unwrap());
+        let patch = &document["paths"]["/apis/core.korder.dev/v1alpha1/orders/{name}"]["patch"];
+        assert_eq!(patch["x-kubernetes-group-version-kind"]["kind"], "Order");
+        assert_eq!(patch["parameters"][0]["name"], "fieldValidation");
+        let order = &document["components"]["schemas"]["Order"]["properties"]["spec"];
+        assert!(
+            order["properties"]["paused"]["description"].is_string(),
+            "{order}"
+        );
     }
 }

@@ -2,7 +2,10 @@
 //! which the screen may be drawn. Nothing that happens depends on the screen or on real time.
 
 use std::{
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -29,7 +32,7 @@ use tokio::time::Instant;
 use crate::{
     board::{BUCKET, Board},
     gauges::Gauges,
-    screen::{Chapter, Scene, Screen},
+    screen::{Chapter, Interrupted, Scene, Screen},
 };
 
 /// Flag `--shards`.
@@ -61,6 +64,8 @@ pub(crate) struct Stage {
     pub(crate) screen: Screen,
     pub(crate) chapters: Vec<Chapter>,
     pub(crate) violations: Vec<String>,
+    /// Whether the user wants no more, or nothing is served any more.
+    pub(crate) interrupted: Arc<AtomicBool>,
     safety: Safety,
     dice: Dice,
     process: Option<Process>,
@@ -125,6 +130,7 @@ impl Stage {
             screen,
             chapters: Vec::new(),
             violations: Vec::new(),
+            interrupted: Arc::default(),
             safety,
             dice: Dice::new(settings.seed ^ 0xd1ce, nearby),
             process: None,
@@ -189,6 +195,9 @@ impl Stage {
 
     /// Keeps the books, and shows what there is to see if it is time to.
     fn look(&mut self) -> Result<()> {
+        if self.interrupted.load(Ordering::Acquire) {
+            return Err(Interrupted.into());
+        }
         let elapsed = self.cluster.elapsed();
         let buckets = (elapsed.as_millis() / BUCKET.as_millis()) as usize;
         if self.queue.len() < buckets {

@@ -12,7 +12,7 @@ use tokio::{sync::mpsc, time::Instant};
 use super::{
     Key,
     amounts::{Amounts, add, allocatable, lacking, occupies, requests},
-    at, deleting, key, text, uid,
+    at, deleting, items, key, text, uid,
 };
 use crate::sim::{
     api::{Change, ChangeKind, User},
@@ -146,7 +146,7 @@ impl Kubelets {
             None => {
                 add(used, &asked, 1);
                 self.taken.insert(pod.clone(), (node, asked));
-                json!({ "phase": "Running" })
+                json!({ "phase": "Running", "containerStatuses": running(&object) })
             }
         };
         let patch = json!({ "metadata": { "uid": uid(&object) }, "status": status });
@@ -155,4 +155,14 @@ impl Kubelets {
             .cluster
             .api(|api| api.merge(&self.user, "pods", namespace, name, Some("status"), &patch));
     }
+}
+
+fn running(pod: &Value) -> Vec<Value> {
+    let running = |container: &Value| {
+        let [name, image] = [text(container, "/name"), text(container, "/image")];
+        json!({
+            "name": name, "image": image, "imageID": "", "ready": true, "started": true, "restartCount": 0,
+        })
+    };
+    items(pod, "/spec/containers").iter().map(running).collect()
 }

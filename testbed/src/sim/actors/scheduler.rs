@@ -205,6 +205,9 @@ impl Scheduler {
         };
         for name in candidates {
             let room = &self.nodes[name];
+            if room.node.is_none() && pinned.is_none() {
+                continue;
+            }
             let own = self.counted.get(pod).filter(|(node, _)| node == name);
             let mut used = room.used.clone();
             if let Some((_, amounts)) = own {
@@ -231,12 +234,10 @@ impl Scheduler {
     fn cannot(&mut self, pod: &Key, object: &Value, only: String, why: &BTreeMap<String, u32>) {
         self.waits_for.insert(pod.clone(), only.clone());
         self.waiting.entry(only).or_default().insert(pod.clone());
-        let (fit, reasons) = (
-            self.nodes.len(),
-            why.iter().map(|(why, count)| format!("{count} {why}")),
-        );
+        let there = self.nodes.values().filter(|room| room.node.is_some()).count();
+        let reasons = why.iter().map(|(why, count)| format!("{count} {why}"));
         let reasons = reasons.collect::<Vec<_>>().join(", ");
-        let message = format!("0/{fit} nodes are available: {reasons}.");
+        let message = format!("0/{there} nodes are available: {reasons}.");
         let told = fit::condition(object, "PodScheduled")
             .is_some_and(|condition| text(condition, "/message") == message);
         if told {

@@ -26,6 +26,13 @@ impl ApiServer {
                 "apiVersion": "v1",
                 "groups": self.groups().iter().map(|(group, version)| described(group, version)).collect::<Vec<_>>(),
             })),
+            ["openapi", "v3"] => {
+                let linked = |path: &String| json!({ "serverRelativeURL": format!("/openapi/v3/{path}") });
+                let documents = self.open_api();
+                let paths: BTreeMap<_, _> = documents.keys().map(|path| (path, linked(path))).collect();
+                Some(json!({ "paths": paths }))
+            }
+            ["openapi", "v3", rest @ ..] => self.open_api().remove(&rest.join("/")),
             ["apis", group] => {
                 let version = self.groups().remove(*group)?;
                 let mut described = described(group, &version);
@@ -49,6 +56,35 @@ impl ApiServer {
             .collect();
         groups.insert("events.k8s.io".to_owned(), "v1".to_owned());
         groups
+    }
+
+    /// A document for each version of a group: what `kubectl` asks for before it leaves the check of fields to the
+    /// server, and what custom resources look like, for `kubectl explain`. No more.
+    fn open_api(&self) -> BTreeMap<String, Value> {
+        let mut documents = BTreeMap::new();
+        for kind in self.kinds.values() {
+            let Kind { group, version, .. } = &**kind;
+            let path = match group.as_str() {
+                "" => format!("api/{version}"),
+                group => format!("apis/{group}/{version}"),
+            };
+            let gvk = json!({ "group": group, "version": version, "kind": kind.kind });
+            let document = documents.entry(path.clone()).or_insert_with(|| {
+                let info = json!({ "title": "testbed", "version": VERSION });
+                json!({ "openapi": "3.0.0", "info": info, "paths": {}, "components": { "schemas": {} } })
+            });
+            document["paths"][format!("/{path}/{}/{{name}}", kind.plural)]["patch"] = json!({
+                "parameters": [{ "name": "fieldValidation", "in": "query", "schema": { "type": "string" } }],
+                "responses": {},
+                "x-kubernetes-group-version-kind": gvk,
+            });
+            if let Some(custom) = kind.custom() {
+                let mut schema = custom.published.clone();
+                schema["x-kubernetes-group-version-kind"] = json!([gvk]);
+                document["components"]["schemas"][&kind.kind] = schema;
+            }
+        }
+        documents
     }
 
     fn resources(&self, group: &str, version: &str) -> Value {
@@ -77,6 +113,8 @@ impl ApiServer {
     }
 }
 
+const VERSION: &str = "v1.37.2";
+
 fn version() -> Value {
     json!({
         "major": "1",
@@ -85,7 +123,7 @@ fn version() -> Value {
         "emulationMinor": "37",
         "minCompatibilityMajor": "1",
         "minCompatibilityMinor": "36",
-        "gitVersion": "v1.37.2",
+        "gitVersion": VERSION,
         "gitCommit": "$Format:%H$",
         "gitTreeState": "",
         "buildDate": "1970-01-01T00:00:00Z",

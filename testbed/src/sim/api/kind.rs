@@ -36,6 +36,8 @@ pub(crate) enum Rules {
 #[derive(Debug)]
 pub(crate) struct Custom {
     pub(crate) schema: Schema,
+    /// The schema as OpenAPI, with descriptions.
+    pub(crate) published: Value,
     pub(crate) columns: Vec<Column>,
     /// Field selectors, without the leading dot.
     pub(crate) selectable: Vec<String>,
@@ -126,6 +128,7 @@ impl Kind {
             namespaced: spec["scope"] == "Namespaced",
             rules: Rules::Custom(Box::new(Custom {
                 schema,
+                published: version["schema"]["openAPIV3Schema"].clone(),
                 columns: Column::of_crd(&version["additionalPrinterColumns"]),
                 selectable: version["selectableFields"]
                     .as_array()
