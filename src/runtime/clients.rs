@@ -94,7 +94,8 @@ enum Use {
     Read,
     /// Each request says how long it may take.
     Write,
-    /// Passes the gate while it is closed: a replica that is asked to write less still has its shards.
+    /// Passes the gate while it is closed, and closes it for the others: a replica that is asked to do less
+    /// still has its shards.
     Lease,
 }
 
@@ -140,7 +141,6 @@ where
             *request.uri_mut() = limited;
         }
         let (clock, sent, pending) = (self.clock.clone(), self.clock.mono(), self.pending.clone());
-        let gated = self.r#use != Use::Lease;
         let answer = self.inner.call(request);
         async move {
             let answer = tokio::time::timeout(BEGINS_WITHIN, answer)
@@ -150,7 +150,7 @@ where
             if let Some(date) = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok()) {
                 clock.hear(date.timestamp(), sent);
             }
-            if let Some(span) = retry_after(&answer).filter(|_| gated) {
+            if let Some(span) = retry_after(&answer) {
                 pending.close(span);
             }
             Ok(answer)

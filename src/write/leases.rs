@@ -1,6 +1,6 @@
 //! Reads and writes Leases: one request each, with its own time limit, and nothing repeated.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -11,6 +11,7 @@ use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, ObjectMeta, PostParams, Preconditions},
 };
+use tokio::{sync::Semaphore, time::error::Elapsed};
 
 use crate::{
     api::{ANNOTATION_INCARNATION, ANNOTATION_SHARDS, LABEL_LEASE},
@@ -27,7 +28,11 @@ pub struct Leases {
     api: Api<Lease>,
     shards: ShardCount,
     terms: Terms,
+    turns: Arc<Semaphore>,
 }
+
+/// Requests in flight: a round of 64 is over within a second, and is not a burst of 64.
+const AT_ONCE: usize = 16;
 
 /// The name of a Lease of korder's, and what it says; none for another's.
 pub fn read(lease: &Lease) -> Option<(LeaseName, Record)> {
@@ -55,7 +60,14 @@ impl Leases {
             api: Api::namespaced(client, namespace),
             shards,
             terms,
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
         }
+    }
+
+    /// Waits for its turn; the request's time begins then.
+    async fn in_time<T>(&self, request: impl Future<Output = T>) -> Result<T, Elapsed> {
+        let _turn = self.turns.acquire().await.expect("it is never closed");
+        tokio::time::timeout(self.terms.request, request).await
     }
 
     /// Takes, renews or releases a Lease whose version is this; makes it if it has none. `now` is for
@@ -75,7 +87,7 @@ impl Leases {
                 None => self.api.create(&PostParams::default(), &lease).await,
             }
         };
-        match tokio::time::timeout(self.terms.request, sent).await {
+        match self.in_time(sent).await {
             Ok(Ok(lease)) => read(&lease).map_or(Answer::Unknown, |(_, record)| Answer::Landed(record)),
             Ok(Err(error)) => failed(name, &error),
             Err(_) => Answer::Unknown,
@@ -85,7 +97,7 @@ impl Leases {
     /// Reads a Lease as it is committed.
     pub async fn get(&self, name: &LeaseName) -> Answer {
         let object = name.object_name(self.shards);
-        match tokio::time::timeout(self.terms.request, self.api.get_opt(&object)).await {
+        match self.in_time(self.api.get_opt(&object)).await {
             Ok(Ok(lease)) => Answer::Found(lease.as_ref().and_then(read).map(|(_, record)| record)),
             Ok(Err(error)) => failed(name, &error),
             Err(_) => Answer::Unknown,
@@ -99,7 +111,7 @@ impl Leases {
             uid: None,
             resource_version: Some(version.to_owned()),
         });
-        match tokio::time::timeout(self.terms.request, self.api.delete(&object, &params)).await {
+        match self.in_time(self.api.delete(&object, &params)).await {
             Ok(Ok(_)) => Answer::Gone,
             Ok(Err(error)) => failed(name, &error),
             Err(_) => Answer::Unknown,

@@ -110,10 +110,14 @@ async fn carry(link: &Link, request: Request<Body>, what: String) -> Option<Resp
         return Some(broken("the connection broke before the request was sent"));
     }
     tokio::time::sleep(fate.there).await;
-    let Some((_seat, service)) = link.seat() else {
+    // Leases have seats of their own, as the FlowSchema for them says.
+    let seat = (!what.contains("/leases")).then(|| link.seat());
+    if seat.as_ref().is_some_and(Option::is_none) {
         link.count_answer(429);
         return answer(link, &what, too_many(1), fate.back).await;
-    };
+    }
+    let taken = seat.flatten();
+    let service = taken.as_ref().map_or(Duration::ZERO, |(_, service)| *service);
     if !service.is_zero() {
         tokio::time::sleep(service).await;
     }

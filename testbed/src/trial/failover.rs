@@ -26,7 +26,8 @@ use crate::sim::{
 /// How a replica goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
-    /// It dies, and does not come back. Counted from the last renewal of the shard's Lease.
+    /// It dies, and does not come back. Counted from its last renewal: that of its membership or of a shard,
+    /// for it may die in the middle of a round.
     Crash,
     /// It is asked to end while it has nothing in flight, and gives its shards up. Counted from then.
     End,
@@ -47,7 +48,7 @@ const OBSERVED: Duration = Duration::from_secs(60);
 struct Times {
     /// When a replica was lost.
     lost: Option<Timestamp>,
-    /// The last renewal before that.
+    /// The last renewal before that, of each replica.
     renewed: BTreeMap<String, Timestamp>,
     /// Shards whose Leases the next process has taken.
     taken: BTreeSet<String>,
@@ -59,17 +60,18 @@ struct Times {
 
 impl Times {
     fn see(&mut self, change: &Change) {
-        if let Some(shard) = change.name.strip_prefix("korder-shard-") {
+        let holder = text(&change.after, "/spec/holderIdentity");
+        if self.lost.is_none() && *change.resource == *"leases" {
+            self.renewed.insert(holder.to_owned(), change.at);
+        } else if let Some(shard) = change.name.strip_prefix("korder-shard-")
+            && !holder.is_empty()
+            && self.gone.as_deref() != Some(holder)
+        {
             let shard = match shard.trim_start_matches('0') {
                 "" => "0",
                 shard => shard,
             };
-            let holder = text(&change.after, "/spec/holderIdentity");
-            if self.lost.is_none() {
-                self.renewed.insert(shard.to_owned(), change.at);
-            } else if !holder.is_empty() && self.gone.as_deref() != Some(holder) {
-                self.taken.insert(shard.to_owned());
-            }
+            self.taken.insert(shard.to_owned());
         }
         let of_pairs = matches!(&*change.resource, "tickets" | "pods") && *change.by == *KORDER;
         let shard = text(&change.after, "/metadata/labels/korder.dev~1shard");
@@ -157,18 +159,15 @@ async fn lose(
     }
     let times = times.lock();
     let wrote = shards.iter().map(ToString::to_string);
-    let wrote = wrote.filter_map(|shard| Some((shard.clone(), *times.written.get(&shard)?)));
-    let since = |shard: &str| match loss {
-        Loss::Crash => times.renewed.get(shard).copied(),
+    let wrote = wrote.filter_map(|shard| times.written.get(&shard).copied());
+    let since = match loss {
+        Loss::Crash => times.renewed.get(&format!("korder-{victim}")).copied(),
         Loss::End => Some(lost),
         Loss::Restart => lost.checked_add(started_after).ok(),
     };
-    wrote
-        .map(|(shard, written)| {
-            let since = since(&shard).ok_or_else(|| format!("no Lease of shard {shard}"))?;
-            Ok(written.duration_since(since).as_secs_f64() / LEASE.as_secs_f64())
-        })
-        .collect()
+    let since = since.ok_or("it never held a Lease")?;
+    let took = |written: Timestamp| written.duration_since(since).as_secs_f64() / LEASE.as_secs_f64();
+    Ok(wrote.map(took).collect())
 }
 
 /// Takes all Guardians away, so that every shard with pairs has something to write.
