@@ -48,7 +48,7 @@ const OBSERVED: Duration = Duration::from_secs(60);
 struct Times {
     /// When a replica was lost.
     lost: Option<Timestamp>,
-    /// The last renewal before that, of each replica.
+    /// The last renewal of each replica.
     renewed: BTreeMap<String, Timestamp>,
     /// Shards whose Leases the next process has taken.
     taken: BTreeSet<String>,
@@ -61,7 +61,9 @@ struct Times {
 impl Times {
     fn see(&mut self, change: &Change) {
         let holder = text(&change.after, "/spec/holderIdentity");
-        if self.lost.is_none() && *change.resource == *"leases" {
+        // What was on its way when the replica died may land after that.
+        let counts = self.lost.is_none() || self.gone.as_deref() == Some(holder);
+        if counts && *change.resource == *"leases" {
             self.renewed.insert(holder.to_owned(), change.at);
         } else if let Some(shard) = change.name.strip_prefix("korder-shard-")
             && !holder.is_empty()
