@@ -136,7 +136,7 @@ impl<'a> Ground<'a> {
         let (client, now) = (self.client(), DeleteParams::default());
         let orders: Api<Order> = self.api();
         orders.delete_collection(&now, &all).await?;
-        let left = wait::until(SOON, "all Tickets and Guardians to be gone", async || match self
+        let left = wait::until(SOON * 4, "all Tickets and Guardians to be gone", async || match self
             .left()
             .await?
         {
