@@ -4,6 +4,7 @@
 //! namespace and nodes of its own, so that they run side by side; those that stop something come last
 //! and run alone.
 
+mod deploy;
 mod disruption;
 mod expect;
 mod guardians;
@@ -25,6 +26,7 @@ use crate::harness::Harness;
 pub(crate) fn trials(harness: &Arc<Harness>) -> Vec<Trial> {
     [
         start::trials(),
+        deploy::trials(harness),
         input::trials(harness),
         guardians::trials(harness),
         nodes::trials(harness),

@@ -50,8 +50,7 @@ impl World {
             ..PlaneConfig::default()
         })
         .await?;
-        plane.apply_dir(&deploy("crds")).await?;
-        plane.apply_dir(&deploy("rbac")).await?;
+        plane.apply_strictly(&kustomized(&plane).await?).await?;
         let korder = start_korder(&plane, "korder", &[]).await?;
         korder.wait_ready(SOON).await?;
         Ok(Self {
@@ -86,6 +85,13 @@ impl World {
 /// A directory of manifests.
 pub(crate) fn deploy(part: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(part)
+}
+
+/// What `kubectl kustomize` makes of `deploy/`.
+pub(crate) async fn kustomized(plane: &Plane) -> Result<String> {
+    let directory = deploy("");
+    let directory = directory.to_str().context("a path that is not UTF-8")?;
+    plane.kubectl(&["kustomize", directory]).await
 }
 
 /// Starts korder beside `plane`, under the ServiceAccount of `deploy/rbac`, with the trials' grace.
