@@ -20,7 +20,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, ResourceExt,
-    api::{ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     client::Body,
 };
 use libtest_mimic::Trial;
@@ -425,6 +425,9 @@ async fn spread() -> Result<()> {
         "no warning of a planted violation: {warned}"
     );
 
+    // Its Pods would never come, and each one's successor after a pause.
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), OWN);
+    deployments.delete("korder", &DeleteParams::default()).await?;
     plane.apply_strictly(&yaml).await?;
     running_on(&client, &["n0"; 3]).await?;
     let budgets: Api<PodDisruptionBudget> = Api::namespaced(client.clone(), OWN);
@@ -448,7 +451,6 @@ async fn spread() -> Result<()> {
     // The pause between replicas is for shards, of which there are none here.
     let again = json!({ "spec": { "minReadySeconds": 0, "template": { "metadata": {
         "annotations": { "kubectl.kubernetes.io/restartedAt": "now" } } } } });
-    let deployments: Api<Deployment> = Api::namespaced(client.clone(), OWN);
     deployments
         .patch("korder", &PatchParams::default(), &Patch::Merge(again))
         .await?;
