@@ -7,6 +7,7 @@
 mod architecture;
 mod cli;
 mod crds;
+mod deploy;
 mod e2e;
 mod harness;
 
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         architecture::trials(),
         cli::trials(),
         crds::trials(),
+        deploy::trials(),
         e2e::trials(&harness),
     ]
     .into_iter()

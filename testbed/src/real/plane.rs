@@ -172,6 +172,15 @@ impl Plane {
             .await
     }
 
+    /// Applies manifests server-side, and takes a warning of the API server for a failure: kubectl's output.
+    ///
+    /// # Errors
+    /// As [`Self::kubectl`], and with the warnings.
+    pub async fn apply_strictly(&self, yaml: &str) -> Result<String> {
+        let args = ["apply", "--server-side", "--warnings-as-errors", "-f", "-"];
+        self.kubectl_with_input(&args, yaml).await
+    }
+
     /// Applies every manifest in a directory, server-side: kubectl's output.
     ///
     /// # Errors

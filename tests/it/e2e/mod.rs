@@ -5,6 +5,7 @@
 //! and run alone.
 
 mod churn;
+mod deploy;
 mod disruption;
 mod expect;
 mod guardians;
@@ -28,6 +29,7 @@ use crate::harness::Harness;
 pub(crate) fn trials(harness: &Arc<Harness>) -> Vec<Trial> {
     [
         start::trials(),
+        deploy::trials(harness),
         input::trials(harness),
         guardians::trials(harness),
         nodes::trials(harness),

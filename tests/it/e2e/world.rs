@@ -50,8 +50,7 @@ impl World {
             ..PlaneConfig::default()
         })
         .await?;
-        plane.apply_dir(&deploy("crds")).await?;
-        plane.apply_dir(&deploy("rbac")).await?;
+        plane.apply_strictly(&kustomized(&plane).await?).await?;
         let korder = start_korder(&plane, "korder", &[]).await?;
         korder.wait_ready(SOON).await?;
         Ok(Self {
@@ -86,6 +85,13 @@ impl World {
 /// A directory of manifests.
 pub(crate) fn deploy(part: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(part)
+}
+
+/// What `kubectl kustomize` makes of `deploy/`.
+pub(crate) async fn kustomized(plane: &Plane) -> Result<String> {
+    let directory = deploy("");
+    let directory = directory.to_str().context("a path that is not UTF-8")?;
+    plane.kubectl(&["kustomize", directory]).await
 }
 
 /// Starts korder beside `plane`, under the ServiceAccount of `deploy/rbac`, with the trials' grace.
@@ -136,13 +142,14 @@ impl<'a> Ground<'a> {
         let (client, now) = (self.client(), DeleteParams::default());
         let orders: Api<Order> = self.api();
         orders.delete_collection(&now, &all).await?;
-        let left = wait::until(SOON * 4, "all Tickets and Guardians to be gone", async || match self
-            .left()
-            .await?
-        {
-            left if left.is_empty() => Ok(()),
-            left => Err(anyhow::anyhow!("left: {left:?}")),
-        });
+        let left = wait::until(
+            SOON * 4,
+            "all Tickets and Guardians to be gone",
+            async || match self.left().await? {
+                left if left.is_empty() => Ok(()),
+                left => Err(anyhow::anyhow!("left: {left:?}")),
+            },
+        );
         left.await?;
         let namespaces: Api<Namespace> = Api::all(client.clone());
         namespaces.delete(&self.id, &now).await?;
