@@ -232,3 +232,17 @@ async fn fails(mutant: &str, program: &Path, arguments: &[&str]) -> Result<bool>
         Err(_) => Ok(true),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_defect_can_be_planted() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let yaml = fs::read_to_string(root.join("testbed/mutants.yaml")).unwrap();
+        let mutants: Vec<Mutant> = serde_saphyr::from_str(&yaml).unwrap();
+        let mut files = sources(root).unwrap();
+        plant(&mut files, &mutants).unwrap();
+    }
+}
