@@ -28,3 +28,4 @@ pub(crate) mod testing;
 pub mod ticket;
 pub mod time;
 pub mod toleration;
+pub mod window;

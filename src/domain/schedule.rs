@@ -3,8 +3,14 @@
 //! The grammar is that of `github.com/robfig/cron/v3`, which CronJob uses. Each field becomes the
 //! list of its values, so that what `croner` evaluates cannot differ in its extensions (seconds,
 //! years, `L`, `W`, `#`).
+//!
+//! A tick is every instant whose local time fits: a time that the clocks leave out has none, a time
+//! that they show twice has two. `croner` alone would move the first and take the second once, so it
+//! is asked for the times of one offset only, between two changes of the clocks.
 
 use std::{fmt, str::FromStr, sync::Arc};
+
+use jiff::{Timestamp, ToSpan, civil::DateTime, tz::TimeZone};
 
 /// A valid schedule.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -19,10 +25,43 @@ impl Schedule {
         &self.text
     }
 
-    /// The compiled schedule.
-    pub fn cron(&self) -> &croner::Cron {
-        &self.cron
+    /// The first tick after `at`; none if there is none before the year 5000.
+    pub fn after(&self, at: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+        let (mut from, mut inclusive) = (at, false);
+        loop {
+            let offset = zone.to_offset(from);
+            let local = whole_seconds(offset.to_datetime(from));
+            let next = self.cron.find_next_occurrence(&local, inclusive).ok()?;
+            let next = offset.to_timestamp(next).ok();
+            match zone.following(from).next().map(|change| change.timestamp()) {
+                Some(change) if next.is_none_or(|next| change <= next) => {
+                    (from, inclusive) = (change, true);
+                }
+                _ => return next,
+            }
+        }
     }
+
+    /// The last tick until `at`, itself included; none if there is none since `since`.
+    pub fn until(&self, at: Timestamp, since: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+        let mut from = at;
+        while since <= from {
+            let offset = zone.to_offset(from);
+            let local = whole_seconds(offset.to_datetime(from));
+            let last = self.cron.find_previous_occurrence(&local, true).ok()?;
+            let last = offset.to_timestamp(last).ok()?;
+            let after = from.checked_add(1.nanosecond()).unwrap_or(from);
+            match zone.preceding(after).next().map(|change| change.timestamp()) {
+                Some(change) if last < change => from = change.checked_sub(1.second()).ok()?,
+                _ => return Some(last).filter(|last| since <= *last),
+            }
+        }
+        None
+    }
+}
+
+fn whole_seconds(at: DateTime) -> DateTime {
+    at.with().subsec_nanosecond(0).build().unwrap_or(at)
 }
 
 /// Why a text is not a schedule.
@@ -255,7 +294,15 @@ mod tests {
 
     fn pattern(text: &str) -> String {
         let schedule: Schedule = text.parse().unwrap();
-        schedule.cron().as_str().to_owned()
+        schedule.cron.as_str().to_owned()
+    }
+
+    fn zone(name: &str) -> TimeZone {
+        jiff::tz::TimeZoneDatabase::bundled().get(name).unwrap()
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
     }
 
     #[test]
@@ -349,6 +396,319 @@ mod tests {
     fn rare_dates_are_dates() {
         assert!("0 0 29 2 *".parse::<Schedule>().is_ok());
         assert!("0 0 30 2 1".parse::<Schedule>().is_ok(), "Mondays of February");
+    }
+
+    type Fact = (&'static str, &'static str, &'static str, &'static [&'static str]);
+
+    /// Said by `SpecSchedule.Next` of `github.com/robfig/cron/v3` v3.0.1, which CronJob asks.
+    const FACTS: &[Fact] = &[
+        (
+            "Europe/Berlin",
+            "30 2 * * *",
+            "2026-03-28T00:00:00Z",
+            &[
+                "2026-03-28T01:30:00Z",
+                "2026-03-30T00:30:00Z",
+                "2026-03-31T00:30:00Z",
+            ],
+        ),
+        (
+            "Europe/Berlin",
+            "0 2 * * *",
+            "2026-03-28T00:00:00Z",
+            &[
+                "2026-03-28T01:00:00Z",
+                "2026-03-30T00:00:00Z",
+                "2026-03-31T00:00:00Z",
+            ],
+        ),
+        (
+            "Europe/Berlin",
+            "0 * * * *",
+            "2026-03-28T23:30:00Z",
+            &[
+                "2026-03-29T00:00:00Z",
+                "2026-03-29T01:00:00Z",
+                "2026-03-29T02:00:00Z",
+                "2026-03-29T03:00:00Z",
+            ],
+        ),
+        (
+            "Europe/Berlin",
+            "0 */2 * * *",
+            "2026-03-28T22:00:00Z",
+            &[
+                "2026-03-28T23:00:00Z",
+                "2026-03-29T02:00:00Z",
+                "2026-03-29T04:00:00Z",
+                "2026-03-29T06:00:00Z",
+            ],
+        ),
+        (
+            "Europe/Berlin",
+            "30 2 * * *",
+            "2026-10-24T00:00:00Z",
+            &[
+                "2026-10-24T00:30:00Z",
+                "2026-10-25T00:30:00Z",
+                "2026-10-25T01:30:00Z",
+                "2026-10-26T01:30:00Z",
+            ],
+        ),
+        (
+            "Europe/Berlin",
+            "0 2,3 * * *",
+            "2026-10-24T22:00:00Z",
+            &[
+                "2026-10-25T00:00:00Z",
+                "2026-10-25T01:00:00Z",
+                "2026-10-25T02:00:00Z",
+                "2026-10-26T01:00:00Z",
+            ],
+        ),
+        (
+            "Europe/Berlin",
+            "*/30 1-3 * * *",
+            "2026-10-24T22:00:00Z",
+            &[
+                "2026-10-24T23:00:00Z",
+                "2026-10-24T23:30:00Z",
+                "2026-10-25T00:00:00Z",
+                "2026-10-25T00:30:00Z",
+                "2026-10-25T01:00:00Z",
+                "2026-10-25T01:30:00Z",
+                "2026-10-25T02:00:00Z",
+                "2026-10-25T02:30:00Z",
+                "2026-10-26T00:00:00Z",
+            ],
+        ),
+        (
+            "Europe/Berlin",
+            "0 */2 * * *",
+            "2026-10-24T22:00:00Z",
+            &[
+                "2026-10-25T00:00:00Z",
+                "2026-10-25T01:00:00Z",
+                "2026-10-25T03:00:00Z",
+                "2026-10-25T05:00:00Z",
+            ],
+        ),
+        (
+            "America/New_York",
+            "30 2 * * *",
+            "2026-03-07T00:00:00Z",
+            &[
+                "2026-03-07T07:30:00Z",
+                "2026-03-09T06:30:00Z",
+                "2026-03-10T06:30:00Z",
+            ],
+        ),
+        (
+            "America/New_York",
+            "0 0 8 3 *",
+            "2026-01-01T00:00:00Z",
+            &["2026-03-08T05:00:00Z", "2027-03-08T05:00:00Z"],
+        ),
+        (
+            "America/New_York",
+            "0 * * * *",
+            "2026-03-08T05:30:00Z",
+            &[
+                "2026-03-08T06:00:00Z",
+                "2026-03-08T07:00:00Z",
+                "2026-03-08T08:00:00Z",
+                "2026-03-08T09:00:00Z",
+            ],
+        ),
+        (
+            "America/New_York",
+            "30 1 * * *",
+            "2026-10-31T00:00:00Z",
+            &[
+                "2026-10-31T05:30:00Z",
+                "2026-11-01T05:30:00Z",
+                "2026-11-01T06:30:00Z",
+                "2026-11-02T06:30:00Z",
+            ],
+        ),
+        (
+            "America/New_York",
+            "15 */6 * * *",
+            "2026-11-01T00:00:00Z",
+            &[
+                "2026-11-01T04:15:00Z",
+                "2026-11-01T11:15:00Z",
+                "2026-11-01T17:15:00Z",
+                "2026-11-01T23:15:00Z",
+                "2026-11-02T05:15:00Z",
+                "2026-11-02T11:15:00Z",
+            ],
+        ),
+        (
+            "America/New_York",
+            "0 1 1 11 *",
+            "2026-10-31T00:00:00Z",
+            &[
+                "2026-11-01T05:00:00Z",
+                "2026-11-01T06:00:00Z",
+                "2027-11-01T05:00:00Z",
+            ],
+        ),
+        (
+            "America/Santiago",
+            "0 0 * * *",
+            "2026-09-04T12:00:00Z",
+            &[
+                "2026-09-05T04:00:00Z",
+                "2026-09-07T03:00:00Z",
+                "2026-09-08T03:00:00Z",
+            ],
+        ),
+        (
+            "America/Santiago",
+            "30 0 6 9 *",
+            "2026-01-01T00:00:00Z",
+            &["2027-09-06T03:30:00Z", "2028-09-06T03:30:00Z"],
+        ),
+        (
+            "America/Santiago",
+            "0 12 6 9 *",
+            "2026-01-01T00:00:00Z",
+            &["2026-09-06T15:00:00Z", "2027-09-06T15:00:00Z"],
+        ),
+        (
+            "Australia/Lord_Howe",
+            "15 2 * * *",
+            "2026-10-02T12:00:00Z",
+            &[
+                "2026-10-02T15:45:00Z",
+                "2026-10-04T15:15:00Z",
+                "2026-10-05T15:15:00Z",
+            ],
+        ),
+        (
+            "Asia/Kolkata",
+            "0 9 * * 1-5",
+            "2026-07-03T00:00:00Z",
+            &[
+                "2026-07-03T03:30:00Z",
+                "2026-07-06T03:30:00Z",
+                "2026-07-07T03:30:00Z",
+            ],
+        ),
+        (
+            "UTC",
+            "0 0 29 2 *",
+            "2026-01-01T00:00:00Z",
+            &["2028-02-29T00:00:00Z", "2032-02-29T00:00:00Z"],
+        ),
+        (
+            "UTC",
+            "30 4 1,15 * 5",
+            "2026-05-01T04:30:00Z",
+            &[
+                "2026-05-08T04:30:00Z",
+                "2026-05-15T04:30:00Z",
+                "2026-05-22T04:30:00Z",
+                "2026-05-29T04:30:00Z",
+            ],
+        ),
+        (
+            "UTC",
+            "0 0 31 * *",
+            "2026-01-01T00:00:00Z",
+            &[
+                "2026-01-31T00:00:00Z",
+                "2026-03-31T00:00:00Z",
+                "2026-05-31T00:00:00Z",
+                "2026-07-31T00:00:00Z",
+            ],
+        ),
+        (
+            "UTC",
+            "59 23 31 12 *",
+            "2026-12-31T23:59:00Z",
+            &["2027-12-31T23:59:00Z"],
+        ),
+    ];
+
+    #[test]
+    fn ticks_are_those_of_cronjob_also_where_the_clocks_change() {
+        for (name, text, from, expected) in FACTS {
+            let (schedule, zone): (Schedule, _) = (text.parse().unwrap(), zone(name));
+            let mut from = at(from);
+            for tick in *expected {
+                let next = schedule.after(from, &zone).unwrap();
+                assert_eq!(next, at(tick), "{name} {text} after {from}");
+                assert_eq!(schedule.until(next, from, &zone), Some(next), "{name} {text}");
+                let before = next.checked_sub(1.millisecond()).unwrap();
+                let last = schedule.until(before, from, &zone);
+                assert!(last.is_none_or(|last| last <= from), "{name} {text}: {last:?}");
+                from = next;
+            }
+        }
+    }
+
+    /// Where robfig gives up (five years without a tick) or errs (clocks that change by half an hour).
+    #[test]
+    fn no_tick_is_lost_between_far_years_or_by_half_an_hour() {
+        let leap: Schedule = "0 0 29 2 *".parse().unwrap();
+        let found = leap.after(at("2096-03-01T00:00:00Z"), &TimeZone::UTC);
+        assert_eq!(found, Some(at("2104-02-29T00:00:00Z")));
+        let found = leap.until(
+            at("2104-02-28T22:59:59Z"),
+            at("2026-01-01T00:00:00Z"),
+            &zone("Europe/Berlin"),
+        );
+        assert_eq!(found, Some(at("2096-02-28T23:00:00Z")));
+        let found = "0 3 * * *"
+            .parse::<Schedule>()
+            .unwrap()
+            .after(at("2026-10-02T16:30:00Z"), &zone("Australia/Lord_Howe"));
+        assert_eq!(found, Some(at("2026-10-03T16:00:00Z")));
+    }
+
+    #[test]
+    fn a_tick_before_the_beginning_is_none() {
+        let daily: Schedule = "@daily".parse().unwrap();
+        let [noon, next] = [at("2026-05-01T12:00:00Z"), at("2026-05-02T00:00:00Z")];
+        assert_eq!(daily.until(noon, noon, &TimeZone::UTC), None);
+        assert_eq!(daily.until(next, noon, &TimeZone::UTC), Some(next));
+        assert_eq!(daily.after(Timestamp::MAX, &TimeZone::UTC), None);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(150))]
+
+        /// The definition: every whole minute whose local time fits.
+        #[test]
+        fn ticks_are_the_minutes_whose_local_time_fits(
+            name in prop::sample::select(vec!["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/Santiago"]),
+            day in 0i64..366, second in 0i64..86_400,
+            minute in prop::sample::select(vec![0u32, 7, 30, 59]), hours in prop::collection::btree_set(0u32..24, 1..4),
+            weekday in 0u32..8, change in any::<bool>(),
+        ) {
+            let zone = zone(name);
+            let mut from = at("2026-01-01T00:00:00Z") + (day * 86_400 + second).seconds();
+            if change && let Some(next) = zone.following(from).next() {
+                from = next.timestamp() - (second % 7200).seconds();
+            }
+            let list: Vec<String> = hours.iter().map(ToString::to_string).collect();
+            let days = if weekday == 7 { "*".to_owned() } else { weekday.to_string() };
+            let schedule: Schedule = format!("{minute} {} * * {days}", list.join(",")).parse().unwrap();
+            let fits = |at: Timestamp| {
+                let local = at.to_zoned(zone.clone());
+                let sunday_first = u32::try_from(local.weekday().to_sunday_zero_offset()).unwrap();
+                local.minute() as u32 == minute
+                    && hours.contains(&(local.hour() as u32))
+                    && (weekday == 7 || sunday_first == weekday)
+            };
+            let first = Timestamp::from_second(from.as_second().div_euclid(60) * 60).unwrap();
+            let after = (1..8 * 1440).map(|n| first + (n * 60i64).seconds()).find(|at| fits(*at));
+            prop_assert_eq!(schedule.after(from, &zone), after);
+            let until = (0..8 * 1440).map(|n| first - (n * 60i64).seconds()).find(|at| fits(*at));
+            prop_assert_eq!(schedule.until(from, from - 168.hours(), &zone), until.filter(|until| *until >= from - 168.hours()));
+        }
     }
 
     proptest! {
