@@ -106,6 +106,7 @@ fn event_reason(notice: &Notice) -> &'static str {
     match notice.kind {
         NoticeKind::Created => "TicketsCreated",
         NoticeKind::Removed => "TicketsRemoved",
+        NoticeKind::Window(reason) => reason,
         NoticeKind::Failing => [
             reason::INSUFFICIENT_RESOURCES,
             reason::GUARDIAN_REFUSED,
@@ -128,6 +129,7 @@ fn note(kind: NoticeKind, reasons: &BTreeMap<Arc<str>, (u32, Notice)>) -> String
     parts.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
     let (_, first) = parts.first().expect("a tally that is due has a reason");
     match kind {
+        NoticeKind::Window(_) => first.message.to_string(),
         NoticeKind::Created => format!("made {total} {tickets}, such as for node {}", first.node),
         NoticeKind::Failing => format!(
             "{total} {tickets}, such as for node {}: {}",

@@ -14,7 +14,10 @@ use parking_lot::Mutex;
 use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::slots::{Slot, Slots};
+use super::{
+    events::News,
+    slots::{Slot, Slots},
+};
 use crate::{
     api::{OrderStatus, order::Rollout, shard::OrderCounts},
     domain::{
@@ -23,9 +26,10 @@ use crate::{
         order::Order,
         rollout, status,
         time::{Mono, Now},
+        window::Agenda,
     },
     runtime::clock::Clock,
-    shard::{Report, ShardCount, ShardId, ShardObject},
+    shard::{Notice, Report, ShardCount, ShardId, ShardObject},
     watch::{relist::Change, shard::ShardView},
     write::Writer,
 };
@@ -55,6 +59,8 @@ pub struct Reports {
 
 #[derive(Debug, Default)]
 struct State {
+    /// When a status may have to be written because a window opens or closes.
+    alarms: BTreeSet<(Mono, OrderUid)>,
     orders: BTreeMap<OrderUid, Totals>,
     /// Orders whose status may have to be written.
     changed: BTreeSet<OrderUid>,
@@ -77,6 +83,9 @@ struct Totals {
     /// By the pages of all shards, with the page's number.
     pages: BTreeMap<ShardId, (u16, Arc<OrderCounts>)>,
     writing: bool,
+    /// The Order's windows around the present, and when that changes.
+    agenda: Option<Agenda>,
+    alarm: Option<Mono>,
     /// When the last write ended, if there was one, and how many before it did not land.
     tried: Option<Mono>,
     failures: u32,
@@ -88,6 +97,8 @@ struct Due {
     order: Arc<Order>,
     revision: Revision,
     status: OrderStatus,
+    /// What the status tells for the first time.
+    news: Vec<Notice>,
 }
 
 impl Reports {
@@ -212,17 +223,16 @@ impl Reports {
     fn due(&self, now: &Now) -> (Vec<Due>, Option<Mono>) {
         let (mut due, mut wake) = (Vec::new(), None::<Mono>);
         let mut state = self.state.lock();
+        state.ring(now.mono);
         for uid in std::mem::take(&mut state.changed) {
             let slot = self.slots.get(self.shards.of_order(&uid));
             if slot.is_none_or(|slot| slot.stop.is_cancelled()) {
                 continue;
             }
-            let Some(totals) = state.orders.get(&uid) else {
+            let Some(order) = state.look_up(&uid, now) else {
                 continue;
             };
-            let Some(order) = totals.order.as_ref().filter(|order| !order.deleting) else {
-                continue;
-            };
+            let totals = &state.orders[&uid];
             let at = totals.not_before();
             if totals.writing || now.mono < at {
                 if !totals.writing {
@@ -236,11 +246,18 @@ impl Reports {
             };
             let all = || counts.iter().map(|(shard, counts)| (shard.0, &***counts));
             let before = &totals.written;
-            let mut status = status::of(order, all().map(|(_, counts)| counts), before, now.server);
-            status.rollout = rollout::next(order, all(), before.rollout.as_ref());
+            let agenda = totals.agenda.as_ref();
+            let counts = all().map(|(_, counts)| counts);
+            let mut status = status::of(&order, agenda, counts, before, now.server);
+            status.rollout = rollout::next(&order, all(), before.rollout.as_ref());
             if status != *before {
+                let news = agenda.map(|agenda| status::news(agenda, before, &status, now.server));
+                let news = news.unwrap_or_default().into_iter();
                 due.push(Due {
-                    order: order.clone(),
+                    news: news
+                        .map(|(reason, message)| Notice::on_order(&uid, reason, message))
+                        .collect(),
+                    order,
                     revision: totals.revision,
                     status,
                 });
@@ -248,7 +265,14 @@ impl Reports {
                 totals.writing = true;
             }
         }
-        (due, wake)
+        let alarm = state.alarms.first().map(|(at, _)| *at);
+        (due, wake.into_iter().chain(alarm).min())
+    }
+
+    /// The API server's clock was set: every window has to be looked at anew.
+    fn clock_was_set(&self) {
+        let mut state = self.state.lock();
+        state.ring(Mono(Duration::MAX));
     }
 
     /// A status has been written, or not.
@@ -276,6 +300,44 @@ impl Reports {
 }
 
 impl State {
+    /// Orders whose window opens or closes have changed.
+    fn ring(&mut self, now: Mono) {
+        while let Some((at, _)) = self.alarms.first()
+            && *at <= now
+        {
+            let (_, uid) = self.alarms.pop_first().expect("just seen");
+            if let Some(totals) = self.orders.get_mut(&uid) {
+                totals.alarm = None;
+                self.changed.insert(uid);
+            }
+        }
+    }
+
+    /// The Order, if it lives; its windows are brought up to date, and looked at again when they change.
+    fn look_up(&mut self, uid: &OrderUid, now: &Now) -> Option<Arc<Order>> {
+        let totals = self.orders.get_mut(uid)?;
+        if let Some(alarm) = totals.alarm.take() {
+            self.alarms.remove(&(alarm, uid.clone()));
+        }
+        let order = totals.order.clone().filter(|order| !order.deleting)?;
+        if !totals
+            .agenda
+            .as_ref()
+            .is_some_and(|known| known.holds(&order, now.server))
+        {
+            totals.agenda = Agenda::at(&order, now.server);
+        }
+        let changes = totals
+            .agenda
+            .as_ref()
+            .and_then(|agenda| status::changes_at(agenda, now.server));
+        if let Some(at) = changes.map(|at| now.mono_at(at)) {
+            totals.alarm = Some(at);
+            self.alarms.insert((at, uid.clone()));
+        }
+        Some(order)
+    }
+
     /// The counts of every shard; none while one has not said anything of the Order.
     fn counts<'a>(
         &self,
@@ -339,40 +401,54 @@ impl Totals {
 }
 
 /// Writes statuses until `stop`.
-pub async fn run(reports: Arc<Reports>, writer: Writer, clock: Clock, stop: CancellationToken) {
+pub async fn run(
+    reports: Arc<Reports>,
+    news: Arc<News>,
+    writer: Writer,
+    clock: Clock,
+    stop: CancellationToken,
+) {
     let mut writes = JoinSet::new();
+    let mut jumps = clock.jumps();
     loop {
         let (due, wake) = reports.due(&clock.now());
         for Due {
             order,
             revision,
             status,
+            news: told,
         } in due
         {
             while writes.len() >= WRITES {
-                finish(&reports, writes.join_next().await, &clock);
+                finish(&reports, &news, writes.join_next().await, &clock);
             }
             let writer = writer.clone();
             writes.spawn(async move {
                 let landed = writer.order_status(&order, revision, &status).await;
-                (order.uid.clone(), landed.map(|revision| (status, revision)))
+                let landed = landed.map(|revision| (status, revision));
+                (order.uid.clone(), landed, told)
             });
         }
         tokio::select! {
             biased; // stopping comes first
             () = stop.cancelled() => return,
-            ended = writes.join_next(), if !writes.is_empty() => finish(&reports, ended, &clock),
+            ended = writes.join_next(), if !writes.is_empty() => finish(&reports, &news, ended, &clock),
+            _ = jumps.changed() => reports.clock_was_set(),
             () = reports.bell.notified() => {}
             () = clock.sleep_until(wake) => {}
         }
     }
 }
 
-type Written = Result<(OrderUid, Option<(OrderStatus, Revision)>), tokio::task::JoinError>;
+type Written = Result<(OrderUid, Option<(OrderStatus, Revision)>, Vec<Notice>), tokio::task::JoinError>;
 
-fn finish(reports: &Reports, ended: Option<Written>, clock: &Clock) {
+fn finish(reports: &Reports, news: &News, ended: Option<Written>, clock: &Clock) {
     if let Some(ended) = ended {
-        let (uid, status) = ended.expect("a write neither panics nor is cancelled");
+        let (uid, status, told) = ended.expect("a write neither panics nor is cancelled");
+        // What could not be said is said, and told of, another time.
+        if status.is_some() {
+            news.put(told, clock.mono());
+        }
         reports.written(&uid, status, clock.mono());
     }
 }

@@ -46,6 +46,7 @@ impl Worker {
     /// Works until the slot is to stop.
     pub async fn run(mut self) {
         let (stop, _tells_at_the_end) = (self.slot.stop.clone(), self.slot.stopped.clone().drop_guard());
+        let mut jumps = self.clock.jumps();
         loop {
             let synced = self.synced.all();
             let wake = if synced { self.shard.next_wake() } else { None };
@@ -54,6 +55,8 @@ impl Worker {
                 () = stop.cancelled() => return,
                 () = self.slot.mailbox.rung() => {}
                 () = self.synced.wait(), if !synced => {}
+                // The clock sends as long as it is there.
+                _ = jumps.changed() => self.shard.clock_was_set(),
                 () = self.clock.sleep_until(wake) => {}
             }
             self.turn();

@@ -29,6 +29,8 @@ pub struct TicketView {
     pub uid: TicketUid,
     /// `metadata.resourceVersion`.
     pub revision: Revision,
+    /// `metadata.creationTimestamp`.
+    pub created: Timestamp,
     /// The controlling Order.
     pub order: OrderUid,
     /// Its name.
@@ -47,6 +49,12 @@ pub struct TicketView {
     pub lifecycle: Lifecycle,
     /// `status.phase`.
     pub phase: Phase,
+    /// `status.windowStart`.
+    pub window_start: Option<Timestamp>,
+    /// `status.expirationTime`.
+    pub expires: Option<Timestamp>,
+    /// `status.finishedTime`.
+    pub finished_at: Option<Timestamp>,
     /// `status.reason`.
     pub reason: Option<Arc<str>>,
     /// `status.message`.
@@ -71,6 +79,11 @@ impl TicketView {
     /// Pending or Reserved.
     pub fn open(&self) -> bool {
         matches!(self.phase, Phase::Pending | Phase::Reserved)
+    }
+
+    /// Released or Expired.
+    pub fn finished(&self) -> bool {
+        matches!(self.phase, Phase::Released | Phase::Expired)
     }
 }
 

@@ -45,6 +45,32 @@ pub enum Op {
         revision: Revision,
         /// What to write.
         status: StatusChange,
+        /// The window it is written in; none leaves what is there.
+        term: Option<Term>,
+    },
+    /// Carry a Ticket over into a window; the rest of its status stays.
+    Renew {
+        /// The Ticket's uid.
+        uid: TicketUid,
+        /// The revision the decision was made on.
+        revision: Revision,
+        /// The window.
+        term: Term,
+    },
+    /// Write that a Ticket's window has ended.
+    Expire {
+        /// The Ticket's uid.
+        uid: TicketUid,
+        /// The revision the decision was made on.
+        revision: Revision,
+        /// The window; none leaves what is there.
+        term: Option<Term>,
+        /// When it was seen to have ended.
+        finished: Timestamp,
+        /// Why the Ticket was never Reserved in the end.
+        reason: Option<Arc<str>>,
+        /// The same for people.
+        message: Option<Arc<str>>,
     },
     /// Delete the Ticket.
     DeleteTicket {
@@ -110,7 +136,7 @@ impl Op {
         match self {
             Self::CreateTicket { .. } => "create_ticket",
             Self::SyncTicket { .. } => "patch_ticket",
-            Self::SetStatus { .. } => "ticket_status",
+            Self::SetStatus { .. } | Self::Renew { .. } | Self::Expire { .. } => "ticket_status",
             Self::DeleteTicket { .. } => "delete_ticket",
             Self::CreateGuardian { .. } => "create_guardian",
             Self::RelabelGuardian { .. } => "patch_guardian",
@@ -142,13 +168,38 @@ impl Op {
                     uid: a,
                     revision: r,
                     status: s,
+                    term: d,
                 },
                 Self::SetStatus {
                     uid: b,
                     revision: q,
                     status: t,
+                    term: e,
                 },
-            ) => a == b && r == q && s.phase == t.phase && s.reason == t.reason && s.message == t.message,
+            ) => {
+                let same = s.phase == t.phase && s.reason == t.reason && s.message == t.message;
+                a == b && r == q && d == e && same
+            }
+            (
+                Self::Renew {
+                    uid: a,
+                    revision: r,
+                    term: d,
+                },
+                Self::Renew {
+                    uid: b,
+                    revision: q,
+                    term: e,
+                },
+            ) => a == b && r == q && d == e,
+            (
+                Self::Expire {
+                    uid: a, revision: r, ..
+                },
+                Self::Expire {
+                    uid: b, revision: q, ..
+                },
+            ) => a == b && r == q,
             (Self::DeleteTicket { uid: a, .. }, Self::DeleteTicket { uid: b, .. }) => a == b,
             (Self::DeleteGuardian { uid: a, .. }, Self::DeleteGuardian { uid: b, .. })
             | (Self::DeleteOrphan { uid: a, .. }, Self::DeleteOrphan { uid: b, .. }) => a == b,
@@ -176,6 +227,15 @@ pub struct StatusChange {
     pub activation: Option<Timestamp>,
 }
 
+/// The window that a Ticket's status names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Term {
+    /// `windowStart`.
+    pub start: Timestamp,
+    /// `expirationTime`; none clears it.
+    pub end: Option<Timestamp>,
+}
+
 /// Why something is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
@@ -185,6 +245,8 @@ pub enum Cause {
     NodeGone,
     /// The Order is gone or being deleted.
     OrderGone,
+    /// The Ticket is finished, and nothing needs it any more.
+    Finished,
     /// The pair has another open Ticket.
     Duplicate,
     /// The Guardian ended by itself.
@@ -202,6 +264,7 @@ impl Cause {
             Self::Ineligible(reason) => reason.as_str(),
             Self::NodeGone => "NodeGone",
             Self::OrderGone => "OrderGone",
+            Self::Finished => "Finished",
             Self::Duplicate => "Duplicate",
             Self::GuardianEnded => "GuardianEnded",
             Self::Replaced => "Replaced",

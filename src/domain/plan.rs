@@ -16,8 +16,11 @@ use super::{
     reason,
     ticket::{guardian_name, next_sequence, ticket_name},
     time::{Mono, Now},
+    window::Agenda,
 };
 use crate::api::{order::RefreshPolicy, ticket::Phase};
+
+pub(crate) mod term;
 
 /// A reason must last this long before a Ticket that is Pending says it.
 const REASON_LASTS: Duration = Duration::from_secs(5);
@@ -92,6 +95,8 @@ pub struct View<'a> {
     pub node: Fate<Node>,
     /// Whether the pair is eligible; read only when both live.
     pub verdict: Verdict,
+    /// The Order's windows around `now`; none if it is invalid or does not live.
+    pub agenda: Option<&'a Agenda>,
     /// The pair flaps: nothing is made for it and no Ticket taken away.
     pub held: bool,
     /// The pair's Tickets.
@@ -171,13 +176,14 @@ pub fn plan(view: &View<'_>) -> Plan {
         }
         (Fate::Live(order), Fate::Live(node)) => {
             let spec = order.spec.as_ref().ok();
-            Live {
+            let live = Live {
                 view,
                 order,
                 spec,
                 node,
-            }
-            .decide(&mut plan);
+            };
+            live.decide(&mut plan);
+            live.date(&mut plan);
         }
     }
     plan
@@ -213,13 +219,12 @@ fn guardians<'a>(view: &View<'a>, ticket: &TicketView) -> &'a [GuardianView] {
     view.guardians.get(&ticket.key).map_or(&[], Vec::as_slice)
 }
 
-/// Whether a Ticket keeps its pair from getting another (claims are settled by the hand-over).
+/// Whether a Ticket keeps its pair from getting another, whatever its window is.
 fn counts(ticket: &TicketView, policy: RefreshPolicy) -> bool {
     match ticket.phase {
         Phase::Pending | Phase::Reserved | Phase::Claiming => true,
         Phase::Claimed => matches!(policy, RefreshPolicy::OnRelease | RefreshPolicy::Never),
-        Phase::Released => policy == RefreshPolicy::Never,
-        Phase::Expired => false,
+        Phase::Released | Phase::Expired => false,
     }
 }
 
@@ -265,6 +270,7 @@ impl Live<'_> {
                 None => self.create_ticket(plan),
             },
         }
+        self.keep_times(keeper.copied(), plan);
     }
 
     fn eligible(&self) -> bool {
@@ -272,11 +278,12 @@ impl Live<'_> {
     }
 
     fn create_ticket(&self, plan: &mut Plan) {
-        let Some(spec) = self.spec.filter(|_| self.eligible()) else {
+        let Some(spec) = self.spec.filter(|_| self.eligible() && self.in_window()) else {
             return;
         };
         let policy = spec.strategy.refresh_policy;
-        if self.view.tickets.iter().any(|ticket| counts(ticket, policy)) || !self.may_create(plan) {
+        let keeps = |ticket| counts(ticket, policy) || self.spent(policy, ticket);
+        if self.view.tickets.iter().any(keeps) || !self.may_create(plan) {
             return;
         }
         let sequence = next_sequence(self.view.tickets.iter().map(|ticket| ticket.sequence));
@@ -311,6 +318,9 @@ impl Live<'_> {
 
     /// Keeps one open Ticket as it should be.
     fn hold(&self, ticket: &TicketView, plan: &mut Plan) {
+        if self.keep_time(ticket, plan) {
+            return;
+        }
         if let Some(spec) = self.spec {
             let template = &spec.template;
             let outdated = ticket.template_hash.as_ref() != template.hash.as_str();
@@ -558,6 +568,7 @@ fn set_status(ticket: &TicketView, status: StatusChange, plan: &mut Plan) {
         uid: ticket.uid.clone(),
         revision: ticket.revision,
         status,
+        term: None,
     };
     plan.push(&ticket.key, op);
 }

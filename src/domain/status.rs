@@ -1,39 +1,53 @@
 //! The status of an Order: sums of counts, conditions, the reasons behind what is missing.
 //!
-//! Pure. A condition keeps its transition time while its status stays.
+//! Pure. A condition keeps its transition time while its status stays. What shards count does not depend
+//! on windows; what is said of their counts does.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::order::Order;
+use super::{order::Order, window::Agenda};
 use crate::api::{OrderStatus, order::UnavailableReason, shard::OrderCounts};
 
 /// How many reasons a status names.
 const REASONS: usize = 5;
+/// How long before the last window closes that is said.
+const ENDING: Duration = Duration::from_secs(3600);
+/// Reasons of the condition Ready while no window is open.
+const CLOSED: [&str; 2] = ["OutsideWindow", "Completed"];
 
-/// The status of `order` by what its shards count, `before` being the one so far.
+/// The status of `order` by what its shards count, `before` being the one so far; `agenda` is the
+/// Order's at `now`, none if its spec is invalid.
 pub fn of<'a>(
     order: &Order,
+    agenda: Option<&Agenda>,
     shards: impl Iterator<Item = &'a OrderCounts> + Clone,
     before: &OrderStatus,
     now: Timestamp,
 ) -> OrderStatus {
     let sum = |field: fn(&OrderCounts) -> u32| shards.clone().map(field).sum::<u32>();
+    let closed = agenda.is_some_and(|agenda| agenda.current.is_none());
+    let due = |field| if closed { 0 } else { sum(field) };
     let mut status = OrderStatus {
         observed_generation: shards
             .clone()
             .map(|counts| counts.generation)
             .min()
             .unwrap_or_default(),
-        replicas: sum(|counts| counts.desired),
+        replicas: due(|counts| counts.desired),
         available_replicas: sum(|counts| counts.reserved),
         claimed_replicas: sum(|counts| counts.claimed),
         terminal_replicas: sum(|counts| counts.released + counts.expired),
-        unavailable_replicas: sum(|counts| counts.unavailable),
+        unavailable_replicas: due(|counts| counts.unavailable),
         updated_replicas: sum(|counts| counts.updated),
-        unavailable_reasons: reasons(shards.clone()),
+        unavailable_reasons: if closed {
+            Vec::new()
+        } else {
+            reasons(shards.clone())
+        },
+        next_schedule_time: agenda.and_then(|agenda| agenda.next).map(|next| Time(next.start)),
         ..OrderStatus::default()
     };
     let rolling = status.available_replicas > status.updated_replicas;
@@ -51,19 +65,110 @@ pub fn of<'a>(
             "every Reserved Ticket has the present template".to_owned(),
         )
     };
-    let (ready, reason, said) = ready(order, &status);
+    let (ready, reason, said) = ready(order, agenda, &status);
     status.conditions = vec![
         condition("Ready", ready, reason, said, order, before, now),
         condition("Progressing", progress, word, message, order, before, now),
     ];
+    if let Some(close) = agenda.and_then(Agenda::close) {
+        let (ending, word, message) = ending(close, now);
+        let condition = condition("Ending", ending, word, message, order, before, now);
+        status.conditions.push(condition);
+    }
     status
 }
 
+fn ending(close: Timestamp, now: Timestamp) -> (&'static str, &'static str, String) {
+    if close <= now {
+        ("True", "Ended", format!("the last window closed at {close}"))
+    } else if warned_from(close) <= now {
+        ("True", "EndsSoon", format!("the last window closes at {close}"))
+    } else {
+        ("False", "InTime", format!("the last window closes at {close}"))
+    }
+}
+
+fn warned_from(close: Timestamp) -> Timestamp {
+    close.checked_sub(ENDING).unwrap_or(Timestamp::MIN)
+}
+
+/// When the status may change although nothing else does.
+pub fn changes_at(agenda: &Agenda, now: Timestamp) -> Option<Timestamp> {
+    let warning = agenda.close().map(warned_from).filter(|at| now < *at);
+    agenda.until().into_iter().chain(warning).min()
+}
+
+/// What has happened to the Order's windows between two of its statuses, as reason and message of Events.
+pub fn news(
+    agenda: &Agenda,
+    before: &OrderStatus,
+    after: &OrderStatus,
+    now: Timestamp,
+) -> Vec<(&'static str, String)> {
+    let of = |status: &OrderStatus, kind| {
+        let mut conditions = status.conditions.iter();
+        let found = conditions.find(|known| known.type_ == kind);
+        found.map(|known| (known.reason.clone(), known.status == "True"))
+    };
+    let ready = of(before, "Ready").map(|(reason, _)| reason);
+    let was_closed = ready.as_deref().is_some_and(|reason| CLOSED.contains(&reason));
+    let tick = before
+        .next_schedule_time
+        .as_ref()
+        .is_some_and(|next| next.0 <= now);
+    let mut news = Vec::new();
+    match (agenda.current, agenda.next) {
+        (Some(window), _) if was_closed || tick || (ready.is_none() && window.end.is_some()) => {
+            let end = window
+                .end
+                .map_or_else(String::new, |end| format!(", which closes at {end}"));
+            news.push((OPENED, format!("the window of {}{end}, is open", window.start)));
+        }
+        (None, next) if !was_closed && ready.is_some_and(|ready| ready != "InvalidSpec") => {
+            let next = next.map_or_else(
+                || "none follows".to_owned(),
+                |next| format!("the next opens at {}", next.start),
+            );
+            news.push((CLOSED_EVENT, format!("the window is closed, {next}")));
+        }
+        _ => {}
+    }
+    let ending = |status| of(status, "Ending").is_some_and(|(_, is)| is);
+    if let (false, true, Some(close)) = (ending(before), ending(after), agenda.close())
+        && now < close
+    {
+        news.push((
+            ENDING_EVENT,
+            format!("the last window closes at {close}, no other follows"),
+        ));
+    }
+    news
+}
+
+/// Reasons of Events on windows.
+const OPENED: &str = "WindowOpened";
+const CLOSED_EVENT: &str = "WindowClosed";
+const ENDING_EVENT: &str = "Ending";
+
 /// The first reason that holds.
-fn ready(order: &Order, status: &OrderStatus) -> (&'static str, &'static str, String) {
+fn ready(
+    order: &Order,
+    agenda: Option<&Agenda>,
+    status: &OrderStatus,
+) -> (&'static str, &'static str, String) {
     if let Err(problems) = &order.spec {
         let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
         return ("False", "InvalidSpec", problems.join("; "));
+    }
+    if let Some(agenda) = agenda.filter(|agenda| agenda.current.is_none()) {
+        return match (agenda.next, agenda.previous.and_then(|last| last.end)) {
+            (Some(next), _) => {
+                let message = format!("the next window opens at {}", next.start);
+                ("False", CLOSED[0], message)
+            }
+            (None, Some(end)) => ("False", CLOSED[1], format!("the last window closed at {end}")),
+            (None, None) => ("False", CLOSED[1], "no window opens any more".to_owned()),
+        };
     }
     let (desired, missing) = (status.replicas, status.unavailable_replicas);
     let counted = format!(
@@ -128,3 +233,6 @@ fn reasons<'a>(shards: impl Iterator<Item = &'a OrderCounts>) -> Vec<Unavailable
     reasons.truncate(REASONS);
     reasons
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,15 +4,17 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use super::server_time::ServerTime;
 use crate::domain::time::{Mono, Now};
 
 /// A local clock that is this far from the API server's is worth a warning.
-const WORTH_A_WARNING: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
+const WORTH_A_WARNING: SignedDuration = SignedDuration::from_secs(5);
+/// The server's clock has been set, or has drifted, once it is this far from what it was.
+const JUMP: SignedDuration = SignedDuration::from_secs(1);
 
 /// Where `now` comes from.
 #[derive(Clone, Debug)]
@@ -23,6 +25,8 @@ pub struct Clock {
     local: Timestamp,
     server: Arc<Mutex<ServerTime>>,
     warned: Arc<std::sync::atomic::AtomicBool>,
+    /// What the server's clock showed at monotonic zero when that was last told.
+    zero: Arc<watch::Sender<Timestamp>>,
 }
 
 impl Clock {
@@ -41,6 +45,7 @@ impl Clock {
             local,
             server: Arc::new(Mutex::new(ServerTime::new(local))),
             warned: Arc::default(),
+            zero: Arc::new(watch::Sender::new(local)),
         }
     }
 
@@ -89,14 +94,27 @@ impl Clock {
         }
     }
 
+    /// Tells whenever the server's clock has been set against the monotonic one, or has drifted by a second:
+    /// what waits for a time of the server's has to look again.
+    pub fn jumps(&self) -> watch::Receiver<Timestamp> {
+        self.zero.subscribe()
+    }
+
     /// Takes in a `Date` header.
     pub fn hear(&self, date: Timestamp, sent: Mono) {
         let received = self.mono();
-        let server = {
+        let (server, zero) = {
             let mut server = self.server.lock();
             server.hear(date, sent, received);
-            server.at(received)
+            (server.at(received), server.at(Mono::default()))
         };
+        self.zero.send_if_modified(|told| {
+            let jumped = zero.duration_since(*told).abs() >= JUMP;
+            if jumped {
+                *told = zero;
+            }
+            jumped
+        });
         let offset = self.local().duration_since(server);
         let far = offset.abs() > WORTH_A_WARNING;
         if far && !self.warned.swap(true, std::sync::atomic::Ordering::Relaxed) {

@@ -166,7 +166,13 @@ impl Assembly<'_> {
             synced: synced.clone(),
         };
         tasks.spawn("orders", orders.run(quit.clone()));
-        let rollup = rollup::run(reports.clone(), writer.clone(), clock.clone(), quit.clone());
+        let rollup = rollup::run(
+            reports.clone(),
+            news.clone(),
+            writer.clone(),
+            clock.clone(),
+            quit.clone(),
+        );
         tasks.spawn("roll-up", rollup);
         let publisher = Publisher {
             reports: reports.clone(),

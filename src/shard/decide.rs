@@ -3,7 +3,9 @@
 //! Plans every pair that something has marked, puts the plan in the place of what is pending for it,
 //! and keeps the counts of its Order in line.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
 
 use super::{
     pair::Pair,
@@ -13,11 +15,13 @@ use crate::domain::{
     eligibility::{Keep, Verdict, evaluate, evaluate_spared},
     ids::{Namespace, NodeUid, OrderUid, PairKey, TicketKey},
     node::{Node, ReadyStatus},
+    observed::TicketView,
     op::Op,
     order::Order,
-    plan::{Fate, View, plan},
+    plan::{Fate, View, plan, term},
     reason,
     time::{Mono, Now},
+    window::Agenda,
 };
 
 impl Shard {
@@ -38,6 +42,16 @@ impl Shard {
         self.seek_orphans(now.mono, sink);
     }
 
+    /// The server's clock was set: every time that something waits for has to be reckoned anew.
+    pub fn clock_was_set(&mut self) {
+        for (_, key) in std::mem::take(&mut self.timers) {
+            if let Some(pair) = self.pairs.get_mut(&key) {
+                pair.wake = None;
+                self.marked.insert(key);
+            }
+        }
+    }
+
     fn decide_pair(&mut self, key: PairKey, now: Now, fleet: &impl Fleet, sink: &mut impl Sink) {
         let Some(mut pair) = self.pairs.swap_remove(&key) else {
             return;
@@ -46,6 +60,7 @@ impl Shard {
         let (order, node) = (self.order_fate(&key), self.node_fate(&key, &pair));
         let raw = self.raw_verdict(&order, &node, now, fleet);
         let desired = raw == Some(Verdict::Eligible);
+        let agenda = self.agenda(&key, &order, now.server);
         let held_until = raw.and_then(|_| pair.flaps.note(desired, now.mono));
         let mut wake = held_until;
         if let Some(until) = pair.waits_until(now.mono) {
@@ -56,6 +71,7 @@ impl Shard {
                 order: order.clone(),
                 node: node.clone(),
                 verdict: raw.unwrap_or(Verdict::Eligible),
+                agenda: agenda.as_deref(),
                 held: held_until.is_some(),
                 tickets: &pair.tickets,
                 guardians: &self.guardians,
@@ -72,7 +88,7 @@ impl Shard {
             }
             self.offer(&key, &mut pair, plan.ops, sink);
         }
-        self.account(&key, &mut pair, &order, desired);
+        self.account(&key, &mut pair, &order, agenda.as_deref(), desired);
         let restless = raw.and_then(|_| pair.flaps.restless_until(now.mono));
         self.settle_pair(key, pair, desired, wake, restless);
     }
@@ -94,6 +110,18 @@ impl Shard {
             None if pair.node_gone => Fate::Gone,
             None => Fate::Unseen,
         }
+    }
+
+    /// The Order's windows around `now`, computed once for all its pairs.
+    fn agenda(&mut self, key: &PairKey, order: &Fate<Order>, now: Timestamp) -> Option<Arc<Agenda>> {
+        let Fate::Live(order) = order else {
+            return None;
+        };
+        let entry = self.orders.entry(key.order.clone()).or_default();
+        if !entry.agenda.as_ref().is_some_and(|known| known.holds(order, now)) {
+            entry.agenda = Agenda::at(order, now).map(Arc::new);
+        }
+        entry.agenda.clone()
     }
 
     fn raw_verdict(
@@ -165,12 +193,28 @@ impl Shard {
     }
 
     /// Brings the Order's counts in line with the pair.
-    fn account(&mut self, key: &PairKey, pair: &mut Pair, order: &Fate<Order>, desired: bool) {
-        let hash = match order {
-            Fate::Live(order) => order.spec.as_ref().ok().map(|spec| spec.template.hash.clone()),
+    fn account(
+        &mut self,
+        key: &PairKey,
+        pair: &mut Pair,
+        order: &Fate<Order>,
+        agenda: Option<&Agenda>,
+        desired: bool,
+    ) {
+        let spec = match order {
+            Fate::Live(order) => order.spec.as_ref().ok(),
             _ => None,
         };
-        let summary = pair.summary(desired, hash.as_ref().map(|hash| hash.as_str()), &self.guardians);
+        let hash = spec.map(|spec| spec.template.hash.clone());
+        let policy = spec.map(|spec| spec.strategy.refresh_policy);
+        let spent = |ticket: &TicketView| {
+            agenda
+                .zip(policy)
+                .is_some_and(|(agenda, policy)| term::spent(agenda, policy, ticket))
+        };
+        let spent = pair.tickets.iter().any(spent);
+        let hash = hash.as_ref().map(|hash| hash.as_str());
+        let summary = pair.summary(desired, spent, hash, &self.guardians);
         let entry = self.orders.entry(key.order.clone()).or_default();
         if summary.stale {
             entry.stale.insert(key.node.clone());

@@ -362,17 +362,18 @@ impl Pair {
         self.tickets.is_empty() && !self.awaits()
     }
 
-    /// What the pair adds to its Order's counts.
+    /// What the pair adds to its Order's counts; `spent` if no Ticket is due in this window any more.
     pub(super) fn summary(
         &self,
         desired: bool,
+        spent: bool,
         hash: Option<&str>,
         guardians: &BTreeMap<TicketKey, Vec<GuardianView>>,
     ) -> PairSummary {
         let held =
             |ticket: &TicketView| matches!(ticket.phase, Phase::Reserved | Phase::Claiming | Phase::Claimed);
         let stale = |ticket: &TicketView| hash.is_some_and(|hash| ticket.template_hash.as_ref() != hash);
-        let unavailable = desired && !self.tickets.iter().any(held);
+        let unavailable = desired && !spent && !self.tickets.iter().any(held);
         let reserved = |ticket: &&TicketView| ticket.phase == Phase::Reserved;
         let rolling = |ticket: &TicketView| ticket.phase == Phase::Pending && ticket.activated.is_some();
         PairSummary {

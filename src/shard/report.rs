@@ -140,7 +140,7 @@ pub struct Report {
     pub counts: Option<OrderCounts>,
 }
 
-/// Something that happened to one pair and is worth an Event on its Order.
+/// Something that happened to one pair, or to an Order, and is worth an Event on the Order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
     /// The Order.
@@ -155,6 +155,19 @@ pub struct Notice {
     pub message: Arc<str>,
 }
 
+impl Notice {
+    /// What happened to an Order as a whole.
+    pub(crate) fn on_order(order: &OrderUid, reason: &'static str, message: String) -> Self {
+        Self {
+            order: order.clone(),
+            kind: NoticeKind::Window(reason),
+            node: "".into(),
+            reason: reason.into(),
+            message: message.into(),
+        }
+    }
+}
+
 /// Kinds of [`Notice`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum NoticeKind {
@@ -164,6 +177,8 @@ pub enum NoticeKind {
     Removed,
     /// A Ticket or its Guardian failed or was refused.
     Failing,
+    /// A window of the Order opened or closed, or the last one will soon; with the Event's reason.
+    Window(&'static str),
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ use crate::{
         plan::{DELETED, Overdue},
         reason,
         time::Mono,
+        window::Agenda,
     },
     index::{Fingerprint, Snapshot, eligible},
 };
@@ -102,6 +103,8 @@ pub(super) struct OrderEntry {
     pub(super) gone: bool,
     pub(super) replacing: Option<NodeUid>,
     pub(super) stale: BTreeSet<NodeUid>,
+    /// Its windows around the present.
+    pub(super) agenda: Option<Arc<Agenda>>,
 }
 
 /// One shard.

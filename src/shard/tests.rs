@@ -208,7 +208,8 @@ impl Rig {
             } => match self.tickets.get(&work.ticket) {
                 Some(known) => Outcome::Observed(Observation::Ticket(Box::new(known.clone()))),
                 None => {
-                    let view = new_ticket(work, order, node, *sequence, revision);
+                    let mut view = new_ticket(work, order, node, *sequence, revision);
+                    view.created = self.now().server;
                     let expect = Expect::Ticket(view.uid.clone(), revision);
                     self.show(view);
                     Outcome::Landed(expect)
@@ -227,7 +228,10 @@ impl Rig {
                 Outcome::Landed(expect)
             }
             Op::SetStatus {
-                revision: on, status, ..
+                revision: on,
+                status,
+                term,
+                ..
             } => {
                 let mut view = self.tickets[&work.ticket].clone();
                 assert_eq!(view.revision, *on, "decided on the newest revision");
@@ -235,10 +239,34 @@ impl Rig {
                     (status.phase, status.reason.clone(), status.message.clone());
                 view.pod_name.clone_from(&status.pod_name);
                 view.activated = view.activated.or(status.activation);
-                view.revision = revision;
-                let expect = Expect::Ticket(view.uid.clone(), revision);
-                self.show(view);
-                Outcome::Landed(expect)
+                if let Some(term) = term {
+                    (view.window_start, view.expires) = (Some(term.start), term.end);
+                }
+                self.landed(view, revision)
+            }
+            Op::Renew {
+                revision: on, term, ..
+            } => {
+                let mut view = self.tickets[&work.ticket].clone();
+                assert_eq!(view.revision, *on, "decided on the newest revision");
+                (view.window_start, view.expires) = (Some(term.start), term.end);
+                self.landed(view, revision)
+            }
+            Op::Expire {
+                revision: on,
+                term,
+                finished,
+                reason,
+                ..
+            } => {
+                let mut view = self.tickets[&work.ticket].clone();
+                assert_eq!(view.revision, *on, "decided on the newest revision");
+                (view.phase, view.finished_at) = (Phase::Expired, Some(*finished));
+                (view.pod_name, view.reason) = (None, reason.clone());
+                if let Some(term) = term {
+                    (view.window_start, view.expires) = (Some(term.start), term.end);
+                }
+                self.landed(view, revision)
             }
             Op::DeleteTicket { uid, .. } => {
                 self.hide_ticket(&work.ticket);
@@ -298,6 +326,13 @@ impl Rig {
             Op::ConfirmNode(_) => Outcome::Observed(Observation::NodeGone(true)),
         };
         self.shard.apply_outcome(work, outcome, mono);
+    }
+
+    fn landed(&mut self, mut view: TicketView, revision: Revision) -> Outcome {
+        view.revision = revision;
+        let expect = Expect::Ticket(view.uid.clone(), revision);
+        self.show(view);
+        Outcome::Landed(expect)
     }
 
     fn show(&mut self, view: TicketView) {
@@ -378,6 +413,10 @@ fn new_ticket(work: &Work, order: &Order, node: &Node, sequence: i64, revision: 
         message: None,
         pod_name: None,
         activated: None,
+        created: at(0),
+        window_start: None,
+        expires: None,
+        finished_at: None,
         deleting: false,
         labels_intact: true,
         unlabelled: false,
@@ -393,6 +432,8 @@ fn describe(work: &Work) -> String {
             Some(reason) => format!(" {:?} {reason}", status.phase),
             None => format!(" {:?}", status.phase),
         },
+        Op::Renew { .. } => " renewed".to_owned(),
+        Op::Expire { .. } => " Expired".to_owned(),
         Op::DeleteTicket { cause, .. } | Op::DeleteGuardian { cause, .. } => format!(" {cause}"),
         _ => String::new(),
     };
@@ -1603,3 +1644,5 @@ fn no_more_is_begun_than_the_grant_leaves_beside_what_has_lost_its_room() {
     assert_eq!(rig.grant(1).decide(), [""; 0], "one is without its room already");
     assert_eq!(rig.grant(2).decide().len(), 1);
 }
+
+mod windows;

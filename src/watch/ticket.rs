@@ -63,6 +63,10 @@ impl SlimTicket {
             key: TicketKey::new(self.metadata.namespace?, self.metadata.name?),
             uid: self.metadata.uid?.into(),
             revision: Revision::parse(self.metadata.resource_version.as_deref()),
+            created: self
+                .metadata
+                .creation_timestamp
+                .map_or(jiff::Timestamp::UNIX_EPOCH, |time| time.0),
             order: owner.uid.into(),
             order_name: owner.name.into(),
             node,
@@ -72,6 +76,9 @@ impl SlimTicket {
             duration: self.spec.duration.map(Into::into),
             lifecycle: self.spec.lifecycle,
             phase: self.status.phase,
+            window_start: self.status.window_start.map(|time| time.0),
+            expires: self.status.expiration_time.map(|time| time.0),
+            finished_at: self.status.finished_time.map(|time| time.0),
             reason: self.status.reason.map(Into::into),
             message: self.status.message.map(Into::into),
             pod_name: self.status.pod_name.map(Into::into),

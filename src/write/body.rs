@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{
         Affinity, Capabilities, Container, NodeAffinity, NodeSelector, NodeSelectorRequirement,
@@ -22,13 +23,13 @@ use super::writer::Guardians;
 use crate::{
     api::{
         self, ANNOTATION_TEMPLATE_HASH, LABEL_GUARDIAN, LABEL_NODE_UID, LABEL_ORDER, LABEL_ORDER_UID,
-        LABEL_SHARD, LABEL_TICKET, Ticket, TicketSpec, order::Resources,
+        LABEL_SHARD, LABEL_TICKET, Ticket, TicketSpec, order::Resources, ticket::Phase,
     },
     domain::{
         ids::{NodeUid, OrderUid, PodUid, TicketKey, TicketUid},
         node::Node,
         observed::{Revision, TicketView},
-        op::StatusChange,
+        op::{StatusChange, Term},
         order::{Order, Template},
         plan::guardian_key,
         ticket::ticket_name,
@@ -120,7 +121,12 @@ fn resources_patch(wanted: &Resources, present: Option<&Resources>) -> Value {
 }
 
 /// The merge patch of a Ticket's status, on the revision it was decided on.
-pub(super) fn status_patch(uid: &TicketUid, revision: Revision, change: &StatusChange) -> Value {
+pub(super) fn status_patch(
+    uid: &TicketUid,
+    revision: Revision,
+    change: &StatusChange,
+    term: Option<Term>,
+) -> Value {
     let mut status = json!({
         "phase": change.phase,
         "reason": change.reason.as_deref(),
@@ -128,13 +134,50 @@ pub(super) fn status_patch(uid: &TicketUid, revision: Revision, change: &StatusC
         "podName": change.pod_name.as_deref(),
     });
     if let Some(activation) = change.activation {
-        let whole = jiff::Timestamp::from_second(activation.as_second()).expect("seconds of a valid time");
-        status["activationTime"] = json!(Time(whole));
+        status["activationTime"] = whole_seconds(activation);
+    }
+    on_revision(uid, revision, status, term)
+}
+
+/// The merge patch that carries a Ticket over into a window.
+pub(super) fn renewal_patch(uid: &TicketUid, revision: Revision, term: Term) -> Value {
+    on_revision(uid, revision, json!({}), Some(term))
+}
+
+/// The merge patch of a Ticket whose window has ended.
+pub(super) fn expiry_patch(
+    uid: &TicketUid,
+    revision: Revision,
+    term: Option<Term>,
+    finished: Timestamp,
+    (reason, message): (Option<&str>, Option<&str>),
+) -> Value {
+    let status = json!({
+        "phase": Phase::Expired,
+        "reason": reason,
+        "message": message,
+        "podName": null,
+        "finishedTime": whole_seconds(finished),
+    });
+    on_revision(uid, revision, status, term)
+}
+
+fn on_revision(uid: &TicketUid, revision: Revision, mut status: Value, term: Option<Term>) -> Value {
+    if let Some(term) = term {
+        status["windowStart"] = whole_seconds(term.start);
+        status["expirationTime"] = term.end.map_or(Value::Null, whole_seconds);
     }
     json!({
         "metadata": { "uid": uid.as_str(), "resourceVersion": revision.0.to_string() },
         "status": status,
     })
+}
+
+/// The API's times have no fractions of a second.
+fn whole_seconds(at: Timestamp) -> Value {
+    json!(Time(
+        Timestamp::from_second(at.as_second()).expect("seconds of a valid time")
+    ))
 }
 
 /// The merge patch that puts a Guardian's labels back.

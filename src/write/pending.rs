@@ -51,7 +51,7 @@ fn lane(op: &Op) -> Lane {
     match op {
         Op::DeleteTicket { .. } | Op::DeleteGuardian { .. } | Op::DeleteOrphan { .. } => Lane::Delete,
         Op::CreateGuardian { .. } => Lane::Guardian,
-        Op::SetStatus { .. } => Lane::Status,
+        Op::SetStatus { .. } | Op::Renew { .. } | Op::Expire { .. } => Lane::Status,
         _ => Lane::Create,
     }
 }

@@ -151,13 +151,26 @@ impl Writer {
                 uid,
                 revision,
                 status,
+                term,
             } => {
-                let patch = body::status_patch(uid, *revision, status);
-                let params = PatchParams::default();
-                let tickets = self.tickets(&work.ticket);
-                let (name, patch) = (&work.ticket.name, Patch::Merge(patch));
-                let sent = self.ask(tickets.patch_status(name, &params, &patch)).await;
-                self.patched_ticket(work, sent).await
+                let patch = body::status_patch(uid, *revision, status, *term);
+                self.patch_status(work, patch).await
+            }
+            Op::Renew { uid, revision, term } => {
+                let patch = body::renewal_patch(uid, *revision, *term);
+                self.patch_status(work, patch).await
+            }
+            Op::Expire {
+                uid,
+                revision,
+                term,
+                finished,
+                reason,
+                message,
+            } => {
+                let said = (reason.as_deref(), message.as_deref());
+                let patch = body::expiry_patch(uid, *revision, *term, *finished, said);
+                self.patch_status(work, patch).await
             }
             Op::DeleteTicket { uid, .. } => self.delete_ticket(work, uid).await,
             Op::CreateGuardian { uid, order, node } => self.create_guardian(work, uid, order, node).await,
@@ -224,8 +237,13 @@ impl Writer {
             .await
     }
 
-    async fn patched_ticket(&self, work: &Work, sent: Result<Ticket, Failure>) -> Outcome {
-        match sent {
+    async fn patch_status(&self, work: &Work, patch: Value) -> Outcome {
+        let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
+        let tickets = self.tickets(&work.ticket);
+        match self
+            .ask(tickets.patch_status(&work.ticket.name, &params, &patch))
+            .await
+        {
             Ok(ticket) => Outcome::Landed(expect_ticket(&ticket)),
             Err(Failure::NotFound | Failure::Conflict | Failure::Unknown { .. }) => {
                 self.see_ticket(&work.ticket).await

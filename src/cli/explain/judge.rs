@@ -29,6 +29,7 @@ use crate::{
         reason,
         time::Now,
         toleration::{Operator, Toleration},
+        window::Agenda,
     },
 };
 
@@ -448,10 +449,12 @@ impl SeenPair<'_> {
             .filter(|ticket| ticket.node == self.node.uid)
             .cloned()
             .collect();
+        let agenda = Agenda::at(&self.order.order, self.now.server);
         let planned = plan::plan(&plan::View {
             order: plan::Fate::Live(self.order.order.clone()),
             node: plan::Fate::Live(self.node.clone()),
             verdict,
+            agenda: agenda.as_ref(),
             held: false,
             tickets: &tickets,
             guardians: &BTreeMap::new(),
@@ -778,6 +781,10 @@ pub(super) mod testing {
                 message: None,
                 pod_name: None,
                 activated: None,
+                created: at(0),
+                window_start: None,
+                expires: None,
+                finished_at: None,
                 deleting: false,
                 labels_intact: true,
                 unlabelled: false,
