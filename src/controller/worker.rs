@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use super::{
     events::News,
     mailbox::{GuardianNews, Inbox, NodeNews, TicketNews},
-    rollup::Reports,
+    rollup::{NodeCounts, Reports},
     router::Router,
     slots::Slot,
     synced::Synced,
@@ -71,8 +71,16 @@ impl Worker {
         let mut sink = self.pending.sink(now.mono);
         self.shard.decide(now, &*self.router, &mut sink);
         let reports = self.shard.take_reports();
-        self.reports
-            .put(&self.slot, self.shard.nodes(), reports, now.mono);
+        let nodes = NodeCounts {
+            all: self.shard.nodes(),
+            not_ready: self
+                .shard
+                .not_ready()
+                .iter()
+                .map(|(&since, &count)| (since, count))
+                .collect(),
+        };
+        self.reports.put(&self.slot, nodes, reports, now.mono);
         self.news.put(self.shard.take_notices(), now.mono);
         let stats = self.shard.take_stats();
         metrics::node_events_stopped("fingerprint", stats.stopped);

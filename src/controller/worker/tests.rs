@@ -38,6 +38,7 @@ fn worker() -> Worker {
     common.part(Part::Nodes);
     common.part(Part::Orders);
     common.part(Part::Unlabelled);
+    synced.part(Part::Nodes);
     synced.part(Part::Tickets);
     synced.part(Part::Guardians);
     let (mut index, order) = (Index::default(), order("everywhere", json!({})));
