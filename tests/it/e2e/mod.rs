@@ -8,6 +8,7 @@ mod churn;
 mod deploy;
 mod disruption;
 mod expect;
+mod fleet;
 mod guardians;
 mod history;
 mod input;
@@ -29,6 +30,7 @@ use crate::harness::Harness;
 pub(crate) fn trials(harness: &Arc<Harness>) -> Vec<Trial> {
     [
         start::trials(),
+        history::trials(),
         deploy::trials(harness),
         input::trials(harness),
         guardians::trials(harness),
@@ -41,6 +43,7 @@ pub(crate) fn trials(harness: &Arc<Harness>) -> Vec<Trial> {
         orders::disruptive(harness),
         disruption::disruptive(harness),
         replicas::disruptive(harness),
+        history::disruptive(harness),
         scale::disruptive(harness),
     ]
     .into_iter()
