@@ -8,6 +8,7 @@ mod churn;
 mod deploy;
 mod disruption;
 mod expect;
+mod failover;
 mod fleet;
 mod guardians;
 mod history;
@@ -43,6 +44,7 @@ pub(crate) fn trials(harness: &Arc<Harness>) -> Vec<Trial> {
         orders::disruptive(harness),
         disruption::disruptive(harness),
         replicas::disruptive(harness),
+        failover::disruptive(harness),
         history::disruptive(harness),
         scale::disruptive(harness),
     ]
