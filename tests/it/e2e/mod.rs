@@ -17,6 +17,7 @@ mod names;
 mod nodes;
 mod orders;
 mod replicas;
+mod rolling;
 mod scale;
 mod seen;
 mod start;
@@ -45,6 +46,7 @@ pub(crate) fn trials(harness: &Arc<Harness>) -> Vec<Trial> {
         disruption::disruptive(harness),
         replicas::disruptive(harness),
         failover::disruptive(harness),
+        rolling::disruptive(harness),
         history::disruptive(harness),
         scale::disruptive(harness),
     ]
