@@ -16,6 +16,7 @@ mod input;
 mod names;
 mod nodes;
 mod orders;
+mod rbac;
 mod replicas;
 mod rolling;
 mod scale;
@@ -39,6 +40,7 @@ pub(crate) fn trials(harness: &Arc<Harness>) -> Vec<Trial> {
         nodes::trials(harness),
         orders::trials(harness),
         seen::trials(harness),
+        rbac::trials(harness),
         seen::disruptive(harness),
         input::disruptive(harness),
         start::disruptive(harness),
@@ -49,6 +51,8 @@ pub(crate) fn trials(harness: &Arc<Harness>) -> Vec<Trial> {
         rolling::disruptive(harness),
         history::disruptive(harness),
         scale::disruptive(harness),
+        rbac::disruptive(harness),
+        vec![rbac::review(harness)],
     ]
     .into_iter()
     .flatten()
