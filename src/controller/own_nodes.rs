@@ -3,7 +3,11 @@
 //! Two watches may see one shard for a moment, when it was given up and taken again: only the newer one
 //! says what a Node is like. It begins with what the older one knew, so that no end is missed.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use kube::{Api, Client, runtime::watcher};
 use parking_lot::Mutex;
@@ -103,7 +107,10 @@ impl OwnNodes {
             Change::Apply(node) => router.node(Change::Apply(node)),
             Change::Synced => told.iter().for_each(|told| told.part(Part::Nodes)),
         };
-        let watch = follow::<_, NodeUid, _, _>("Node", Api::all(client), config, relist, node_of, out);
+        // A server without the feature sends others as well; what is not known here cannot seem gone later.
+        let own: BTreeSet<ShardId> = shards.iter().copied().collect();
+        let read = move |node| node_of(node).filter(|(uid, _)| own.contains(&count.of_node(uid)));
+        let watch = follow::<_, NodeUid, _, _>("Node", Api::all(client), config, relist, read, out);
         tasks.spawn(self.pause.pass(watch))
     }
 

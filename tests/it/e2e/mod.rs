@@ -16,6 +16,7 @@ mod input;
 mod names;
 mod nodes;
 mod orders;
+mod ranges;
 mod rbac;
 mod replicas;
 mod rolling;
@@ -33,6 +34,7 @@ use crate::harness::Harness;
 pub(crate) fn trials(harness: &Arc<Harness>) -> Vec<Trial> {
     [
         start::trials(),
+        ranges::trials(),
         history::trials(),
         deploy::trials(harness),
         input::trials(harness),
