@@ -113,10 +113,10 @@ pub(super) struct Stage<'a> {
     pub(super) cluster: Cluster,
     dice: Dice,
     pub(super) users: Users,
-    nodes: Nodes,
+    pub(super) nodes: Nodes,
     safety: Safety,
     pub(super) seats: Vec<Seat>,
-    links: Vec<Link>,
+    pub(super) links: Vec<Link>,
     pub(super) violations: Vec<String>,
 }
 
