@@ -6,4 +6,5 @@ pub mod failover;
 pub mod run;
 pub mod scenarios;
 pub mod script;
+pub mod status;
 pub mod sweep;
