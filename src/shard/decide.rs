@@ -88,7 +88,7 @@ impl Shard {
             }
             self.offer(&key, &mut pair, plan.ops, sink);
         }
-        self.account(&key, &mut pair, &order, agenda.as_deref(), desired);
+        self.account(&key, &mut pair, &order, agenda.as_deref(), desired, now.server);
         let restless = raw.and_then(|_| pair.flaps.restless_until(now.mono));
         self.settle_pair(key, pair, desired, wake, restless);
     }
@@ -200,6 +200,7 @@ impl Shard {
         order: &Fate<Order>,
         agenda: Option<&Agenda>,
         desired: bool,
+        now: Timestamp,
     ) {
         let spec = match order {
             Fate::Live(order) => order.spec.as_ref().ok(),
@@ -210,7 +211,7 @@ impl Shard {
         let spent = |ticket: &TicketView| {
             agenda
                 .zip(policy)
-                .is_some_and(|(agenda, policy)| term::spent(agenda, policy, ticket))
+                .is_some_and(|(agenda, policy)| term::spent(agenda, policy, ticket, now))
         };
         let spent = pair.tickets.iter().any(spent);
         let hash = hash.as_ref().map(|hash| hash.as_str());

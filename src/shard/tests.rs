@@ -848,7 +848,7 @@ fn duration_and_labels_are_edited_in_place() {
     let edited =
         json!({ "template": { "metadata": { "labels": { "team": "a" } }, "spec": { "duration": "2h" } } });
     rig.order(generation(everywhere(edited), 2));
-    assert_eq!(rig.settle(), ["patch_ticket"]);
+    assert_eq!(rig.settle(), ["ticket_status renewed", "patch_ticket"]);
     assert_eq!(rig.state(), ["n1 Reserved"]);
 }
 

@@ -27,6 +27,8 @@ use crate::{
 const SPREAD: Duration = Duration::from_secs(60);
 /// A window that begins later than this from now is not due to clocks that differ: one was set back.
 const AHEAD: Duration = Duration::from_secs(60);
+/// How far the clocks of two replicas may be apart.
+const APART: Duration = Duration::from_secs(5);
 /// How many finished Tickets `Retain` keeps.
 const RETAINED: usize = 3;
 
@@ -61,15 +63,17 @@ pub(crate) fn is_current(agenda: &Agenda, ticket: &TicketView) -> bool {
 }
 
 /// Whether a finished Ticket has used the current window up.
-pub(crate) fn spent(agenda: &Agenda, policy: RefreshPolicy, ticket: &TicketView) -> bool {
+pub(crate) fn spent(agenda: &Agenda, policy: RefreshPolicy, ticket: &TicketView, now: Timestamp) -> bool {
     match ticket.phase {
         // One Ticket per window.
         Phase::Released => policy == RefreshPolicy::Never && is_current(agenda, ticket),
         // Somebody whose clock is a little ahead has seen this very window end.
         Phase::Expired => agenda.current.is_some_and(|current| {
+            let soon = |end| now < end && end <= later(now, APART);
             ticket.window_start == Some(current.start)
-                && ticket.expires.is_some()
                 && ticket.expires == current.end
+                && current.end.is_some_and(soon)
+                && ticket.finished_at >= current.end
         }),
         _ => false,
     }
@@ -192,7 +196,7 @@ impl Live<'_> {
     pub(super) fn spent(&self, policy: RefreshPolicy, ticket: &TicketView) -> bool {
         self.view
             .agenda
-            .is_some_and(|agenda| spent(agenda, policy, ticket))
+            .is_some_and(|agenda| spent(agenda, policy, ticket, self.view.now.server))
     }
 
     /// Finished Tickets hold no room, and go when nothing needs them any more.
