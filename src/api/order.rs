@@ -66,7 +66,7 @@ pub struct OrderSpec {
     /// While true no new Tickets or Guardians are made and open Tickets stay.
     #[serde(default)]
     pub paused: bool,
-    /// When room is held, and what follows a claim. Checked, but not acted on yet.
+    /// When room is held, and what follows a claim.
     #[serde(default)]
     pub strategy: Strategy,
     /// How a changed template reaches existing Tickets.
@@ -178,10 +178,10 @@ pub struct TemplateMetadata {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TicketTemplateSpec {
-    /// No room is held before this time. Checked, but not acted on yet.
+    /// No room is held before this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,
-    /// Length of a window, such as `24h`; at least `1s`. Checked, but not acted on yet.
+    /// Length of a window, such as `24h`; at least `1s`.
     #[schemars(length(max = 64))]
     #[x_kube(validation = Rule::new(r"self.matches(r'^\+?(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$') && duration(self) >= duration('1s')")
         .message("must be a Go duration of at least 1s and not negative, such as 24h or 1h30m"))]

@@ -74,7 +74,7 @@ async fn answer(request: Request) -> anyhow::Result<Explanation> {
     Ok(Explanation {
         server_time: judge::time(reader.now().server),
         not_ready_grace_seconds: grace.as_secs(),
-        order: judge::order(&order),
+        order: judge::order(&order, reader.now().server),
         subject,
     })
 }

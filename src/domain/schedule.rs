@@ -678,7 +678,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(150))]
+        #![proptest_config(ProptestConfig::with_cases(40))]
 
         /// The definition: every whole minute whose local time fits.
         #[test]

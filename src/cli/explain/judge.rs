@@ -14,9 +14,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::report::{
     ConditionReport, Fate, Group, GuardianReport, GuardianStanding, NodeReport, OpenTicket, OrderReport,
     PairReport, PendingGroup, Problem, ReasonGroup, RuleReport, StrategyReport, SummaryReport, TicketReport,
+    WindowReport,
 };
 use crate::{
-    api::{OrderStatus, Quantity, ticket::Phase},
+    api::{
+        OrderStatus, Quantity,
+        order::{RefreshPolicy, StrategyType},
+        ticket::Phase,
+    },
     domain::{
         eligibility::{self, Failure, Keep, Placement, Reason, Rule, Verdict},
         ids::{NodeName, NodeUid, TicketKey},
@@ -29,14 +34,12 @@ use crate::{
         reason,
         time::Now,
         toleration::{Operator, Toleration},
-        window::Agenda,
+        window::{Agenda, Window},
     },
 };
 
 /// How many examples a summary names.
 const EXAMPLES: usize = 3;
-/// Reasons of the condition Ready that explain why no Ticket is due.
-const NO_WINDOW: [&str; 2] = ["OutsideWindow", "Completed"];
 
 /// An Order as it was read.
 pub(super) struct SeenOrder {
@@ -68,8 +71,9 @@ pub(super) fn time(at: Timestamp) -> Time {
 }
 
 /// What there is to say of the Order alone.
-pub(super) fn order(seen: &SeenOrder) -> OrderReport {
+pub(super) fn order(seen: &SeenOrder, now: Timestamp) -> OrderReport {
     let order = &seen.order;
+    let agenda = Agenda::at(order, now);
     let problems = order.spec.as_ref().err().into_iter().flatten();
     let ready = seen.status.conditions.iter().find(|known| known.type_ == "Ready");
     OrderReport {
@@ -89,6 +93,8 @@ pub(super) fn order(seen: &SeenOrder) -> OrderReport {
         paused: order.paused,
         deleting: order.deleting,
         strategy: seen.strategy.clone(),
+        window: agenda.as_ref().and_then(|agenda| agenda.current).map(window),
+        next_window: agenda.as_ref().and_then(|agenda| agenda.next).map(window),
         ready: ready.map(|ready| ConditionReport {
             status: ready.status.clone(),
             reason: ready.reason.clone(),
@@ -98,21 +104,24 @@ pub(super) fn order(seen: &SeenOrder) -> OrderReport {
     }
 }
 
+fn window(window: Window) -> WindowReport {
+    WindowReport {
+        start: Time(window.start),
+        end: window.end.map(Time),
+        followed: window.followed,
+    }
+}
+
 fn warnings(spec: &Spec) -> Vec<String> {
-    let ignored = [
-        ("startTime", spec.start_time.is_some()),
-        ("duration", spec.duration.is_some()),
-        ("schedule", spec.strategy.schedule.is_some()),
-    ];
-    let ignored: Vec<_> = ignored
-        .iter()
-        .filter(|(_, given)| *given)
-        .map(|(name, _)| *name)
-        .collect();
+    let strategy = &spec.strategy;
+    let always = strategy.refresh_policy == RefreshPolicy::Always;
     let mut warnings = Vec::new();
-    if !ignored.is_empty() {
-        let fields = ignored.join(", ");
-        warnings.push(format!("room is held at all times: {fields} not acted on yet"));
+    if strategy.kind == StrategyType::OneTime && strategy.schedule.is_some() {
+        warnings.push("schedule is ignored: type OneTime has no ticks".to_owned());
+    }
+    if strategy.kind == StrategyType::Recurring && always && spec.duration.is_some() {
+        let why = "refreshPolicy Always holds room from tick to tick";
+        warnings.push(format!("duration is ignored: {why}"));
     }
     let nothing = |amount: &Quantity| Amount::parse(&amount.0).is_ok_and(|amount| amount.nanos() == 0);
     if spec.template.resources.requests.values().all(nothing) {
@@ -389,6 +398,9 @@ fn ticket(seen: &SeenPair<'_>, ticket: &TicketView) -> TicketReport {
         name: ticket.key.name.to_string(),
         phase: ticket.phase,
         sequence: ticket.sequence,
+        window_start: ticket.window_start.map(Time),
+        expiration_time: ticket.expires.map(Time),
+        finished_time: ticket.finished_at.map(Time),
         reason: ticket.reason.as_deref().map(Into::into),
         message: ticket.message.as_deref().map(Into::into),
         deleting: ticket.deleting,
@@ -441,6 +453,11 @@ impl SeenPair<'_> {
         open.max_by_key(|ticket| (!ticket.deleting, ticket.sequence))
     }
 
+    /// The Order's windows around now.
+    fn agenda(&self) -> Option<Agenda> {
+        Agenda::at(&self.order.order, self.now.server)
+    }
+
     /// The name of the Ticket that the controller makes next, if one is due.
     fn due(&self, verdict: Verdict) -> Option<TicketKey> {
         let tickets: Vec<_> = self
@@ -449,7 +466,7 @@ impl SeenPair<'_> {
             .filter(|ticket| ticket.node == self.node.uid)
             .cloned()
             .collect();
-        let agenda = Agenda::at(&self.order.order, self.now.server);
+        let agenda = self.agenda();
         let planned = plan::plan(&plan::View {
             order: plan::Fate::Live(self.order.order.clone()),
             node: plan::Fate::Live(self.node.clone()),
@@ -507,9 +524,22 @@ fn reserved(seen: &SeenPair<'_>, ticket: &TicketView) -> String {
     if !seen.guardians(ticket).iter().any(bound) {
         "the controller to see that the Guardian is gone, and to make another".to_owned()
     } else if updated {
-        "nothing: the Guardian holds the room".to_owned()
+        held(seen)
     } else {
         "its turn in the roll-out: it has an older template of the Order".to_owned()
+    }
+}
+
+fn held(seen: &SeenPair<'_>) -> String {
+    let held = "nothing: the Guardian holds the room";
+    let Some(agenda) = seen.agenda() else {
+        return held.to_owned();
+    };
+    match agenda.current.map(|window| (window.end, window.followed)) {
+        Some((Some(end), true)) => format!("{held}; the Ticket is renewed within a minute of {end}"),
+        Some((Some(end), false)) => format!("{held} until {end}"),
+        Some((None, _)) => held.to_owned(),
+        None => "the controller to see that the window has closed".to_owned(),
     }
 }
 
@@ -559,16 +589,24 @@ fn next(seen: &SeenPair<'_>, verdict: Verdict) -> String {
     if order.paused {
         return "the Order to be unpaused: no Ticket is made meanwhile".to_owned();
     }
-    let mut conditions = seen.order.status.conditions.iter();
-    let window = conditions.find(|one| one.type_ == "Ready" && NO_WINDOW.contains(&one.reason.as_str()));
-    if let Some(window) = window {
-        return format!("a window: {}: {}", window.reason, window.message);
+    let (open, later) = seen
+        .agenda()
+        .map_or((None, None), |agenda| (agenda.current, agenda.next));
+    let later = later.map(|next| next.start);
+    if open.is_none() {
+        return later.map_or_else(
+            || "nothing: the last window has closed".to_owned(),
+            |start| format!("the next window, which opens at {start}"),
+        );
     }
     let policy = order.spec.as_ref().ok().map(|spec| spec.strategy.refresh_policy);
     let claimed = seen.tickets.iter().any(|ticket| ticket.phase == Phase::Claimed);
     match policy {
         Some(policy) if claimed => format!("its claimant to end (refreshPolicy {policy:?})"),
-        Some(policy) => format!("nothing: no other Ticket is due (refreshPolicy {policy:?})"),
+        Some(policy) => match later {
+            Some(start) => format!("the next window, which opens at {start} (refreshPolicy {policy:?})"),
+            None => format!("nothing: no other Ticket is due (refreshPolicy {policy:?})"),
+        },
         None => "nothing".to_owned(),
     }
 }
@@ -798,6 +836,13 @@ pub(super) mod testing {
             self
         }
 
+        /// With a Released Ticket of the window that began then.
+        pub(in crate::cli::explain) fn of_window(self, start: i64) -> Self {
+            let mut scene = self.ticket(Phase::Released);
+            scene.tickets.last_mut().unwrap().window_start = Some(at(start));
+            scene
+        }
+
         /// With a Guardian of the last Ticket.
         pub(in crate::cli::explain) fn guardian(mut self, state: GuardianState) -> Self {
             let ticket = self.tickets.last().unwrap();
@@ -852,7 +897,7 @@ pub(super) mod testing {
                     mono: Mono::default(),
                 },
             };
-            (super::order(&self.order), super::pair(&seen, grace))
+            (super::order(&self.order, at(100)), super::pair(&seen, grace))
         }
 
         pub(in crate::cli::explain) fn explanation(self) -> Explanation {
@@ -894,7 +939,7 @@ pub(super) mod testing {
             text::render(&Explanation {
                 server_time: Time(at(100)),
                 not_ready_grace_seconds: GRACE.as_secs(),
-                order: super::order(&self.order),
+                order: super::order(&self.order, at(100)),
                 subject: Subject::Summary(tally.summary()),
             })
         }
@@ -1009,6 +1054,12 @@ mod tests {
         let pending = || bare().ticket(Phase::Pending);
         let policy = |policy: &str| scene(json!({ "strategy": { "refreshPolicy": policy } }));
         let bound = || GuardianState::Bound("n1".into());
+        let once = |duration: &str| scene(json!({ "template": { "spec": { "duration": duration } } }));
+        let ticks = |policy: &str, duration: &str| {
+            let strategy = json!({ "type": "Scheduled", "schedule": "* * * * *", "refreshPolicy": policy });
+            let template = json!({ "spec": { "duration": duration } });
+            scene(json!({ "strategy": strategy, "template": template }))
+        };
         for (scene, expected) in [
             (bare(), "the controller to make Ticket agents-zujshfzjp7paa"),
             (
@@ -1063,13 +1114,30 @@ mod tests {
                 "nothing: no other Ticket is due",
             ),
             (
-                policy("Never").ticket(Phase::Released).ready(
-                    "False",
-                    "Completed",
-                    "the last window has ended",
-                ),
-                "a window: Completed: the last window has ended",
+                ticks("Never", "90s").ticket(Phase::Released),
+                "the controller to make Ticket",
             ),
+            (
+                ticks("Never", "90s").of_window(60),
+                "the next window, which opens at 1970-01-01T00:02:00Z (refreshPolicy Never)",
+            ),
+            (
+                ticks("Never", "30s"),
+                "the next window, which opens at 1970-01-01T00:02:00Z",
+            ),
+            (
+                ticks("OnClaim", "30s").reserved(),
+                "the controller to see that the window has closed",
+            ),
+            (
+                ticks("OnClaim", "50s").reserved(),
+                "nothing: the Guardian holds the room until 1970-01-01T00:01:50Z",
+            ),
+            (
+                ticks("OnClaim", "90s").reserved(),
+                "nothing: the Guardian holds the room; the Ticket is renewed within a minute of 1970-01-01T00:02:00Z",
+            ),
+            (once("60s"), "nothing: the last window has closed"),
         ] {
             let found = scene.pair(GRACE).1.waits_for;
             assert!(found.starts_with(expected), "{found}\n{expected}");
@@ -1115,6 +1183,7 @@ mod tests {
                     "namespace": "default", "name": "agents", "uid": "agents-uid", "generation": 1,
                     "valid": true, "problems": [], "warnings": [], "paused": false, "deleting": false,
                     "strategy": { "type": "OneTime", "refreshPolicy": "OnClaim" },
+                    "window": { "start": Time(at(0)), "followed": false },
                 },
                 "pair": {
                     "node": { "name": "n1", "uid": "n1-uid", "deleting": false },

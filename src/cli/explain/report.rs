@@ -57,6 +57,12 @@ pub(crate) struct OrderReport {
     /// None if the Order cannot be decoded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) strategy: Option<StrategyReport>,
+    /// The window that is open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) window: Option<WindowReport>,
+    /// The next one that opens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) next_window: Option<WindowReport>,
     /// The condition `Ready`, if it was written yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ready: Option<ConditionReport>,
@@ -85,6 +91,18 @@ pub(crate) struct StrategyReport {
     pub(crate) start_time: Option<Time>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) duration: Option<String>,
+}
+
+/// A time in which the Order holds room.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct WindowReport {
+    pub(crate) start: Time,
+    /// None if it never closes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) end: Option<Time>,
+    /// Another follows without a gap, into which Tickets are renewed in place.
+    pub(crate) followed: bool,
 }
 
 /// A condition of the Order's status.
@@ -168,6 +186,12 @@ pub(crate) struct TicketReport {
     pub(crate) name: String,
     pub(crate) phase: Phase,
     pub(crate) sequence: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) window_start: Option<Time>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) expiration_time: Option<Time>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) finished_time: Option<Time>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

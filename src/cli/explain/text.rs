@@ -4,7 +4,7 @@
 
 use super::report::{
     ConditionReport, Explanation, Group, GuardianReport, GuardianStanding, OrderReport, PairReport,
-    StrategyReport, Subject, SummaryReport, TicketReport,
+    StrategyReport, Subject, SummaryReport, TicketReport, WindowReport,
 };
 
 const WIDTH: usize = 80;
@@ -67,6 +67,12 @@ impl Page {
         }
         if let Some(known) = &order.strategy {
             self.line("Strategy", &strategy(known));
+        }
+        if order.valid {
+            self.line(
+                "Window",
+                &window(order.window.as_ref(), order.next_window.as_ref()),
+            );
         }
         for warning in &order.warnings {
             self.line("Warning", warning);
@@ -196,6 +202,24 @@ fn strategy(known: &StrategyReport) -> String {
     text + &format!(", refreshPolicy {:?}", known.refresh_policy)
 }
 
+fn window(open: Option<&WindowReport>, next: Option<&WindowReport>) -> String {
+    match (open, next) {
+        (Some(open), next) => {
+            let end = match (&open.end, next) {
+                (None, _) => "; it never closes".to_owned(),
+                (Some(end), _) if open.followed => {
+                    format!(" until {}; then Tickets are renewed in place", end.0)
+                }
+                (Some(end), Some(next)) => format!(" until {}; the next opens at {}", end.0, next.start.0),
+                (Some(end), None) => format!(" until {}; none follows", end.0),
+            };
+            format!("open since {}{end}", open.start.0)
+        }
+        (None, Some(next)) => format!("closed; the next opens at {}", next.start.0),
+        (None, None) => "closed for good".to_owned(),
+    }
+}
+
 fn condition(ready: &ConditionReport, generation: i64) -> String {
     let seen = ready.observed_generation.filter(|&seen| seen < generation);
     let old = seen.map(|seen| format!(" (of generation {seen}; the Order is at {generation})"));
@@ -210,6 +234,11 @@ fn condition(ready: &ConditionReport, generation: i64) -> String {
 
 fn ticket(known: &TicketReport) -> String {
     let mut text = format!("{}, {:?}, sequence {}", known.name, known.phase, known.sequence);
+    match (&known.finished_time, &known.expiration_time) {
+        (Some(finished), _) => text += &format!(", finished at {}", finished.0),
+        (None, Some(expires)) => text += &format!(", expires at {}", expires.0),
+        (None, None) => {}
+    }
     let notes = [
         (known.updated == Some(false), ", older template"),
         (known.earlier_node, ", of an earlier Node of this name"),
@@ -283,7 +312,8 @@ mod tests {
 Order        default/agents
 Spec         valid
 Strategy     OneTime, duration 24h, refreshPolicy OnClaim
-Warning      room is held at all times: duration not acted on yet
+Window       open since 1970-01-01T00:00:00Z until 1970-01-02T00:00:00Z; none
+             follows
 Condition    Ready=True AllReserved: 1 of 1 eligible nodes have their room
 Node         n1
 
@@ -297,7 +327,7 @@ Open Ticket  stays while every rule holds
 
 Ticket       agents-zujshfzjp7paa, Reserved, sequence 0
   Guardian   guardian-agents-zujshfzjp7paa, bound to n1
-Waits for    nothing: the Guardian holds the room
+Waits for    nothing: the Guardian holds the room until 1970-01-02T00:00:00Z
 "
         );
     }
@@ -316,7 +346,8 @@ Waits for    nothing: the Guardian holds the room
 Order        default/agents
 Spec         valid
 Strategy     OneTime, duration 24h, refreshPolicy OnClaim
-Warning      room is held at all times: duration not acted on yet
+Window       open since 1970-01-01T00:00:00Z until 1970-01-02T00:00:00Z; none
+             follows
 Condition    none yet: is `korder run` up?
 Node         n1
 
@@ -377,9 +408,16 @@ Waits for    a valid spec; until then nothing is made, changed or removed
     #[test]
     fn what_a_spec_asks_for_in_vain_is_warned_of() {
         let page = |spec| scene(json!({ "template": { "spec": spec } })).reserved().text();
-        let waits = page(json!({ "startTime": "2027-01-01T00:00:00Z", "duration": "1h" }));
-        let ignored = "Warning      room is held at all times: startTime, duration not acted on yet\n";
-        assert!(waits.contains(ignored), "{waits}");
+        let with = |strategy| {
+            let template = json!({ "spec": { "duration": "1h" } });
+            scene(json!({ "strategy": strategy, "template": template })).text()
+        };
+        let text = with(json!({ "type": "OneTime", "schedule": "@daily" }));
+        let ignored = "Warning      schedule is ignored: type OneTime has no ticks\n";
+        assert!(text.contains(ignored), "{text}");
+        let text = with(json!({ "type": "Recurring", "schedule": "@daily", "refreshPolicy": "Always" }));
+        let ignored = "Warning      duration is ignored: refreshPolicy Always holds room from tick to\n";
+        assert!(text.contains(ignored), "{text}");
         let empty = page(json!({ "resources": { "requests": { "cpu": "0", "memory": "0Mi" } } }));
         assert!(
             empty.contains("Warning      no room is held: every request is 0\n"),
@@ -387,6 +425,40 @@ Waits for    a valid spec; until then nothing is made, changed or removed
         );
         let usual = page(json!({}));
         assert!(!usual.contains("Warning"), "the defaults are room: {usual}");
+    }
+
+    #[test]
+    fn a_window_says_when_it_opens_and_closes() {
+        let [once, ever] = ["OnClaim", "Always"].map(|policy| json!({ "refreshPolicy": policy }));
+        let ticks = json!({ "type": "Scheduled", "schedule": "* * * * *" });
+        for (strategy, duration, expected) in [
+            (
+                &once,
+                json!(null),
+                "open since 1970-01-01T00:00:00Z; it never closes",
+            ),
+            (&once, json!("60s"), "closed for good"),
+            (
+                &ever,
+                json!("60s"),
+                "open since 1970-01-01T00:01:00Z until 1970-01-01T00:02:00Z; then Tickets are renewed in place",
+            ),
+            (
+                &ticks,
+                json!("30s"),
+                "closed; the next opens at 1970-01-01T00:02:00Z",
+            ),
+            (
+                &ticks,
+                json!("50s"),
+                "open since 1970-01-01T00:01:00Z until 1970-01-01T00:01:50Z; the next opens at 1970-01-01T00:02:00Z",
+            ),
+        ] {
+            let template = json!({ "spec": { "duration": duration } });
+            let text = scene(json!({ "strategy": strategy, "template": template })).text();
+            let words: Vec<_> = text.split_whitespace().collect();
+            assert!(words.join(" ").contains(&format!("Window {expected} ")), "{text}");
+        }
     }
 
     #[test]

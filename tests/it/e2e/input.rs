@@ -110,6 +110,27 @@ fn mistakes() -> Vec<(Value, [&'static str; 2])> {
             template(json!({ "duration": "-24h" })),
             ["duration", "not negative"],
         ),
+        (template(json!({ "duration": "0s" })), ["duration", "at least 1s"]),
+        (
+            template(json!({ "duration": "9999999h" })),
+            ["duration", "such as 24h"],
+        ),
+        (
+            template(json!({ "startTime": "tomorrow" })),
+            ["startTime", "date-time"],
+        ),
+        (
+            template(json!({ "lifecycle": { "ttlSecondsAfterFinished": -1 } })),
+            ["ttlSecondsAfterFinished", "greater than or equal to 0"],
+        ),
+        (
+            template(json!({ "lifecycle": { "cleanupPolicy": "Burn" } })),
+            ["cleanupPolicy", "\"Delete\", \"Retain\""],
+        ),
+        (
+            json!({ "strategy": { "refreshPolicy": "Sometimes" } }),
+            ["refreshPolicy", "\"OnClaim\""],
+        ),
         (
             template(json!({ "resources": { "requests": { "cpu": "lots" } } })),
             ["requests", "such as 100m"],
@@ -191,6 +212,14 @@ async fn invalid_spec(ground: &Ground<'_>) -> Result<()> {
             "spec.strategy.schedule",
         ),
         (json!({ "schedule": "0 0 31 2 *" }), "spec.strategy.schedule"),
+        (json!({ "schedule": "*/0 * * * *" }), "spec.strategy.schedule"),
+        (json!({ "schedule": "0 0 * *" }), "spec.strategy.schedule"),
+        (json!({ "schedule": "0 0 0 * * *" }), "spec.strategy.schedule"),
+        (json!({ "schedule": "@fortnightly" }), "spec.strategy.schedule"),
+        (
+            json!({ "schedule": "TZ=UTC 0 0 * * *" }),
+            "spec.strategy.timeZone",
+        ),
         (
             json!({ "schedule": "0 * * * *", "timeZone": "Mars/Olympus" }),
             "spec.strategy.timeZone",
