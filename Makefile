@@ -7,7 +7,7 @@ CACHE := $(or $(KORDER_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/korder)
 DENY_VERSION := 0.20.2
 DENY := $(CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 
-.PHONY: help demo demo-real test test-fast test-sim e2e sim soak sweep model mutants check compare control-plane crds
+.PHONY: help demo demo-real test test-fast test-sim e2e sim soak month sweep model mutants check compare control-plane crds
 
 demo: ## Show korder in a simulated cluster (NODES=5000, 60 to 50000; SEED=1; KORDER_DEMO_SERVE=1 serves its API)
 	@cargo run --release --locked --package testbed --bin demo
@@ -33,11 +33,14 @@ test-sim: ## Run the tests in the simulated cluster (SIM_SEEDS=2000; NAME=part-o
 
 SIM := cargo run --quiet --release --locked --package testbed --bin sim --
 
-sim: ## Repeat one simulated run: SEED=7 (REPLICAS=3), or SCENARIO=churn with CRASH=3 or DROP=5 (JOURNAL=1 prints all)
-	@$(SIM) $(if $(SEED),seed $(SEED) $(if $(REPLICAS),--replicas $(REPLICAS)),scenario $(or $(SCENARIO),reserve) $(if $(CRASH),--crash $(CRASH)) $(if $(DROP),--drop $(DROP))) $(if $(JOURNAL),--journal)
+sim: ## Repeat one simulated run: SEED=7 (REPLICAS=3, TIMED=1), or SCENARIO=churn with CRASH=3 or DROP=5 (JOURNAL=1 prints all)
+	@$(SIM) $(if $(SEED),seed $(SEED) $(if $(REPLICAS),--replicas $(REPLICAS)) $(if $(TIMED),--timed),scenario $(or $(SCENARIO),reserve) $(if $(CRASH),--crash $(CRASH)) $(if $(DROP),--drop $(DROP))) $(if $(JOURNAL),--journal)
 
-soak: ## Explore simulated runs (MINUTES=10, FIRST=1, REPLICAS=3, or SEEDS=100000)
-	$(SIM) soak $(if $(FIRST),--first $(FIRST)) $(if $(REPLICAS),--replicas $(REPLICAS)) $(if $(SEEDS),--count $(SEEDS),--minutes $(or $(MINUTES),10))
+soak: ## Explore simulated runs (MINUTES=10, FIRST=1, REPLICAS=3, TIMED=1 with windows, or SEEDS=100000)
+	$(SIM) soak $(if $(FIRST),--first $(FIRST)) $(if $(REPLICAS),--replicas $(REPLICAS)) $(if $(TIMED),--timed) $(if $(SEEDS),--count $(SEEDS),--minutes $(or $(MINUTES),10))
+
+month: ## Weeks of virtual time with twenty Orders, crashes and other owners, against the same undisturbed (DAYS=30, SEED=1)
+	$(SIM) month $(if $(DAYS),--days $(DAYS)) $(if $(SEED),--seed $(SEED))
 
 sweep: ## Break the fixed plots at every write and at every watch event
 	$(SIM) sweep

@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 use testbed::{
     sim::{journal::Keep, link::Plan},
     trial::{
+        month,
         run::{Options, Outcome, run},
         scenarios,
         script::Script,
@@ -32,6 +33,9 @@ enum Command {
         /// How many replicas run
         #[arg(long, default_value_t = 1)]
         replicas: usize,
+        /// Orders have windows
+        #[arg(long)]
+        timed: bool,
         /// Print all that happened
         #[arg(long)]
         journal: bool,
@@ -66,6 +70,18 @@ enum Command {
         /// How many replicas run
         #[arg(long, default_value_t = 1)]
         replicas: usize,
+        /// Orders have windows
+        #[arg(long)]
+        timed: bool,
+    },
+    /// Weeks with twenty Orders, disturbed, against the same undisturbed
+    Month {
+        /// So many days
+        #[arg(long, default_value_t = 30)]
+        days: u64,
+        /// What befalls korder
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
     },
     /// The fixed plots, undisturbed, and the seeds that once went wrong
     Fixed,
@@ -78,14 +94,20 @@ fn main() -> ExitCode {
         Command::Seed {
             seed,
             replicas,
+            timed,
             journal,
         } => {
             let options = Options {
                 keep: kept(journal),
                 replicas,
+                timed,
                 ..Options::default()
             };
-            show(&sweep::seed(seed, options), &Script::drawn(seed), journal)
+            show(
+                &sweep::seed(seed, options),
+                &sweep::script(seed, options),
+                journal,
+            )
         }
         Command::Scenario {
             name,
@@ -115,7 +137,16 @@ fn main() -> ExitCode {
             minutes,
             stop,
             replicas,
-        } => soak(first, count, minutes, stop, replicas),
+            timed,
+        } => {
+            let options = Options {
+                replicas,
+                timed,
+                ..Options::default()
+            };
+            soak(first, count, minutes, stop, options)
+        }
+        Command::Month { days, seed } => of_days(days, seed),
         Command::Fixed => fixed(),
         Command::Sweep => sweep_all(),
     }
@@ -153,14 +184,23 @@ fn fixed() -> ExitCode {
     verdict(sum.failures.len())
 }
 
-fn soak(first: u64, count: u64, minutes: Option<f64>, stop: bool, replicas: usize) -> ExitCode {
+fn soak(first: u64, count: u64, minutes: Option<f64>, stop: bool, options: Options) -> ExitCode {
     let begun = std::time::Instant::now();
     let within = minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
-    let sum = sweep::seeds(first, count, within, stop, replicas, tell);
+    let sum = sweep::seeds(first, count, within, stop, options, tell);
     let per_second = sum.runs as f64 / begun.elapsed().as_secs_f64();
     total("schedules", &sum);
     println!("{per_second:.1} schedules a second");
     verdict(sum.failures.len())
+}
+
+fn of_days(days: u64, seed: u64) -> ExitCode {
+    let wrong = month::differences(days, seed);
+    match &wrong {
+        Ok(told) => println!("{days} days: {told}"),
+        Err(wrong) => wrong.iter().for_each(|wrong| println!("VIOLATION: {wrong}")),
+    }
+    verdict(wrong.err().map_or(0, |wrong| wrong.len()))
 }
 
 fn sweep_all() -> ExitCode {

@@ -63,6 +63,8 @@ pub struct Options {
     pub brief: bool,
     /// How many replicas run, if more than one.
     pub replicas: usize,
+    /// Seeds are Orders with windows.
+    pub timed: bool,
 }
 
 /// What came of a run.
@@ -441,16 +443,15 @@ impl<'a> Stage<'a> {
         let (calm, torn, writes) = (self.cluster.elapsed(), self.gaps().pairs.len(), self.writes());
         let settled_after = self.settle(calm).await;
         let repair = (torn, self.writes() - writes);
-        if !self.options.brief {
+        if !(self.options.brief || self.script.timed) {
             self.keep_silence().await;
             self.restart_in_peace().await;
         }
-        self.violations.extend(self.safety.busy(MOST_WRITES));
-        let (unsafe_, revisions) = self.safety.verdict();
-        self.violations.extend(unsafe_);
-        for link in &self.links {
-            self.violations.extend(link.tally().wrong);
+        if !self.script.timed {
+            self.violations.extend(self.safety.busy(MOST_WRITES));
         }
+        let (violations, revisions) = self.verdict();
+        self.violations = violations;
         Outcome {
             violations: self.violations,
             digest: self.cluster.journal().digest(),
@@ -464,6 +465,14 @@ impl<'a> Stage<'a> {
         }
     }
 
+    /// What was wrong so far, and how many revisions were judged.
+    pub(super) fn verdict(&self) -> (Vec<String>, u64) {
+        let (unsafe_, revisions) = self.safety.verdict();
+        let wrong = self.links.iter().flat_map(|link| link.tally().wrong);
+        let violations = self.violations.iter().cloned().chain(unsafe_).chain(wrong);
+        (violations.collect(), revisions)
+    }
+
     async fn settle(&mut self, calm: Duration) -> Duration {
         let mut steady = 0;
         loop {
@@ -473,8 +482,10 @@ impl<'a> Stage<'a> {
             // A state that is right once may be on its way elsewhere: it has to be right for a minute.
             steady = if gaps.none() { steady + 1 } else { 0 };
             let took = self.cluster.elapsed() - calm;
-            if steady > 12 {
-                return took.saturating_sub(Duration::from_secs(60));
+            // Where there are windows, while some of them open and close.
+            let minutes = if self.script.timed { 6 } else { 1 };
+            if steady > 12 * minutes {
+                return took.saturating_sub(Duration::from_secs(60 * minutes));
             }
             if took > SETTLES_WITHIN {
                 let minutes = SETTLES_WITHIN.as_secs() / 60;

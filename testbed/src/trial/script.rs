@@ -40,6 +40,8 @@ pub struct Script {
     pub drift: f64,
     /// The scheduler binds a Pod every so often.
     pub scheduling: Duration,
+    /// Windows open and close: it is never silent for long.
+    pub timed: bool,
 }
 
 /// One thing that happens.
@@ -167,6 +169,7 @@ impl Script {
             rate: 1.0,
             drift: 1.0,
             scheduling: Duration::from_millis(10),
+            timed: false,
         }
     }
 

@@ -26,10 +26,14 @@ fn main() {
     let mut trials = vec![
         Trial::test("sweep::crash_with_every_write", || points(Break::Crash, "write")),
         Trial::test("sweep::drop_every_event", || points(Break::Drop, "event")),
-        Trial::test("seeds::fresh", || fresh("SIM_SEEDS", 2000, 1)),
+        Trial::test("seeds::fresh", || fresh("SIM_SEEDS", 2000, 1, false)),
         Trial::test("seeds::fresh_with_three_replicas", || {
-            fresh("SIM_SHARED_SEEDS", 300, 3)
+            fresh("SIM_SHARED_SEEDS", 300, 3, false)
         }),
+        Trial::test("seeds::fresh_with_windows", || {
+            fresh("SIM_TIMED_SEEDS", 300, 1, true)
+        }),
+        Trial::test("month::same_tickets_as_undisturbed", month),
         Trial::test(
             "repeats::one_seed_in_two_processes",
             repeats::one_seed_in_two_processes,
@@ -94,8 +98,17 @@ fn points(kind: Break, what: &str) -> Result<(), Failed> {
     summed("broken runs", &sum)
 }
 
+/// `SIM_DAYS` says how many days (3).
+fn month() -> Result<(), Failed> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let (days, seed) = (number("SIM_DAYS").unwrap_or(3), number("SIM_FIRST").unwrap_or(1));
+    let told = testbed::trial::month::differences(days, seed).map_err(|wrong| wrong.join("\n"))?;
+    println!("{days} days: {told}");
+    Ok(())
+}
+
 /// Seeds that nobody has seen: named by the time unless given.
-fn fresh(how_many: &str, unless_said: u64, replicas: usize) -> Result<(), Failed> {
+fn fresh(how_many: &str, unless_said: u64, replicas: usize, timed: bool) -> Result<(), Failed> {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -103,6 +116,11 @@ fn fresh(how_many: &str, unless_said: u64, replicas: usize) -> Result<(), Failed
     let first = number("SIM_FIRST").unwrap_or(now.as_secs() * 1_000_000);
     let count = number(how_many).unwrap_or(unless_said);
     println!("{count} seeds from {first}, replicas: {replicas}");
-    let sum = sweep::seeds(first, count, None, false, replicas, |_| ());
+    let options = Options {
+        replicas,
+        timed,
+        ..Options::default()
+    };
+    let sum = sweep::seeds(first, count, None, false, options, |_| ());
     summed("fresh seeds", &sum)
 }

@@ -23,6 +23,7 @@ mod rolling;
 mod scale;
 mod seen;
 mod start;
+mod windows;
 pub(crate) mod world;
 
 use std::sync::Arc;
@@ -42,6 +43,7 @@ pub(crate) fn trials(harness: &Arc<Harness>) -> Vec<Trial> {
         nodes::trials(harness),
         orders::trials(harness),
         seen::trials(harness),
+        windows::trials(harness),
         rbac::trials(harness),
         seen::disruptive(harness),
         input::disruptive(harness),
@@ -52,6 +54,7 @@ pub(crate) fn trials(harness: &Arc<Harness>) -> Vec<Trial> {
         failover::disruptive(harness),
         rolling::disruptive(harness),
         history::disruptive(harness),
+        windows::disruptive(harness),
         scale::disruptive(harness),
         rbac::disruptive(harness),
         vec![rbac::review(harness)],

@@ -7,6 +7,7 @@ pub mod requests;
 pub mod rules;
 pub mod safety;
 pub mod settled;
+pub mod windows;
 
 use serde_json::Value;
 

@@ -4,6 +4,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
+use super::windows;
 use crate::sim::actors::{at, deleting, fit, items, text};
 
 /// What the rules say of an Order and a Node at one time.
@@ -11,6 +12,8 @@ use crate::sim::actors::{at, deleting, fit, items, text};
 pub enum Deserves {
     /// A Ticket.
     Ticket,
+    /// No Ticket, as no window is open: an open one expires.
+    Closed,
     /// No new Ticket; an open one stays until then, or for ever.
     Until(Option<Timestamp>),
     /// Nothing is decided: what there is stays.
@@ -58,7 +61,10 @@ pub fn deserves(order: &Value, node: &Value, grace: SignedDuration, now: Timesta
         }
     }
     if ends.is_empty() {
-        return Deserves::Ticket;
+        return match windows::current(order, now) {
+            Some(_) => Deserves::Ticket,
+            None => Deserves::Closed,
+        };
     }
     if at(order, "/spec/paused") == Some(&Value::Bool(true)) {
         return Deserves::AsItIs;

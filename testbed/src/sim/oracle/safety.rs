@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use super::{
     Pair, open, owner, pair,
-    rules::{Deserves, deserves},
-    ticket_name,
+    rules::{Deserves, deserves, valid},
+    ticket_name, windows,
 };
 use crate::sim::{
     actors::{Key, amounts::occupies, deleting, key, scheduler::overcommitted, text, uid},
@@ -259,6 +259,9 @@ impl Seen {
             ChangeKind::Deleted if own && !change.before.as_deref().is_some_and(deleting) => {
                 self.check_removal(ticket, &pair, change);
             }
+            ChangeKind::Modified if own && text(ticket, "/status/phase") == "Expired" => {
+                self.check_expiry(&pair, change);
+            }
             _ => {}
         }
         let names = self.open.entry(pair.clone()).or_default();
@@ -297,8 +300,52 @@ impl Seen {
         }
     }
 
+    /// A Ticket expires only once its window is over, and no other follows at once.
+    fn check_expiry(&mut self, pair: &Pair, change: &Change) {
+        let Some(before) = change.before.as_deref().filter(|before| open(before)) else {
+            return;
+        };
+        let late = change.at.saturating_add(SLACK).unwrap_or(change.at);
+        let over = |order: &Value| {
+            let own = windows::of_ticket(order, before);
+            let ended = own.is_some_and(|own| !own.followed && own.end.is_some_and(|end| end <= late));
+            ended || windows::current(order, change.at).is_none()
+        };
+        let versions = self.versions(&pair.0, change.at);
+        if !versions
+            .into_iter()
+            .flatten()
+            .any(|order| valid(order) && over(order))
+        {
+            self.violated(change, "a Ticket expires although its window is not over");
+        }
+    }
+
+    /// A finished Ticket goes when nothing needs it any more.
+    fn needless(&self, ticket: &Value, pair: &Pair, at: Timestamp) -> bool {
+        let sequence = |ticket: &Value| ticket.pointer("/spec/sequence").and_then(Value::as_i64);
+        let siblings = self
+            .tickets
+            .values()
+            .filter(|other| self::pair(other).as_ref() == Some(pair));
+        let newer = siblings.filter(|other| sequence(other) > sequence(ticket));
+        let newer: Vec<&Value> = newer.map(|newer| &**newer).collect();
+        let late = at.saturating_add(SLACK).unwrap_or(at);
+        let gone = |order: Option<&Value>| {
+            order.is_none_or(|order| {
+                deleting(order) || (valid(order) && windows::may_go(order, ticket, &newer, late))
+            })
+        };
+        let lost = self.versions(&pair.1, at).contains(&None);
+        lost || self.versions(&pair.0, at).into_iter().any(gone)
+    }
+
     fn check_removal(&mut self, ticket: &Value, pair: &Pair, change: &Change) {
-        if !self.removable(pair, change.at) {
+        let finished = windows::finished(ticket);
+        if finished && self.needless(ticket, pair, change.at) {
+            return;
+        }
+        if finished || !self.removable(pair, change.at) {
             let what = format!("no rule removes the {} Ticket", text(ticket, "/status/phase"));
             self.violated(change, &what);
         }
@@ -354,7 +401,8 @@ impl Seen {
             Some(pair) => {
                 let unbound = text(pod, "/spec/nodeName").is_empty();
                 let edited = self.just_now(self.edited.get(&pair.0), change.at);
-                unbound || edited || self.removable(&pair, change.at) || self.rolling(&pair, known)
+                let over = known.is_some_and(|known| windows::finished(known));
+                unbound || edited || over || self.removable(&pair, change.at) || self.rolling(&pair, known)
             }
         };
         if !justified {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::{
     Pair, open, owner, pair,
     rules::{Deserves, asks, deserves, valid},
+    windows,
 };
 use crate::sim::{
     actors::{
@@ -19,6 +20,9 @@ use crate::sim::{
     },
     cluster::Cluster,
 };
+
+/// How long after a window opens or closes, and before, Tickets may be on their way.
+const EDGE: SignedDuration = SignedDuration::from_secs(15);
 
 /// All objects at one revision.
 pub struct State {
@@ -114,6 +118,14 @@ impl State {
         gaps: &mut Gaps,
     ) {
         let (mut desired, mut reserved, mut held) = (0, 0, 0);
+        let timed = valid(order) && !deleting(order);
+        if timed && windows::at_an_edge(order, self.now, EDGE) {
+            tickets.retain(|(of, _), _| of != uid(order));
+            return;
+        }
+        if timed {
+            self.finished(order, guardians, gaps);
+        }
         let stuck = self.stuck(order);
         for node in &self.nodes {
             let pair = (uid(order).to_owned(), uid(node).to_owned());
@@ -128,6 +140,7 @@ impl State {
             held += u32::from(is_reserved && wanted);
             let gap = match deserved {
                 Deserves::Ticket => self.missing(order, node, &own, guardians, stuck),
+                Deserves::Closed => (!own.is_empty()).then(|| "an open Ticket outside of windows".to_owned()),
                 Deserves::Until(Some(end)) if end <= self.now => {
                     (!own.is_empty()).then(|| "a Ticket on a node that is not eligible".to_owned())
                 }
@@ -157,8 +170,11 @@ impl State {
             }
         }
         if !deleting(order) {
+            let open = || windows::current(order, self.now).is_some();
             let reason = match (valid(order), desired, desired - held) {
                 (false, _, _) => "InvalidSpec",
+                _ if !open() && windows::another(order, self.now) => "OutsideWindow",
+                _ if !open() => "Completed",
                 (_, 0, _) => "NoEligibleNodes",
                 (_, _, 0) => "AllReserved",
                 _ if !asks(order) => "Paused",
@@ -183,6 +199,31 @@ impl State {
         }
     }
 
+    /// Finished Tickets hold no room, and go when the rules let them.
+    fn finished(&self, order: &Value, guardians: &BTreeMap<&str, &Arc<Value>>, gaps: &mut Gaps) {
+        let own = |ticket: &&Arc<Value>| owner(ticket, "Order") == Some(uid(order));
+        let sequence = |ticket: &Value| at(ticket, "/spec/sequence").and_then(Value::as_i64);
+        for ticket in self
+            .tickets
+            .iter()
+            .filter(own)
+            .filter(|ticket| windows::finished(ticket))
+        {
+            let name = text(ticket, "/metadata/name");
+            let newer = self
+                .tickets
+                .iter()
+                .filter(|other| pair(other) == pair(ticket) && sequence(other) > sequence(ticket));
+            let newer: Vec<&Value> = newer.map(|newer| &**newer).collect();
+            if windows::may_go(order, ticket, &newer, self.now - EDGE) {
+                gaps.other.push(format!("{name} is finished and stays"));
+            }
+            if guardians.contains_key(uid(ticket)) {
+                gaps.other.push(format!("{name} is finished and guarded"));
+            }
+        }
+    }
+
     /// Whether a roll-out may stand still: one of the Order's Tickets waits for room.
     fn stuck(&self, order: &Value) -> bool {
         let own = |ticket: &&Arc<Value>| owner(ticket, "Order") == Some(uid(order));
@@ -190,6 +231,19 @@ impl State {
             .iter()
             .filter(own)
             .any(|ticket| text(ticket, "/status/phase") == "Pending")
+    }
+
+    /// What is wrong with the window that a Ticket's status names.
+    fn of_another_window(&self, order: &Value, ticket: &Value) -> Option<String> {
+        let window = windows::current(order, self.now)?;
+        let said = [
+            windows::time(ticket, "/status/windowStart"),
+            windows::time(ticket, "/status/expirationTime"),
+        ];
+        let unsaid = said == [None, None];
+        let right = said == [Some(window.start), window.end];
+        let silent = unsaid && (text(ticket, "/status/phase") == "Pending" || window.end.is_none());
+        (!right && !silent).then(|| format!("a Ticket of {said:?} in {window:?}"))
     }
 
     /// What an eligible pair lacks.
@@ -219,6 +273,9 @@ impl State {
         }
         if text(ticket, "/spec/nodeName") != text(node, "/metadata/name") {
             return Some("a Ticket of another node name".to_owned());
+        }
+        if let Some(wrong) = self.of_another_window(order, ticket) {
+            return Some(wrong);
         }
         let Some(guardian) = guardians.get(uid(ticket)) else {
             return Some("a Ticket without a Guardian".to_owned());
