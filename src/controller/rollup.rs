@@ -21,7 +21,11 @@ use crate::{
         ids::OrderUid,
         observed::Revision,
         order::Order,
-        rollout, status,
+        rollout::{
+            self,
+            progress::{Pace, Standing},
+        },
+        status,
         time::{Mono, Now},
     },
     runtime::clock::Clock,
@@ -64,6 +68,8 @@ struct State {
     objects: BTreeMap<ShardObject, ShardView>,
     /// All of them have been listed.
     listed: bool,
+    /// When to look at an Order whose roll-out may stand still.
+    alarms: BTreeSet<(Mono, OrderUid)>,
 }
 
 #[derive(Debug, Default)]
@@ -77,6 +83,7 @@ struct Totals {
     /// By the pages of all shards, with the page's number.
     pages: BTreeMap<ShardId, (u16, Arc<OrderCounts>)>,
     writing: bool,
+    pace: Pace,
     /// When the last write ended, if there was one, and how many before it did not land.
     tried: Option<Mono>,
     failures: u32,
@@ -212,6 +219,10 @@ impl Reports {
     fn due(&self, now: &Now) -> (Vec<Due>, Option<Mono>) {
         let (mut due, mut wake) = (Vec::new(), None::<Mono>);
         let mut state = self.state.lock();
+        while state.alarms.first().is_some_and(|(at, _)| *at <= now.mono) {
+            let rung = state.alarms.pop_first();
+            state.changed.extend(rung.map(|(_, uid)| uid));
+        }
         for uid in std::mem::take(&mut state.changed) {
             let slot = self.slots.get(self.shards.of_order(&uid));
             if slot.is_none_or(|slot| slot.stop.is_cancelled()) {
@@ -238,17 +249,24 @@ impl Reports {
             let before = &totals.written;
             let mut status = status::of(order, all().map(|(_, counts)| counts), before, now.server);
             status.rollout = rollout::next(order, all(), before.rollout.as_ref());
-            if status != *before {
+            let standing = Standing::of(order, all(), status.rollout.as_ref());
+            let (order, revision) = (order.clone(), totals.revision);
+            let totals = state.orders.get_mut(&uid).expect("just seen");
+            let alarm = totals
+                .pace
+                .note(&standing, &order, &totals.written, &mut status, *now);
+            if status != totals.written {
+                totals.writing = true;
                 due.push(Due {
-                    order: order.clone(),
-                    revision: totals.revision,
+                    order,
+                    revision,
                     status,
                 });
-                let totals = state.orders.get_mut(&uid).expect("just seen");
-                totals.writing = true;
             }
+            state.alarms.extend(alarm.map(|at| (at, uid)));
         }
-        (due, wake)
+        let alarm = state.alarms.first().map(|(at, _)| *at);
+        (due, wake.into_iter().chain(alarm).min())
     }
 
     /// A status has been written, or not.

@@ -1,6 +1,6 @@
 //! The status of an Order: sums of counts, conditions, the reasons behind what is missing.
 //!
-//! Pure. A condition keeps its transition time while its status stays.
+//! Pure. What there is to say of a roll-out is added by `rollout::progress`. A condition keeps its transition time while its status stays.
 
 use std::collections::BTreeMap;
 
@@ -36,26 +36,8 @@ pub fn of<'a>(
         unavailable_reasons: reasons(shards.clone()),
         ..OrderStatus::default()
     };
-    let rolling = status.available_replicas > status.updated_replicas;
-    let (progress, word, message) = if rolling {
-        let left = status.available_replicas - status.updated_replicas;
-        (
-            "True",
-            "RollingOut",
-            format!("{left} Tickets have an older template"),
-        )
-    } else {
-        (
-            "False",
-            "UpToDate",
-            "every Reserved Ticket has the present template".to_owned(),
-        )
-    };
     let (ready, reason, said) = ready(order, &status);
-    status.conditions = vec![
-        condition("Ready", ready, reason, said, order, before, now),
-        condition("Progressing", progress, word, message, order, before, now),
-    ];
+    status.conditions = vec![condition("Ready", ready, reason, said, order, before, now)];
     status
 }
 
@@ -84,7 +66,8 @@ fn ready(order: &Order, status: &OrderStatus) -> (&'static str, &'static str, St
     }
 }
 
-fn condition(
+/// A condition; it keeps its transition time while its status stays.
+pub(super) fn condition(
     kind: &str,
     status: &str,
     reason: &str,

@@ -100,7 +100,8 @@ pub(super) struct OrderEntry {
     pub(super) purging: bool,
     /// It is gone, or its Tickets have been removed as a whole.
     pub(super) gone: bool,
-    pub(super) replacing: Option<NodeUid>,
+    /// Nodes whose Ticket is about to be replaced, and is not counted as that yet.
+    pub(super) replacing: BTreeSet<NodeUid>,
     pub(super) stale: BTreeSet<NodeUid>,
 }
 
@@ -122,6 +123,8 @@ pub struct Shard {
     pub(super) marked: Set<PairKey>,
     pub(super) timers: BTreeSet<(Mono, PairKey)>,
     pub(super) touched: BTreeSet<OrderUid>,
+    /// Orders of which another Ticket may be replaced.
+    pub(super) seeking: BTreeSet<OrderUid>,
     pub(super) notices: Vec<Notice>,
     pub(super) stats: Stats,
 }
@@ -145,6 +148,7 @@ impl Shard {
             marked: Set::default(),
             timers: BTreeSet::new(),
             touched: BTreeSet::new(),
+            seeking: BTreeSet::new(),
             notices: Vec::new(),
             stats: Stats::default(),
         }
@@ -543,17 +547,6 @@ impl Shard {
         }
         change(self.pairs.entry(key.clone()).or_default());
         self.marked.insert(key);
-    }
-
-    pub(super) fn mark_next_stale(&mut self, uid: &OrderUid) {
-        if let Some(node) = self.orders[uid].stale.first()
-            && self.may_begin(uid)
-        {
-            self.marked.insert(PairKey {
-                order: uid.clone(),
-                node: node.clone(),
-            });
-        }
     }
 
     fn landed(&mut self, key: &PairKey, work: &Work, expect: Expect, now: Mono) {
