@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::{
     eligibility,
-    ids::{OrderKey, OrderUid, PodKey, PodUid, TicketKey, TicketUid},
+    ids::{NodeName, OrderKey, OrderUid, PodKey, PodUid, TicketKey, TicketUid},
     node::Node,
     observed::{GuardianView, Revision, TicketView},
     order::Order,
@@ -55,6 +55,10 @@ pub enum Op {
     },
     /// Make the Ticket's Guardian.
     CreateGuardian {
+        /// Its name.
+        pod: PodKey,
+        /// Whether it is to take over the room of another.
+        covered: bool,
         /// The Ticket's uid.
         uid: TicketUid,
         /// Its Order, whose template is the Ticket's.
@@ -70,6 +74,35 @@ pub enum Op {
         uid: PodUid,
         /// Its Order.
         order: OrderUid,
+    },
+    /// Add the tolerations of the Order's template to a Guardian.
+    ExtendGuardian {
+        /// The Guardian.
+        pod: PodKey,
+        /// Its uid.
+        uid: PodUid,
+        /// Its Order.
+        order: Arc<Order>,
+    },
+    /// Let the scheduler count a Guardian on the node.
+    NominateGuardian {
+        /// The Guardian.
+        pod: PodKey,
+        /// Its uid.
+        uid: PodUid,
+        /// The revision the decision was made on.
+        revision: Revision,
+        /// The node.
+        node: NodeName,
+    },
+    /// Let the scheduler bind a Guardian that was under cover.
+    UngateGuardian {
+        /// The Guardian.
+        pod: PodKey,
+        /// Its uid.
+        uid: PodUid,
+        /// The gates of others.
+        gates: Vec<Arc<str>>,
     },
     /// Delete a Guardian, grace 0.
     DeleteGuardian {
@@ -113,7 +146,9 @@ impl Op {
             Self::SetStatus { .. } => "ticket_status",
             Self::DeleteTicket { .. } => "delete_ticket",
             Self::CreateGuardian { .. } => "create_guardian",
-            Self::RelabelGuardian { .. } => "patch_guardian",
+            Self::RelabelGuardian { .. } | Self::ExtendGuardian { .. } => "patch_guardian",
+            Self::NominateGuardian { .. } => "nominate_guardian",
+            Self::UngateGuardian { .. } => "ungate_guardian",
             Self::DeleteGuardian { .. } | Self::DeleteOrphan { .. } => "delete_guardian",
             Self::ConfirmTicket => "get_ticket",
             Self::ConfirmGuardian(_) => "get_guardian",
@@ -153,9 +188,30 @@ impl Op {
             (Self::DeleteGuardian { uid: a, .. }, Self::DeleteGuardian { uid: b, .. })
             | (Self::DeleteOrphan { uid: a, .. }, Self::DeleteOrphan { uid: b, .. }) => a == b,
             (
-                Self::CreateGuardian { uid: a, order: o, .. },
-                Self::CreateGuardian { uid: b, order: p, .. },
-            ) => a == b && Arc::ptr_eq(o, p),
+                Self::CreateGuardian {
+                    pod: x,
+                    covered: c,
+                    uid: a,
+                    order: o,
+                    ..
+                },
+                Self::CreateGuardian {
+                    pod: y,
+                    covered: d,
+                    uid: b,
+                    order: p,
+                    ..
+                },
+            ) => x == y && c == d && a == b && Arc::ptr_eq(o, p),
+            (Self::UngateGuardian { uid: a, .. }, Self::UngateGuardian { uid: b, .. }) => a == b,
+            (
+                Self::NominateGuardian {
+                    uid: a, revision: r, ..
+                },
+                Self::NominateGuardian {
+                    uid: b, revision: q, ..
+                },
+            ) => a == b && r == q,
             _ => false,
         }
     }

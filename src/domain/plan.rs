@@ -7,8 +7,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
     backoff::Backoff,
+    cover::{self, Step},
     eligibility::{Keep, Verdict},
-    ids::{OrderKey, PodKey, TicketKey, TicketUid},
+    ids::{OrderKey, PodKey, TicketKey},
     node::Node,
     observed::{GuardianState, GuardianView, TicketView},
     op::{Cause, Op, StatusChange},
@@ -314,8 +315,13 @@ impl Live<'_> {
         if let Some(spec) = self.spec {
             let template = &spec.template;
             let outdated = ticket.template_hash.as_ref() != template.hash.as_str();
-            if outdated && self.eligible() && !self.order.paused {
-                return self.replace(ticket, plan);
+            let replaced = ticket.phase == Phase::Reserved
+                && !cover::guarded(guardians(self.view, ticket), ticket, &ticket.template_hash);
+            if (outdated || replaced) && self.eligible() && !self.order.paused {
+                return match outdated && ticket.outline.grows_into(&template.outline) {
+                    true => self.extend(ticket, plan),
+                    false => self.replace(ticket, plan),
+                };
             }
             if !outdated && (!ticket.labels_intact || out_of_line(ticket, template)) {
                 return self.sync(ticket, plan);
@@ -329,8 +335,7 @@ impl Live<'_> {
         }
     }
 
-    /// A Ticket of another template: Pending first, then without Guardian, then the new spec. Where no
-    /// Guardian could be made afterwards, the one that is there holds the room.
+    /// A Ticket of another template: Pending first, then the new spec; its Guardian is replaced under cover.
     fn replace(&self, ticket: &TicketView, plan: &mut Plan) {
         if ticket.phase == Phase::Reserved && self.view.may_replace {
             let message = "the Order's template changed";
@@ -342,16 +347,26 @@ impl Live<'_> {
                 Standing::Waiting(message) => self.waiting(ticket, message, plan),
                 Standing::Bound(_) | Standing::Done => {}
             }
-        } else if let Some(guardian) = guardians(self.view, ticket)
-            .iter()
-            .find(|guardian| !guardian.deleting)
-        {
-            delete_guardian(ticket, guardian, Cause::Replaced, plan);
-        } else if let Some(pod) = &self.view.memory.lost_guardian {
-            // One that only seems gone, such as one without its labels, would go on with the old template.
-            plan.push(&ticket.key, Op::ConfirmGuardian(pod.clone()));
-        } else if guardians(self.view, ticket).is_empty() {
+        } else {
             self.sync(ticket, plan);
+        }
+    }
+
+    /// A Ticket that is to tolerate more, and nothing else: its Guardian first, which keeps running.
+    fn extend(&self, ticket: &TicketView, plan: &mut Plan) {
+        let of_ticket = |guardian: &&GuardianView| {
+            guardian.ticket_uid == ticket.uid && !guardian.deleting && cover::fits(guardian, ticket)
+        };
+        match guardians(self.view, ticket).iter().find(of_ticket) {
+            Some(guardian) => plan.push(
+                &ticket.key,
+                Op::ExtendGuardian {
+                    pod: guardian.key.clone(),
+                    uid: guardian.uid.clone(),
+                    order: self.order.clone(),
+                },
+            ),
+            None => self.sync(ticket, plan),
         }
     }
 
@@ -367,30 +382,30 @@ impl Live<'_> {
     /// What the Ticket's Guardians come to; sees to those that must go or be mended.
     fn standing(&self, ticket: &TicketView, plan: &mut Plan) -> Standing {
         let all = guardians(self.view, ticket);
-        let Some(guardian) = best(all, &ticket.uid) else {
-            return match all.iter().find(|guardian| !guardian.deleting) {
-                Some(stranger) => delete_stranger(ticket, stranger, plan),
-                None if all.is_empty() => Standing::Missing,
-                None => Standing::Done,
+        let stranger = |guardian: &&GuardianView| guardian.ticket_uid != ticket.uid && !guardian.deleting;
+        if let Some(stranger) = all.iter().find(stranger) {
+            return delete_stranger(ticket, stranger, plan);
+        }
+        let Some(guardian) = best(all, ticket) else {
+            return if all.is_empty() {
+                Standing::Missing
+            } else {
+                Standing::Done
             };
         };
+        if ticket.phase == Phase::Pending
+            && let Some(step) = cover::step(ticket, all, &self.node.name, self.eligible())
+        {
+            return self.take_over(ticket, step, plan);
+        }
         if let Some(extra) = all
             .iter()
             .find(|other| other.uid != guardian.uid && !other.deleting)
         {
-            return if extra.ticket_uid == ticket.uid {
-                delete_guardian(ticket, extra, Cause::Duplicate, plan)
-            } else {
-                delete_stranger(ticket, extra, plan)
-            };
+            return delete_guardian(ticket, extra, Cause::Duplicate, plan);
         }
         if guardian.deleting {
             return self.demote(ticket, (reason::GUARDIAN_DELETED, DELETED.into()), plan);
-        }
-        let other = |hash: &Arc<str>| *hash != ticket.template_hash;
-        if ticket.phase == Phase::Pending && guardian.template_hash.as_ref().is_some_and(other) {
-            // It was out of sight, without its labels, while its Ticket got another template.
-            return delete_guardian(ticket, guardian, Cause::Replaced, plan);
         }
         if !guardian.labels_intact || guardian.order != self.order.uid {
             let (pod, uid) = (guardian.key.clone(), guardian.uid.clone());
@@ -414,6 +429,50 @@ impl Live<'_> {
             }
             GuardianState::Bound(_) => delete_guardian(ticket, guardian, Cause::WrongNode, plan),
             GuardianState::Unbound { unschedulable } => Standing::Waiting(unschedulable.clone()),
+        }
+    }
+
+    /// One step of a replacement under cover.
+    fn take_over(&self, ticket: &TicketView, step: Step<'_>, plan: &mut Plan) -> Standing {
+        let op = match step {
+            Step::Make(pod) => {
+                self.create_guardian(ticket, pod, true, plan);
+                return Standing::Done;
+            }
+            Step::Nominate(guardian) => Op::NominateGuardian {
+                pod: guardian.key.clone(),
+                uid: guardian.uid.clone(),
+                revision: guardian.revision,
+                node: self.node.name.clone(),
+            },
+            Step::Ungate(guardian) => Op::UngateGuardian {
+                pod: guardian.key.clone(),
+                uid: guardian.uid.clone(),
+                gates: guardian.other_gates(),
+            },
+            Step::Remove(guardian, cause) => return delete_guardian(ticket, guardian, cause, plan),
+            Step::Wait => return Standing::Done,
+        };
+        plan.push(&ticket.key, op);
+        Standing::Done
+    }
+
+    /// Makes a Guardian if that may be; or else says why there is none.
+    fn create_guardian(&self, ticket: &TicketView, pod: PodKey, covered: bool, plan: &mut Plan) {
+        let trouble = self.view.memory.trouble.as_ref();
+        if self.eligible() && self.may_create(plan) {
+            // A try does not end what a Ticket says of the tries before it.
+            plan.pending = trouble.map(|trouble| reason::gist(trouble.reason, &trouble.message));
+            let op = Op::CreateGuardian {
+                pod,
+                covered,
+                uid: ticket.uid.clone(),
+                order: self.order.clone(),
+                node: self.node.clone(),
+            };
+            plan.push(&ticket.key, op);
+        } else if let Some(trouble) = trouble {
+            self.say(ticket, trouble.reason, trouble.message.clone(), plan);
         }
     }
 
@@ -446,18 +505,8 @@ impl Live<'_> {
             plan.push(&ticket.key, Op::ConfirmGuardian(pod.clone()));
         } else if ticket.phase == Phase::Reserved {
             self.demote(ticket, missing(), plan);
-        } else if self.eligible() && self.may_create(plan) {
-            // A try does not end what a Ticket says of the tries before it.
-            let trouble = self.view.memory.trouble.as_ref();
-            plan.pending = trouble.map(|trouble| reason::gist(trouble.reason, &trouble.message));
-            let op = Op::CreateGuardian {
-                uid: ticket.uid.clone(),
-                order: self.order.clone(),
-                node: self.node.clone(),
-            };
-            plan.push(&ticket.key, op);
-        } else if let Some(trouble) = &self.view.memory.trouble {
-            self.say(ticket, trouble.reason, trouble.message.clone(), plan);
+        } else {
+            self.create_guardian(ticket, guardian_key(&ticket.key), false, plan);
         }
     }
 
@@ -522,14 +571,15 @@ enum Standing {
 }
 
 /// The Guardian of this Ticket that holds room best.
-fn best<'a>(guardians: &'a [GuardianView], ticket: &TicketUid) -> Option<&'a GuardianView> {
+fn best<'a>(guardians: &'a [GuardianView], ticket: &TicketView) -> Option<&'a GuardianView> {
     guardians
         .iter()
-        .filter(|guardian| guardian.ticket_uid == *ticket)
+        .filter(|guardian| guardian.ticket_uid == ticket.uid)
         .min_by_key(|guardian| {
             (
                 guardian.deleting,
                 !matches!(guardian.state, GuardianState::Bound(_)),
+                !cover::fits(guardian, ticket),
                 guardian.key.name.len(),
             )
         })

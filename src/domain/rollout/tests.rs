@@ -53,8 +53,11 @@ fn step(order: &Order, before: &mut Option<Rollout>, shards: &[(u32, u32, i64)])
     words.join(" ")
 }
 
-/// Steps one after another: what the shards count, and the grants that follow.
-fn steps(order: &Order, rollout: &mut Option<Rollout>, table: &[(&[(u32, u32, i64)], &str)]) {
+/// What the shards count, and the grants that follow.
+type Step<'a> = (&'a [(u32, u32, i64)], &'a str);
+
+/// Steps one after another.
+fn steps(order: &Order, rollout: &mut Option<Rollout>, table: &[Step<'_>]) {
     for (shards, expected) in table {
         assert_eq!(step(order, rollout, shards), *expected, "{shards:?}");
     }
@@ -163,7 +166,7 @@ fn a_lower_max_unavailable_is_reached_by_taking_back_no_more_than_that() {
         step(&rolled(4), &mut rollout, &[(9, 0, 0), (9, 0, 0)]),
         "0:2@1 1:2@1"
     );
-    let table: &[(&[_], _)] = &[
+    let table: &[Step<'_>] = &[
         (&[(9, 2, 1), (9, 2, 1)], "0:2@1 0:1@2 1:2@1"),
         (&[(9, 2, 1), (9, 2, 1)], "0:2@1 0:1@2 1:2@1"),
         (&[(9, 1, 2), (9, 2, 1)], "0:1@2 1:2@1"),
