@@ -33,11 +33,11 @@ test-sim: ## Run the tests in the simulated cluster (SIM_SEEDS=2000; NAME=part-o
 
 SIM := cargo run --quiet --release --locked --package testbed --bin sim --
 
-sim: ## Repeat one simulated run: SEED=7 (REPLICAS=3), or SCENARIO=churn with CRASH=3 or DROP=5 (JOURNAL=1 prints all)
-	@$(SIM) $(if $(SEED),seed $(SEED) $(if $(REPLICAS),--replicas $(REPLICAS)),scenario $(or $(SCENARIO),reserve) $(if $(CRASH),--crash $(CRASH)) $(if $(DROP),--drop $(DROP))) $(if $(JOURNAL),--journal)
+sim: ## Repeat one simulated run: SEED=7 (REPLICAS=3, FULL=1), or SCENARIO=churn with CRASH=3 or DROP=5 (JOURNAL=1 prints all)
+	@$(SIM) $(if $(SEED),seed $(SEED) $(if $(REPLICAS),--replicas $(REPLICAS)) $(if $(FULL),--full),scenario $(or $(SCENARIO),reserve) $(if $(CRASH),--crash $(CRASH)) $(if $(DROP),--drop $(DROP))) $(if $(JOURNAL),--journal)
 
-soak: ## Explore simulated runs (MINUTES=10, FIRST=1, REPLICAS=3, or SEEDS=100000)
-	$(SIM) soak $(if $(FIRST),--first $(FIRST)) $(if $(REPLICAS),--replicas $(REPLICAS)) $(if $(SEEDS),--count $(SEEDS),--minutes $(or $(MINUTES),10))
+soak: ## Explore simulated runs (MINUTES=10, FIRST=1, REPLICAS=3, FULL=1 for roll-outs on full nodes, or SEEDS=100000)
+	$(SIM) soak $(if $(FIRST),--first $(FIRST)) $(if $(REPLICAS),--replicas $(REPLICAS)) $(if $(FULL),--full) $(if $(SEEDS),--count $(SEEDS),--minutes $(or $(MINUTES),10))
 
 sweep: ## Break the fixed plots at every write and at every watch event
 	$(SIM) sweep

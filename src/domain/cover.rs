@@ -28,6 +28,7 @@ pub enum Step<'a> {
 }
 
 /// What to do next about the Guardians of a Pending Ticket; none if none of them takes over from another.
+/// One that has never been Reserved has no room to lose: what it has of another template just goes.
 /// `others` are all of them, `lasting` says whether one that is made now could run.
 pub fn step<'a>(
     ticket: &TicketView,
@@ -41,7 +42,7 @@ pub fn step<'a>(
         .iter()
         .filter(present)
         .max_by_key(|one| (hold(one, node), one.key.name.len()));
-    let holder = holder.filter(|one| hold(one, node) > Hold::None);
+    let holder = holder.filter(|one| ticket.activated.is_some() && hold(one, node) > Hold::None);
     let superfluous = |one: &&&GuardianView| !one.deleting && holder.is_none_or(|kept| kept.uid != one.uid);
     if let Some(one) = old.iter().find(superfluous) {
         return Some(Step::Remove(one, Cause::Replaced));

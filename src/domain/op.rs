@@ -59,6 +59,8 @@ pub enum Op {
         pod: PodKey,
         /// Whether it is to take over the room of another.
         covered: bool,
+        /// Where another may be that no watch shows, as it has lost its labels: a GET is to tell first.
+        unless: Option<PodKey>,
         /// The Ticket's uid.
         uid: TicketUid,
         /// Its Order, whose template is the Ticket's.
@@ -103,6 +105,8 @@ pub enum Op {
         uid: PodUid,
         /// The gates of others.
         gates: Vec<Arc<str>>,
+        /// Where the old one may still be: a GET is to tell first.
+        unless: PodKey,
     },
     /// Delete a Guardian, grace 0.
     DeleteGuardian {

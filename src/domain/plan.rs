@@ -15,7 +15,7 @@ use super::{
     op::{Cause, Op, StatusChange},
     order::{Order, Spec, Template},
     reason,
-    ticket::{guardian_name, next_sequence, ticket_name},
+    ticket::{cover_name, guardian_name, next_sequence, ticket_name},
     time::{Mono, Now},
 };
 use crate::api::{order::RefreshPolicy, ticket::Phase};
@@ -449,6 +449,7 @@ impl Live<'_> {
                 pod: guardian.key.clone(),
                 uid: guardian.uid.clone(),
                 gates: guardian.other_gates(),
+                unless: other_key(&ticket.key, &guardian.key),
             },
             Step::Remove(guardian, cause) => return delete_guardian(ticket, guardian, cause, plan),
             Step::Wait => return Standing::Done,
@@ -463,9 +464,12 @@ impl Live<'_> {
         if self.eligible() && self.may_create(plan) {
             // A try does not end what a Ticket says of the tries before it.
             plan.pending = trouble.map(|trouble| reason::gist(trouble.reason, &trouble.message));
+            // One that took over room may have the other name; a Ticket that never had any has none.
+            let unless = (!covered && ticket.activated.is_some()).then(|| other_key(&ticket.key, &pod));
             let op = Op::CreateGuardian {
                 pod,
                 covered,
+                unless,
                 uid: ticket.uid.clone(),
                 order: self.order.clone(),
                 node: self.node.clone(),
@@ -622,6 +626,11 @@ fn out_of_line(ticket: &TicketView, template: &Template) -> bool {
 
 fn contains(all: &BTreeMap<String, String>, some: &BTreeMap<String, String>) -> bool {
     some.iter().all(|(key, value)| all.get(key) == Some(value))
+}
+
+/// The other of the two names that a Ticket's Guardian may have.
+fn other_key(ticket: &TicketKey, pod: &PodKey) -> PodKey {
+    PodKey::new(ticket.namespace.clone(), cover_name(&ticket.name, &pod.name))
 }
 
 /// The name under which a Ticket's Guardian is made.

@@ -269,6 +269,14 @@ impl Rig {
                 self.hide_ticket(&work.ticket);
                 Outcome::Landed(Expect::TicketGone(uid.clone()))
             }
+            Op::CreateGuardian {
+                unless: Some(pod), ..
+            }
+            | Op::UngateGuardian { unless: pod, .. }
+                if self.guardians.contains_key(pod) =>
+            {
+                Outcome::Observed(Observation::Guardian(Box::new(self.guardians[pod].clone())))
+            }
             Op::CreateGuardian { .. } if self.refuse_guardians => Outcome::Refused {
                 reason: "GuardianRefused",
                 message: "no PriorityClass".into(),
@@ -1285,6 +1293,26 @@ fn new_guardian_that_is_refused_leaves_the_old_one_where_it_is() {
     rig.order(generation(everywhere(json!({})), 3)).grant(9);
     assert_eq!(rig.settle(), ["patch_ticket", "ticket_status Reserved"]);
     at_rest(&rig, before.template_hash.as_deref().unwrap());
+}
+
+#[test]
+fn guardian_out_of_sight_is_found_under_the_other_name_before_another_takes_its_place() {
+    for done in [3, 4, 6] {
+        let mut rig = replaced_so_far(done);
+        rig.bind_all();
+        let hidden = rig
+            .guardians
+            .values()
+            .find(|view| !unbound(view) && !view.covered());
+        let hidden = hidden.unwrap().clone();
+        rig.guardians.remove(&hidden.key);
+        rig.restart();
+        rig.guardians.insert(hidden.key.clone(), hidden);
+        rig.grant(9);
+        let log = rig.settle();
+        at_rest(&rig, &template_hash(&bigger(2, false)));
+        assert!(log.len() <= 7, "after {done}: {log:?}");
+    }
 }
 
 #[test]

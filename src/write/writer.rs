@@ -162,10 +162,14 @@ impl Writer {
             Op::CreateGuardian {
                 pod,
                 covered,
+                unless,
                 uid,
                 order,
                 node,
             } => {
+                if let Some(other) = self.stands_at(work, unless.as_ref()).await {
+                    return other;
+                }
                 let of = body::GuardianOf {
                     ticket: &work.ticket,
                     uid,
@@ -187,7 +191,15 @@ impl Writer {
                 let sent = self.ask(pods.patch_status(&pod.name, &params, &patch)).await;
                 self.patched_guardian(work, pod, sent).await
             }
-            Op::UngateGuardian { pod, uid, gates } => {
+            Op::UngateGuardian {
+                pod,
+                uid,
+                gates,
+                unless,
+            } => {
+                if let Some(other) = self.stands_at(work, Some(unless)).await {
+                    return other;
+                }
                 let sent = self.patch_pod(pod, &body::ungate_patch(uid, gates)).await;
                 self.patched_guardian(work, pod, sent).await
             }
@@ -287,6 +299,14 @@ impl Writer {
                 self.settle_guardian(work, uid, key).await
             }
             Err(failure) => failure.outcome(reason::GUARDIAN_REFUSED),
+        }
+    }
+
+    /// What a GET tells unless no Guardian of the Ticket has this name.
+    async fn stands_at(&self, work: &Work, pod: Option<&PodKey>) -> Option<Outcome> {
+        match self.see_guardian(work, pod?).await {
+            Outcome::Observed(Observation::GuardianGone(_)) => None,
+            told => Some(told),
         }
     }
 

@@ -41,7 +41,7 @@ fn ticket(template: char) -> TicketView {
         reason: None,
         message: None,
         pod_name: None,
-        activated: None,
+        activated: Some(jiff::Timestamp::UNIX_EPOCH),
         deleting: false,
         labels_intact: true,
         unlabelled: false,

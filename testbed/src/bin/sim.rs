@@ -32,6 +32,9 @@ enum Command {
         /// How many replicas run
         #[arg(long, default_value_t = 1)]
         replicas: usize,
+        /// A roll-out on full nodes
+        #[arg(long)]
+        full: bool,
         /// Print all that happened
         #[arg(long)]
         journal: bool,
@@ -66,6 +69,9 @@ enum Command {
         /// How many replicas run
         #[arg(long, default_value_t = 1)]
         replicas: usize,
+        /// Roll-outs on full nodes
+        #[arg(long)]
+        full: bool,
     },
     /// The fixed plots, undisturbed, and the seeds that once went wrong
     Fixed,
@@ -78,14 +84,20 @@ fn main() -> ExitCode {
         Command::Seed {
             seed,
             replicas,
+            full,
             journal,
         } => {
             let options = Options {
                 keep: kept(journal),
                 replicas,
+                full,
                 ..Options::default()
             };
-            show(&sweep::seed(seed, options), &Script::drawn(seed), journal)
+            show(
+                &sweep::seed(seed, options),
+                &sweep::script(seed, options),
+                journal,
+            )
         }
         Command::Scenario {
             name,
@@ -115,7 +127,15 @@ fn main() -> ExitCode {
             minutes,
             stop,
             replicas,
-        } => soak(first, count, minutes, stop, replicas),
+            full,
+        } => {
+            let options = Options {
+                replicas,
+                full,
+                ..Options::default()
+            };
+            soak(first, count, minutes, stop, options)
+        }
         Command::Fixed => fixed(),
         Command::Sweep => sweep_all(),
     }
@@ -153,10 +173,10 @@ fn fixed() -> ExitCode {
     verdict(sum.failures.len())
 }
 
-fn soak(first: u64, count: u64, minutes: Option<f64>, stop: bool, replicas: usize) -> ExitCode {
+fn soak(first: u64, count: u64, minutes: Option<f64>, stop: bool, options: Options) -> ExitCode {
     let begun = std::time::Instant::now();
     let within = minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
-    let sum = sweep::seeds(first, count, within, stop, replicas, tell);
+    let sum = sweep::seeds(first, count, within, stop, options, tell);
     let per_second = sum.runs as f64 / begun.elapsed().as_secs_f64();
     total("schedules", &sum);
     println!("{per_second:.1} schedules a second");

@@ -41,8 +41,8 @@ pub const GRACE: Duration = Duration::from_secs(60);
 /// How long after the faults all must be as it should be: the longest backoff and the longest grace.
 const SETTLES_WITHIN: Duration = Duration::from_secs(30 * 60);
 /// How often korder may change one pair's Ticket and Guardian after the faults: a removal, then a Ticket as an
-/// older version of the Order asks for, and its replacement.
-const MOST_WRITES: u64 = 12;
+/// older version of the Order asks for, and its replacement under cover.
+const MOST_WRITES: u64 = 14;
 /// How long korder may act on what was before, in a run without faults and in one with them: delays,
 /// backoff and partitions included.
 const PROMPT: SignedDuration = SignedDuration::from_secs(15);
@@ -63,6 +63,8 @@ pub struct Options {
     pub brief: bool,
     /// How many replicas run, if more than one.
     pub replicas: usize,
+    /// Seeds are roll-outs on full nodes.
+    pub full: bool,
 }
 
 /// What came of a run.
@@ -141,14 +143,18 @@ fn grace() -> SignedDuration {
 impl<'a> Stage<'a> {
     pub(super) fn set(script: &'a Script, seed: u64, options: Options) -> Self {
         let cluster = Cluster::new(seed, script.rate, Journal::new(options.keep));
-        let dice = Dice::new(seed ^ 0xd1ce, script.faults.clone());
+        let faults = match script.most {
+            None => script.faults.clone(),
+            Some(_) => Faults::none(),
+        };
+        let dice = Dice::new(seed ^ 0xd1ce, faults);
         for crd in korder::api::crds() {
             let crd = serde_json::to_value(crd).expect("a CRD is JSON");
             cluster.api(|api| api.install(&crd));
         }
         let undisturbed = script.faults == Faults::none() && options.plan == Plan::default();
         let lag = if undisturbed { PROMPT } else { DELAYED };
-        let safety = Safety::watch(&cluster, KORDER, grace(), lag);
+        let safety = Safety::watch(&cluster, KORDER, grace(), lag, script.most);
         let namespace = serde_json::json!({ "metadata": { "name": "korder-system" } });
         Users::new(&cluster).create("namespaces", &namespace);
         let nodes = Nodes::new(&cluster);
@@ -355,6 +361,10 @@ impl<'a> Stage<'a> {
             Step::Workload(name, cpu, node) => {
                 users.workload(name, cpu, node.as_deref(), None);
             }
+            Step::Thief(name, cpu, node) => {
+                users.thief(name, cpu, node.as_deref());
+            }
+            Step::Faults => self.dice.set(self.script.faults.clone()),
             Step::DeleteWorkload(name) => {
                 users.delete("pods", "default", name);
             }

@@ -2,7 +2,10 @@
 
 use serde_json::json;
 
-use super::script::{Script, Step, nth_node, template};
+use super::{
+    full,
+    script::{Script, Step, nth_node, template},
+};
 use crate::sim::actors::{nodes::Fortune, users::order};
 
 /// Seeds that once went wrong, and what korder did.
@@ -58,7 +61,14 @@ pub const SHARED_REGRESSIONS: &[(u64, &str)] = &[
 
 /// All of them.
 pub fn all() -> Vec<Script> {
-    vec![reserve(), churn(), roll_out(), order_goes(), meddling()]
+    vec![
+        reserve(),
+        churn(),
+        roll_out(),
+        full_nodes(),
+        order_goes(),
+        meddling(),
+    ]
 }
 
 /// Two Orders on five nodes, one of which joins late.
@@ -98,6 +108,21 @@ fn roll_out() -> Script {
         .at(8, Step::Edit("agents".to_owned(), size("200m")))
         .at(40, Step::Edit("agents".to_owned(), size("300m")))
         .at(80, Step::Seats(None, std::time::Duration::ZERO))
+}
+
+/// Templates change on full nodes: smaller, back midway, with one more toleration and without it.
+fn full_nodes() -> Script {
+    let tolerations = |keys: &[&str]| {
+        let all: Vec<_> = keys.iter().map(|key| json!({ "key": key })).collect();
+        json!({ "tolerations": all })
+    };
+    full::quiet("full-nodes", 3, 2)
+        .at(31, full::edit(full::cpu("900m")))
+        .at(60, full::edit(full::cpu("800m")))
+        .at(61, full::edit(full::cpu("1")))
+        .at(90, full::edit(tolerations(&["a"])))
+        .at(100, full::edit(tolerations(&["b"])))
+        .at(130, Step::Seats(None, std::time::Duration::ZERO))
 }
 
 /// An Order goes, and another of its name comes.

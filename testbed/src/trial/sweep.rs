@@ -8,6 +8,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{
+    full,
     run::{Options, Outcome, run},
     scenarios,
     script::Script,
@@ -51,13 +52,21 @@ impl Sum {
     }
 }
 
+/// A seed's own script.
+pub fn script(seed: u64, options: Options) -> Script {
+    let script = match options.full {
+        true => full::drawn(seed),
+        false => Script::drawn(seed),
+    };
+    match options.replicas {
+        0 | 1 => script,
+        replicas => script.with_replicas(replicas, seed),
+    }
+}
+
 /// One run of a seed's own script.
 pub fn seed(seed: u64, options: Options) -> Outcome {
-    let script = Script::drawn(seed);
-    match options.replicas {
-        0 | 1 => run(&script, seed, options),
-        replicas => run(&script.with_replicas(replicas, seed), seed, options),
-    }
+    run(&script(seed, options), seed, options)
 }
 
 /// Runs these seeds until the time is over, or, with `stop`, until one goes wrong; tells of that at once.
@@ -66,7 +75,7 @@ pub fn seeds(
     count: u64,
     within: Option<Duration>,
     stop: bool,
-    replicas: usize,
+    options: Options,
     tell: impl Fn(&Failure) + Sync,
 ) -> Sum {
     let (next, sum) = (AtomicU64::new(0), Mutex::new(Sum::default()));
@@ -79,10 +88,13 @@ pub fn seeds(
                 return;
             }
             let chosen = first.wrapping_add(index);
-            let outcome = guarded(|| seed(chosen, Options { replicas, ..silent() }));
+            let outcome = guarded(|| {
+                let keep = Keep::Nothing;
+                seed(chosen, Options { keep, ..options })
+            });
             let wrong = !outcome.violations.is_empty();
             let mut sum = sum.lock();
-            sum.add(&command(chosen, replicas), outcome);
+            sum.add(&command(chosen, options), outcome);
             sum.failures.last().filter(|_| wrong).into_iter().for_each(&tell);
         }
     });
@@ -102,18 +114,20 @@ pub fn fixed() -> Sum {
                 replicas,
                 ..Options::default()
             };
-            sum.add(&command(*number, replicas), guarded(|| seed(*number, options)));
+            sum.add(&command(*number, options), guarded(|| seed(*number, options)));
         }
     }
     sum
 }
 
 /// What repeats a run.
-fn command(seed: u64, replicas: usize) -> String {
-    match replicas {
-        1 => format!("make sim SEED={seed}"),
-        _ => format!("make sim SEED={seed} REPLICAS={replicas}"),
-    }
+fn command(seed: u64, options: Options) -> String {
+    let replicas = match options.replicas {
+        0 | 1 => String::new(),
+        replicas => format!(" REPLICAS={replicas}"),
+    };
+    let full = if options.full { " FULL=1" } else { "" };
+    format!("make sim SEED={seed}{replicas}{full}")
 }
 
 /// Which of a plot's points are broken.
@@ -202,13 +216,6 @@ fn guarded(run: impl FnOnce() -> Outcome) -> Outcome {
 }
 
 /// Without a journal.
-fn silent() -> Options {
-    Options {
-        keep: Keep::Nothing,
-        ..Options::default()
-    }
-}
-
 pub(super) fn on_all_cores(work: impl Fn() + Sync) {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     std::thread::scope(|scope| {

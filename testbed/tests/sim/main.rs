@@ -25,9 +25,15 @@ fn main() {
     let mut trials = vec![
         Trial::test("sweep::crash_with_every_write", || points(Break::Crash, "write")),
         Trial::test("sweep::drop_every_event", || points(Break::Drop, "event")),
-        Trial::test("seeds::fresh", || fresh("SIM_SEEDS", 2000, 1)),
+        Trial::test("seeds::fresh", || fresh("SIM_SEEDS", 2000, 1, false)),
         Trial::test("seeds::fresh_with_three_replicas", || {
-            fresh("SIM_SHARED_SEEDS", 300, 3)
+            fresh("SIM_SHARED_SEEDS", 300, 3, false)
+        }),
+        Trial::test("seeds::fresh_roll_outs_on_full_nodes", || {
+            fresh("SIM_FULL_SEEDS", 300, 1, true)
+        }),
+        Trial::test("seeds::fresh_roll_outs_on_full_nodes_with_three_replicas", || {
+            fresh("SIM_SHARED_FULL_SEEDS", 100, 3, true)
         }),
         Trial::test(
             "repeats::one_seed_in_two_processes",
@@ -93,7 +99,7 @@ fn points(kind: Break, what: &str) -> Result<(), Failed> {
 }
 
 /// Seeds that nobody has seen: named by the time unless given.
-fn fresh(how_many: &str, unless_said: u64, replicas: usize) -> Result<(), Failed> {
+fn fresh(how_many: &str, unless_said: u64, replicas: usize, full: bool) -> Result<(), Failed> {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -101,6 +107,11 @@ fn fresh(how_many: &str, unless_said: u64, replicas: usize) -> Result<(), Failed
     let first = number("SIM_FIRST").unwrap_or(now.as_secs() * 1_000_000);
     let count = number(how_many).unwrap_or(unless_said);
     println!("{count} seeds from {first}, replicas: {replicas}");
-    let sum = sweep::seeds(first, count, None, false, replicas, |_| ());
+    let options = Options {
+        replicas,
+        full,
+        ..Options::default()
+    };
+    let sum = sweep::seeds(first, count, None, false, options, |_| ());
     summed("fresh seeds", &sum)
 }
