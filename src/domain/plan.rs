@@ -50,6 +50,8 @@ pub struct Memory {
     pub pending: Option<(Arc<str>, Mono)>,
     /// A Guardian that the watch says is gone; a GET is to confirm it.
     pub lost_guardian: Option<PodKey>,
+    /// A name under which a GET has found no Guardian, and nothing has been seen since.
+    pub absent: Option<PodKey>,
     /// Tickets that the watch says are gone, though nobody here removed them; a GET is to confirm it.
     pub lost_tickets: Vec<TicketKey>,
     /// Somebody else has removed a Ticket: the Order may be gone as well; a GET is to tell.
@@ -347,9 +349,23 @@ impl Live<'_> {
                 Standing::Waiting(message) => self.waiting(ticket, message, plan),
                 Standing::Bound(_) | Standing::Done => {}
             }
+        } else if let Some(pod) = self.held_by(ticket) {
+            // Nobody said that it may be replaced.
+            self.reserved(ticket, pod, plan);
         } else {
             self.sync(ticket, plan);
         }
+    }
+
+    /// The Guardian that holds a Pending Ticket's room as the Ticket asks, unless it is being replaced.
+    fn held_by(&self, ticket: &TicketView) -> Option<Arc<str>> {
+        let bound = |guardian: &&GuardianView| {
+            let here = matches!(&guardian.state, GuardianState::Bound(node) if *node == self.node.name);
+            here && guardian.ticket_uid == ticket.uid && !guardian.deleting && cover::fits(guardian, ticket)
+        };
+        let rolling = ticket.reason.as_deref() == Some(reason::ROLLING_OUT);
+        let holder = guardians(self.view, ticket).iter().find(bound);
+        holder.filter(|_| !rolling).map(|holder| holder.key.name.clone())
     }
 
     /// A Ticket that is to tolerate more, and nothing else: its Guardian first, which keeps running.
@@ -505,8 +521,14 @@ impl Live<'_> {
 
     /// No Guardian: confirmed by a GET, then Pending, then made again when it may be.
     fn missing(&self, ticket: &TicketView, plan: &mut Plan) {
-        if let Some(pod) = &self.view.memory.lost_guardian {
-            plan.push(&ticket.key, Op::ConfirmGuardian(pod.clone()));
+        let named = ticket
+            .pod_name
+            .as_ref()
+            .filter(|_| ticket.phase == Phase::Reserved);
+        let named = named.map(|name| PodKey::new(ticket.key.namespace.clone(), name.clone()));
+        let named = named.filter(|named| self.view.memory.absent.as_ref() != Some(named));
+        if let Some(pod) = self.view.memory.lost_guardian.clone().or(named) {
+            plan.push(&ticket.key, Op::ConfirmGuardian(pod));
         } else if ticket.phase == Phase::Reserved {
             self.demote(ticket, missing(), plan);
         } else {

@@ -317,6 +317,7 @@ impl Shard {
         self.mark(key.clone(), |pair| {
             pair.settle(&Settled::Guardian(&view));
             pair.memory.lost_guardian.take_if(|lost| *lost == view.key);
+            pair.memory.absent.take_if(|absent| *absent == view.key);
             match &view.state {
                 GuardianState::Bound(_) => {
                     pair.memory.backoff.bound(now);
@@ -658,6 +659,7 @@ impl Shard {
         let pair = self.pairs.get_mut(key).expect("checked by the caller");
         pair.not_there(pod);
         let lost = pair.memory.lost_guardian.take_if(|lost| lost == pod).is_some();
+        pair.memory.absent = Some(pod.clone());
         let of_pair = |known: &GuardianView| pair.tickets.iter().any(|ticket| ticket.uid == known.ticket_uid);
         let lost = lost || awaited || known.as_ref().is_some_and(of_pair);
         let removed = known.is_some_and(|known| pair.guardian_removed(&known.uid));

@@ -1316,6 +1316,29 @@ fn guardian_out_of_sight_is_found_under_the_other_name_before_another_takes_its_
 }
 
 #[test]
+fn guardian_that_lost_its_labels_before_a_restart_is_asked_for_by_name() {
+    let mut rig = reserved();
+    let mut hidden = rig.of(&rig.ticket("n1", 0));
+    hidden.labels_intact = false;
+    rig.guardians.clear();
+    rig.restart();
+    rig.guardians.insert(hidden.key.clone(), hidden);
+    assert_eq!(rig.settle(), ["get_guardian", "patch_guardian"]);
+    assert_eq!(rig.state(), ["n1 Reserved"]);
+    rig.guardians.clear();
+    rig.restart();
+    assert_eq!(
+        rig.settle(),
+        [
+            "get_guardian",
+            "ticket_status Pending GuardianMissing",
+            "create_guardian",
+            "ticket_status Reserved"
+        ]
+    );
+}
+
+#[test]
 fn added_toleration_is_patched_into_what_runs_without_a_grant() {
     let mut rig = reserved();
     let before = rig.of(&rig.ticket("n1", 0)).uid;

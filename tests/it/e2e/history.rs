@@ -133,6 +133,7 @@ pub(crate) fn late_writes<'a>(
     }
     let late = |entry: &&AuditEntry| {
         let ticket = entry.name.strip_prefix("guardian-").unwrap_or(&entry.name);
+        let ticket = ticket.strip_suffix("-1").unwrap_or(ticket);
         let Some(shard) = shards.get(ticket) else {
             return false;
         };

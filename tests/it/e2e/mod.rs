@@ -15,6 +15,7 @@ mod names;
 mod nodes;
 mod orders;
 mod replicas;
+mod rollout;
 mod scale;
 mod seen;
 mod start;
@@ -34,6 +35,7 @@ pub(crate) fn trials(harness: &Arc<Harness>) -> Vec<Trial> {
         guardians::trials(harness),
         nodes::trials(harness),
         orders::trials(harness),
+        rollout::trials(harness),
         seen::trials(harness),
         seen::disruptive(harness),
         input::disruptive(harness),
@@ -41,6 +43,7 @@ pub(crate) fn trials(harness: &Arc<Harness>) -> Vec<Trial> {
         orders::disruptive(harness),
         disruption::disruptive(harness),
         replicas::disruptive(harness),
+        rollout::disruptive(harness),
         scale::disruptive(harness),
     ]
     .into_iter()

@@ -48,7 +48,7 @@ pub(crate) fn disruptive(harness: &Arc<Harness>) -> Vec<Trial> {
 }
 
 /// Starts korder beside the shared one, and waits until it is a member.
-async fn join(ground: &Ground<'_>, id: &str) -> Result<KorderProcess> {
+pub(crate) async fn join(ground: &Ground<'_>, id: &str) -> Result<KorderProcess> {
     let korder = start_korder(&ground.world.plane, id, &[]).await?;
     korder.wait_ready(SOON).await?;
     Ok(korder)
@@ -63,7 +63,7 @@ async fn owners(ground: &Ground<'_>) -> Result<BTreeMap<String, String>> {
 }
 
 /// Waits until the shards are shared evenly by exactly these replicas.
-async fn shared_by(ground: &Ground<'_>, replicas: &[&str]) -> Result<BTreeMap<String, String>> {
+pub(crate) async fn shared_by(ground: &Ground<'_>, replicas: &[&str]) -> Result<BTreeMap<String, String>> {
     let what = format!("the shards to be shared by {replicas:?}");
     wait::until(SOON * 2, &what, async || {
         let owners = owners(ground).await?;
@@ -82,7 +82,7 @@ async fn shared_by(ground: &Ground<'_>, replicas: &[&str]) -> Result<BTreeMap<St
 }
 
 /// Ends a replica that is not needed any more.
-async fn leave(korder: KorderProcess) -> Result<()> {
+pub(crate) async fn leave(korder: KorderProcess) -> Result<()> {
     let status = korder.terminate(Duration::from_secs(20)).await?;
     ensure!(
         status.code() == Some(0),
