@@ -48,7 +48,7 @@ model: ## Explore the lease machine at length (3.6 million states, a minute and 
 mutants: ## Plant defects and see that the tests notice (NAME=part-of-a-name)
 	cargo run --quiet --release --locked --package testbed --bin mutants -- --only "$(NAME)"
 
-e2e: control-plane ## Run only the tests on a real control plane (NAME=part-of-a-name)
+e2e: control-plane ## Run only the tests on a real control plane (NAME=part-of-a-name, E2E_NODES, E2E_SECONDS, E2E_FAILOVERS)
 	cargo test --package korder --test it -- e2e::$(NAME)
 
 check: $(DENY) ## Check format, lints, documentation, licences and sources (builds cargo-deny at first)

@@ -49,6 +49,9 @@ pub struct ShardStatus {
     pub owner: String,
     /// Nodes of the shard.
     pub nodes: u32,
+    /// Nodes that are not ready, by the second since when.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_ready: Vec<NotReady>,
     /// Tickets of the shard.
     pub tickets: u32,
     /// Tickets Reserved.
@@ -65,6 +68,15 @@ pub struct ShardStatus {
     /// Counts per Order; only on pages, at most 500.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub orders: Vec<OrderCounts>,
+}
+
+/// Nodes that turned NotReady in one second.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct NotReady {
+    /// The second, from `lastTransitionTime` of their condition Ready.
+    pub since: Time,
+    /// How many they are.
+    pub count: u32,
 }
 
 /// What one shard has of one Order.

@@ -14,6 +14,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    own_nodes::OwnNodes,
     router::{GuardianRoute, Router, TicketRoute},
     slots::Slots,
     synced::{Part, Synced},
@@ -45,6 +46,7 @@ pub struct Covers {
     slots: Arc<Slots>,
     pause: Pause,
     clock: Clock,
+    nodes: Arc<OwnNodes>,
     asked: Mutex<Vec<(Vec<ShardId>, Synced)>>,
     bell: Notify,
 }
@@ -58,6 +60,8 @@ struct Cover {
     tickets: Known<TicketUid, TicketRoute>,
     guardians: Known<PodUid, GuardianRoute>,
     tasks: [AbortHandle; 2],
+    /// Of the Nodes of its shards, where they come by themselves.
+    nodes: Option<AbortHandle>,
 }
 
 /// A pair that is to take the place of others once it has listed everything.
@@ -75,6 +79,7 @@ impl Covers {
         slots: Arc<Slots>,
         pause: Pause,
         clock: Clock,
+        nodes: Arc<OwnNodes>,
     ) -> Self {
         Self {
             client,
@@ -83,6 +88,7 @@ impl Covers {
             slots,
             pause,
             clock,
+            nodes,
             asked: Mutex::default(),
             bell: Notify::new(),
         }
@@ -105,6 +111,10 @@ impl Covers {
         let mut covers: Vec<Cover> = Vec::new();
         let mut successor: Option<Successor> = None;
         let (mut start_at, mut merge_at) = (None, None);
+        let narrow = tokio::select! {
+            () = stop.cancelled() => return,
+            offered = self.nodes.offered() => offered,
+        };
         loop {
             let listed = async {
                 match &successor {
@@ -131,12 +141,24 @@ impl Covers {
                     let mut shards = shards.concat();
                     shards.sort();
                     shards.dedup();
-                    covers.push(self.start(shards, synced, &mut tasks));
+                    let mut cover = self.start(shards, synced.clone(), &mut tasks);
+                    if narrow {
+                        cover.nodes = Some(self.nodes.watch(&cover.shards, synced, &mut tasks));
+                    } else {
+                        synced.iter().for_each(|synced| synced.part(Part::Nodes));
+                    }
+                    covers.push(cover);
                 }
                 () = listed => {
-                    let Successor { cover, replaces } = successor.take().expect("it has listed");
-                    for replaced in covers.drain(..replaces) {
-                        self.replace(&replaced, &cover);
+                    let Successor { mut cover, replaces } = successor.take().expect("it has listed");
+                    let replaced: Vec<Cover> = covers.drain(..replaces).collect();
+                    replaced.iter().for_each(|replaced| self.replace(replaced, &cover));
+                    if narrow {
+                        // Those of newer covers speak for what they have.
+                        let mut shards = cover.shards.clone();
+                        shards.retain(|shard| !covers.iter().any(|newer| newer.shards.contains(shard)));
+                        let told = replaced.iter().flat_map(|replaced| replaced.synced.clone()).collect();
+                        cover.nodes = Some(self.nodes.watch(&shards, told, &mut tasks));
                     }
                     covers.insert(0, cover);
                     merge_at = Some(self.clock.mono().after(QUIET));
@@ -159,8 +181,11 @@ impl Covers {
         if matches!(&covers[..], [only] if only.shards == owned) {
             return None;
         }
+        let listed = Synced::own_only();
+        // Nodes are watched anew only when the others have ended: one that sees them last is right.
+        listed.part(Part::Nodes);
         Some(Successor {
-            cover: self.start(owned, vec![Synced::own_only()], tasks),
+            cover: self.start(owned, vec![listed], tasks),
             replaces: covers.len(),
         })
     }
@@ -213,6 +238,7 @@ impl Covers {
                 tasks.spawn(self.pause.pass(of_tickets)),
                 tasks.spawn(self.pause.pass(of_guardians)),
             ],
+            nodes: None,
         }
     }
 
@@ -235,7 +261,7 @@ impl Covers {
 
 impl Cover {
     fn abort(&self) {
-        self.tasks.iter().for_each(AbortHandle::abort);
+        self.tasks.iter().chain(&self.nodes).for_each(AbortHandle::abort);
     }
 }
 

@@ -148,6 +148,7 @@ impl Keeper {
             self.pending.forget(shard);
             slot.drop.cancel();
         }
+        self.router.leave(shard);
         self.reports.lose(shard);
         self.covers.fewer();
     }

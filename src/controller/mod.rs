@@ -9,6 +9,7 @@ pub mod keeper;
 pub mod mailbox;
 pub mod membership;
 pub mod orders;
+pub mod own_nodes;
 pub mod publish;
 pub mod pump;
 pub mod rollup;

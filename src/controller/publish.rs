@@ -8,14 +8,17 @@ use kube::{Api, Client, runtime::watcher};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::rollup::{Publication, Reports};
+use super::{
+    rollup::{Publication, Reports},
+    router::Router,
+};
 use crate::{
     domain::ids::Namespace,
     runtime::clock::Clock,
-    shard::ShardCount,
+    shard::{ShardCount, ShardObject},
     watch::{
-        relist::{Brake, Relist},
-        shard::SlimShard,
+        relist::{Brake, Change, Relist},
+        shard::{ShardView, SlimShard},
         stream::follow,
     },
     write::{Pending, Writer, shards::ShardAnswer},
@@ -93,6 +96,7 @@ pub async fn follow_shards(
     namespace: Namespace,
     shards: ShardCount,
     reports: Arc<Reports>,
+    router: Arc<Router>,
     clock: Clock,
 ) {
     let objects: Api<SlimShard> = Api::namespaced(client, namespace.as_str());
@@ -101,6 +105,11 @@ pub async fn follow_shards(
         let (object, view) = object.view(shards)?;
         Some(((object, view.version.uid.clone()), (object, view)))
     };
-    let out = |change| reports.see(change, clock.mono());
+    let out = |change: Change<(ShardObject, ShardView), _>| {
+        if let Change::Apply((ShardObject { shard, page: None }, view)) = &change {
+            router.told(*shard, &view.totals);
+        }
+        reports.see(change, clock.mono());
+    };
     follow::<_, String, _, _>("Shard", objects, config, Relist::shared(Brake::Off), read, out).await;
 }

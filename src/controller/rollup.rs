@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -47,6 +48,15 @@ const EVERY: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
 /// Status writes in flight.
 const WRITES: usize = 4;
+
+/// The nodes of a shard.
+#[derive(Clone, Debug, Default)]
+pub struct NodeCounts {
+    /// How many there are.
+    pub all: usize,
+    /// Those that are NotReady, by since when.
+    pub not_ready: Vec<(Timestamp, u32)>,
+}
 
 /// What the shards have counted, by Order.
 #[derive(Debug)]
@@ -109,7 +119,7 @@ impl Reports {
     }
 
     /// Takes in what an own shard reports after it has decided.
-    pub fn put(&self, slot: &Arc<Slot>, nodes: usize, reports: Vec<Report>, now: Mono) {
+    pub fn put(&self, slot: &Arc<Slot>, nodes: NodeCounts, reports: Vec<Report>, now: Mono) {
         let mut state = self.state.lock();
         // Asked with the lock held: whoever loses a shard empties its slot first.
         let has = self.slots.get(slot.shard);

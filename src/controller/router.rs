@@ -1,11 +1,15 @@
 //! The router: every watch event goes to the shard it belongs to, or stops here.
 //!
 //! Keeps the slim record of all Nodes, and Tickets without labels, also of shards that another replica owns: both
-//! are watched once, whatever the shards are.
+//! are watched once, whatever the shards are. Where the API server sends Nodes by ranges, those of own shards are
+//! all there is, and the owners of the others say how many they have and how many are NotReady.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -17,6 +21,7 @@ use super::{
     slots::Slots,
 };
 use crate::{
+    api::ShardStatus,
     domain::{
         ids::{NodeUid, PodKey, PodUid, TicketKey, TicketUid},
         node::Node,
@@ -41,6 +46,8 @@ pub struct Router {
     outage: Mutex<Outage>,
     slots: Arc<Slots>,
     clock: Clock,
+    /// Only Nodes of own shards are seen.
+    narrow: AtomicBool,
 }
 
 impl Router {
@@ -53,7 +60,23 @@ impl Router {
             outage: Mutex::default(),
             slots,
             clock,
+            narrow: AtomicBool::new(false),
         }
+    }
+
+    /// From now on only Nodes of own shards are kept: of the others no news will come.
+    pub fn narrow(&self) {
+        self.narrow.store(true, Ordering::Release);
+        self.outage.lock().narrow();
+    }
+
+    fn is_narrow(&self) -> bool {
+        self.narrow.load(Ordering::Acquire)
+    }
+
+    /// Whether this replica has the shard.
+    pub fn has(&self, shard: ShardId) -> bool {
+        self.slots.get(shard).is_some()
     }
 
     /// Nodes known.
@@ -66,9 +89,7 @@ impl Router {
         match change {
             Change::Apply(node) => self.apply_node(node),
             Change::Delete(uid) => {
-                if let Some((_, node)) = self.nodes.remove(&uid) {
-                    self.outage.lock().see(Some(&node), None);
-                }
+                self.forget(&uid);
                 self.put(self.shards.of_node(&uid), |inbox| {
                     inbox.nodes.insert(uid, NodeNews::Delete);
                 });
@@ -81,6 +102,10 @@ impl Router {
     fn apply_node(&self, node: SlimNode) {
         let now = self.clock.now();
         let uid = NodeUid::from(node.metadata.uid.as_deref().unwrap_or_default());
+        let shard = self.shards.of_node(&uid);
+        if self.is_narrow() && !self.has(shard) {
+            return;
+        }
         let before = self.nodes.get(&uid).map(|before| before.clone());
         let Some(node) = node.record(before.as_deref(), now.server) else {
             return;
@@ -92,14 +117,53 @@ impl Router {
         self.outage.lock().see(before.as_deref(), Some(&node));
         let node = Arc::new(node);
         self.nodes.insert(uid.clone(), node.clone());
-        self.put(self.shards.of_node(&uid), |inbox| {
+        if self.is_narrow() && !self.has(shard) {
+            // It was given up meanwhile, perhaps before this was kept.
+            return self.forget(&uid);
+        }
+        self.put(shard, |inbox| {
             inbox.nodes.insert(uid, NodeNews::Apply(node, now.mono));
         });
+    }
+
+    fn forget(&self, uid: &NodeUid) {
+        if let Some((_, node)) = self.nodes.remove(uid) {
+            self.outage.lock().see(Some(&node), None);
+        }
+    }
+
+    /// A shard was given up: where Nodes come by shards, no news of these will come.
+    pub fn leave(&self, shard: ShardId) {
+        self.outage.lock().own(self.shards.range(shard).0, false);
+        if !self.is_narrow() {
+            return;
+        }
+        let of_shard = |uid: &NodeUid| self.shards.of_node(uid) == shard;
+        let uids: Vec<NodeUid> = self
+            .nodes
+            .iter()
+            .map(|node| node.uid.clone())
+            .filter(of_shard)
+            .collect();
+        uids.iter().for_each(|uid| self.forget(uid));
+        metrics::nodes(self.nodes.len());
+    }
+
+    /// What the owner of a shard says of its nodes.
+    pub fn told(&self, shard: ShardId, totals: &ShardStatus) {
+        let not_ready = totals.not_ready.iter().map(|group| (group.since.0, group.count));
+        let mut outage = self.outage.lock();
+        outage.told(self.shards.range(shard).0, totals.nodes, not_ready.collect());
     }
 
     /// Tells shards that were just taken of their nodes, and of their Tickets without labels. News that came since
     /// they were taken is newer.
     pub fn fill(&self, shards: &[ShardId]) {
+        let mut outage = self.outage.lock();
+        shards
+            .iter()
+            .for_each(|shard| outage.own(self.shards.range(*shard).0, true));
+        drop(outage);
         let now = self.clock.mono();
         let wanted: BTreeSet<ShardId> = shards.iter().copied().collect();
         let mut nodes: Vec<Arc<Node>> = self

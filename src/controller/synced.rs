@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 /// What has to be listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// All Nodes, routed.
+    /// All Nodes, routed; or known to be sent by their ranges alone. Of a shard: its Nodes, routed.
     Nodes,
     /// All Orders, published.
     Orders,
@@ -26,7 +26,7 @@ pub enum Part {
 /// Parts of the whole replica.
 const COMMON: &[Part] = &[Part::Nodes, Part::Orders, Part::Unlabelled];
 /// Parts of every shard.
-const OWN: &[Part] = &[Part::Tickets, Part::Guardians];
+const OWN: &[Part] = &[Part::Nodes, Part::Tickets, Part::Guardians];
 
 /// Collects the parts; clones share them.
 #[derive(Clone, Debug)]

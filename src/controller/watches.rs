@@ -6,6 +6,7 @@ use kube::{Api, Client, core::DeserializeGuard, runtime::watcher};
 
 use super::{
     orders::{OrderInbox, SeenOrder},
+    own_nodes::OwnNodes,
     router::{Router, TicketRoute},
     synced::{Part, Synced},
 };
@@ -26,7 +27,7 @@ use crate::{
 };
 
 /// Nodes are large; a page of them should not be.
-const NODE_PAGE: u32 = 100;
+pub const NODE_PAGE: u32 = 100;
 
 /// The watches of a replica.
 #[derive(Clone)]
@@ -56,17 +57,18 @@ impl Watches {
         )
     }
 
-    /// Follows Nodes.
-    pub fn nodes(self, router: Arc<Router>) -> impl Future<Output = ()> + Send + 'static {
+    /// Follows all Nodes, unless the API server sends those of own shards alone: they are followed where
+    /// the shards are.
+    pub async fn nodes(self, router: Arc<Router>, own: Arc<OwnNodes>) {
+        if own.offered().await {
+            self.synced.part(Part::Nodes);
+            return std::future::pending().await;
+        }
         let nodes: Api<SlimNode> = Api::all(self.client);
         let config = watcher::Config::default().page_size(NODE_PAGE);
-        let read = |node: SlimNode| {
-            let uid = NodeUid::from(node.metadata.uid.as_deref()?);
-            Some((uid, node))
-        };
         let synced = self.synced;
         let relist = Relist::shared(Brake::On);
-        follow::<_, NodeUid, _, _>("Node", nodes, config, relist, read, move |change| {
+        follow::<_, NodeUid, _, _>("Node", nodes, config, relist, node_of, move |change| {
             let listed = matches!(change, Change::Synced);
             router.node(change);
             if listed {
@@ -74,6 +76,7 @@ impl Watches {
                 synced.part(Part::Nodes);
             }
         })
+        .await;
     }
 
     /// Follows Tickets whose labels somebody took: a watch by labels cannot see them.
@@ -101,6 +104,12 @@ impl Watches {
             },
         )
     }
+}
+
+/// Reads a Node: its uid, by which its end is told, and what it is like.
+pub fn node_of(node: SlimNode) -> Option<(NodeUid, SlimNode)> {
+    let uid = NodeUid::from(node.metadata.uid.as_deref()?);
+    Some((uid, node))
 }
 
 /// Reads Tickets: where the end of each is to be told, and its view with its shard.

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use super::{
     events::News,
     mailbox::{GuardianNews, Inbox, NodeNews, TicketNews},
-    rollup::Reports,
+    rollup::{NodeCounts, Reports},
     router::Router,
     slots::Slot,
     synced::Synced,
@@ -42,37 +42,74 @@ pub struct Worker {
     pub clock: Clock,
 }
 
+/// What came of a look at the mailbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// Not everything has been listed: nothing was decided.
+    Unlisted,
+    /// The Lease had run out: nothing was decided.
+    Leaseless,
+    Decided,
+}
+
+/// A Lease that has run out is dropped or renewed within moments, and nobody rings for the latter.
+const LEASE_AGAIN: Duration = Duration::from_millis(100);
+
 impl Worker {
     /// Works until the slot is to stop.
     pub async fn run(mut self) {
         let (stop, _tells_at_the_end) = (self.slot.stop.clone(), self.slot.stopped.clone().drop_guard());
+        let mut last = Turn::Unlisted;
         loop {
-            let synced = self.synced.all();
-            let wake = if synced { self.shard.next_wake() } else { None };
             tokio::select! {
-                biased; // stopping comes first; after that the order does not matter
+                biased; // stopping comes first
                 () = stop.cancelled() => return,
-                () = self.slot.mailbox.rung() => {}
-                () = self.synced.wait(), if !synced => {}
-                () = self.clock.sleep_until(wake) => {}
+                () = self.due(last) => {}
             }
-            self.turn();
+            last = self.turn();
         }
     }
 
-    fn turn(&mut self) {
+    /// Waits for a reason to look again. Goes by what the last turn found, not by what is true by now: what has
+    /// been listed since was not decided on.
+    async fn due(&self, last: Turn) {
+        let wake = match last {
+            Turn::Unlisted => None,
+            Turn::Leaseless => Some(self.clock.mono().after(LEASE_AGAIN)),
+            Turn::Decided => self.shard.next_wake(),
+        };
+        tokio::select! {
+            biased; // the order does not matter
+            () = self.slot.mailbox.rung() => {}
+            () = self.synced.wait(), if last == Turn::Unlisted => {}
+            () = self.clock.sleep_until(wake) => {}
+        }
+    }
+
+    fn turn(&mut self) -> Turn {
         // Read before the mailbox is emptied: what was listed is in it by then.
         let synced = self.synced.all();
         let now = self.clock.now();
         self.look(self.slot.mailbox.take(), now);
-        if !synced || !self.slot.lease.admits(now.mono, Duration::ZERO) {
-            return;
+        if !synced {
+            return Turn::Unlisted;
+        }
+        if !self.slot.lease.admits(now.mono, Duration::ZERO) {
+            return Turn::Leaseless;
         }
         let mut sink = self.pending.sink(now.mono);
         self.shard.decide(now, &*self.router, &mut sink);
         let reports = self.shard.take_reports();
-        self.reports
-            .put(&self.slot, self.shard.nodes(), reports, now.mono);
+        let nodes = NodeCounts {
+            all: self.shard.nodes(),
+            not_ready: self
+                .shard
+                .not_ready()
+                .iter()
+                .map(|(&since, &count)| (since, count))
+                .collect(),
+        };
+        self.reports.put(&self.slot, nodes, reports, now.mono);
         self.news.put(self.shard.take_notices(), now.mono);
         let stats = self.shard.take_stats();
         metrics::node_events_stopped("fingerprint", stats.stopped);
@@ -81,6 +118,7 @@ impl Worker {
             .reserved_after
             .into_iter()
             .for_each(metrics::change_to_reserved);
+        Turn::Decided
     }
 
     fn look(&mut self, inbox: Inbox, now: Now) {

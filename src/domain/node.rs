@@ -27,6 +27,14 @@ pub struct Node {
     pub deleting: bool,
 }
 
+impl Node {
+    /// Since which second it is NotReady.
+    pub fn not_ready_since(&self) -> Option<Timestamp> {
+        let second = Timestamp::from_second(self.ready.since.as_second());
+        second.ok().filter(|_| self.ready.status != ReadyStatus::True)
+    }
+}
+
 /// Labels sorted by key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Labels(Box<[(Arc<str>, Arc<str>)]>);

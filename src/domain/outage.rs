@@ -2,20 +2,19 @@
 //!
 //! When more than a fifth of all nodes, and at least ten, have turned NotReady within one minute of each
 //! other, it is more likely a network or a control plane that fails than so many nodes. Sorted by (when,
-//! uid), every r-th of them costs the later ones one minute more. A function of all nodes known, so that
-//! every replica computes the same.
+//! hash of the uid), every r-th of them costs the later ones one minute more. A function of all nodes, so
+//! that every replica computes the same: also where it does not see the nodes of other shards, but is told
+//! how many of them are NotReady since when. A shard is a range of hashes, so that is enough to know how many
+//! come before a node of an own shard.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
 };
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{
-    ids::NodeUid,
-    node::{Node, ReadyStatus},
-};
+use super::{hash::fnv1a64, ids::NodeUid, node::Node};
 
 /// Turned NotReady within so long of each other: together.
 const TOGETHER: SignedDuration = SignedDuration::from_secs(60);
@@ -26,19 +25,34 @@ const PER_MINUTE: (usize, usize) = (5, 10);
 
 type Minutes = HashMap<NodeUid, u64, ahash::RandomState>;
 
+/// A NotReady node: since when, the hash of its uid, and its uid if it is known here.
+type Lost = (Timestamp, u64, Option<NodeUid>);
+
 /// Which nodes are NotReady since when, of how many.
 #[derive(Clone, Debug, Default)]
 pub struct Outage {
     nodes: usize,
-    not_ready: BTreeSet<(Timestamp, NodeUid)>,
+    not_ready: BTreeSet<Lost>,
+    /// Only nodes of own shards are seen.
+    narrow: bool,
+    /// What all say of their shards, by the first hash of each.
+    told: BTreeMap<u64, Told>,
+    /// Shards whose nodes are seen here.
+    own: BTreeSet<u64>,
     /// Computed when it is asked for, and kept until a readiness changes.
     minutes: Option<Minutes>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Told {
+    nodes: u32,
+    not_ready: Vec<(Timestamp, u32)>,
 }
 
 impl Outage {
     /// A node was added, changed or lost.
     pub fn see(&mut self, before: Option<&Node>, after: Option<&Node>) {
-        let (was, is) = (before.and_then(since), after.and_then(since));
+        let (was, is) = (before.and_then(lost), after.and_then(lost));
         self.nodes += usize::from(after.is_some());
         self.nodes -= usize::from(before.is_some());
         if was == is && before.is_some() == after.is_some() {
@@ -51,29 +65,73 @@ impl Outage {
         self.not_ready.extend(is);
     }
 
+    /// From now on only nodes of own shards are seen: what is told of the others counts.
+    pub fn narrow(&mut self) {
+        self.narrow = true;
+        self.minutes = None;
+    }
+
+    /// The owner of the shard that begins with this hash has so many nodes, so many of them NotReady since
+    /// these times.
+    pub fn told(&mut self, shard: u64, nodes: u32, not_ready: Vec<(Timestamp, u32)>) {
+        let told = Told { nodes, not_ready };
+        if self.told.get(&shard) != Some(&told) {
+            self.told.insert(shard, told);
+            self.minutes = None;
+        }
+    }
+
+    /// The nodes of this shard are seen here from now on, or no longer.
+    pub fn own(&mut self, shard: u64, own: bool) {
+        let changed = if own {
+            self.own.insert(shard)
+        } else {
+            self.own.remove(&shard)
+        };
+        if changed {
+            self.minutes = None;
+        }
+    }
+
     /// How much longer than its grace the node keeps its Tickets.
     pub fn spared(&mut self, node: &NodeUid) -> Duration {
-        let minutes = self
-            .minutes
-            .get_or_insert_with(|| minutes(&self.not_ready, self.nodes));
-        Duration::from_secs(60 * minutes.get(node).copied().unwrap_or_default())
+        if self.minutes.is_none() {
+            self.minutes = Some(self.compute());
+        }
+        let minutes = self.minutes.as_ref().and_then(|minutes| minutes.get(node));
+        Duration::from_secs(60 * minutes.copied().unwrap_or_default())
+    }
+
+    fn compute(&self) -> Minutes {
+        let elsewhere = || {
+            let told = self.told.iter().filter(|_| self.narrow);
+            told.filter(|(shard, _)| !self.own.contains(shard))
+        };
+        let count = |count: u32| usize::try_from(count).unwrap_or_default();
+        let nodes = self.nodes + elsewhere().map(|(_, told)| count(told.nodes)).sum::<usize>();
+        let others = elsewhere().flat_map(|(shard, told)| {
+            let groups = told.not_ready.iter();
+            groups.flat_map(|&(since, many)| std::iter::repeat_n((since, *shard, None), count(many)))
+        });
+        let mut all: Vec<Lost> = self.not_ready.iter().cloned().chain(others).collect();
+        all.sort();
+        minutes(&all, nodes)
     }
 }
 
-/// Since when a node is NotReady, with its uid.
-fn since(node: &Node) -> Option<(Timestamp, NodeUid)> {
-    (node.ready.status != ReadyStatus::True).then(|| (node.ready.since, node.uid.clone()))
+fn lost(node: &Node) -> Option<Lost> {
+    let hash = fnv1a64(node.uid.as_str().as_bytes());
+    Some((node.not_ready_since()?, hash, Some(node.uid.clone())))
 }
 
 /// The minutes that each node has to wait, where that is any.
-fn minutes(not_ready: &BTreeSet<(Timestamp, NodeUid)>, nodes: usize) -> Minutes {
-    let sorted: Vec<&(Timestamp, NodeUid)> = not_ready.iter().collect();
+fn minutes(sorted: &[Lost], nodes: usize) -> Minutes {
     let per_minute = PER_MINUTE.0.max(nodes / PER_MINUTE.1);
     let mut minutes = Minutes::default();
-    for group in groups(&sorted, nodes) {
-        for (rank, (_, uid)) in group.iter().enumerate() {
+    for group in groups(sorted, nodes) {
+        for (rank, (_, _, uid)) in group.iter().enumerate() {
             let late = u64::try_from(rank / per_minute).expect("fewer nodes than that");
-            if late > 0 {
+            if let (Some(uid), true) = (uid, late > 0) {
                 minutes.insert(uid.clone(), late);
             }
         }
@@ -82,10 +140,7 @@ fn minutes(not_ready: &BTreeSet<(Timestamp, NodeUid)>, nodes: usize) -> Minutes 
 }
 
 /// Runs of nodes that turned NotReady together; runs that overlap are one.
-fn groups<'a, 'b>(
-    sorted: &'b [&'a (Timestamp, NodeUid)],
-    nodes: usize,
-) -> Vec<&'b [&'a (Timestamp, NodeUid)]> {
+fn groups(sorted: &[Lost], nodes: usize) -> Vec<&[Lost]> {
     let (mut runs, mut end): (Vec<(usize, usize)>, usize) = (Vec::new(), 0);
     for begin in 0..sorted.len() {
         while end < sorted.len() && sorted[end].0.duration_since(sorted[begin].0) <= TOGETHER {
@@ -105,11 +160,23 @@ fn groups<'a, 'b>(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::domain::testing::node;
+    use std::sync::LazyLock;
 
+    use super::*;
+    use crate::domain::{node::ReadyStatus, testing::node};
+
+    fn hash(name: &str) -> u64 {
+        fnv1a64(node(name).uid.as_str().as_bytes())
+    }
+
+    /// The n-th of all nodes in the order of their hashes.
     fn name(n: usize) -> String {
-        format!("n{n:03}")
+        static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| {
+            let mut names: Vec<String> = (0..200).map(|n| format!("n{n}")).collect();
+            names.sort_by_key(|name| hash(name));
+            names
+        });
+        NAMES[n].clone()
     }
 
     /// So many nodes, the first of them NotReady since these seconds.
@@ -172,9 +239,45 @@ mod tests {
     }
 
     #[test]
-    fn order_is_by_time_then_uid() {
+    fn order_is_by_time_then_hash() {
         let mut outage = outage(100, (0..30).map(|n| 1030 - n));
         assert_eq!((minutes_of(&mut outage, 29), minutes_of(&mut outage, 0)), (0, 2));
+    }
+
+    /// Each replica sees every other shard and is told of the rest.
+    #[test]
+    fn who_sees_only_own_shards_computes_what_all_others_do() {
+        let since = |n: usize| (n < 60).then_some(1000 + 7 * (n as i64 % 5));
+        let lost = |n: usize| match since(n) {
+            Some(since) => node(&name(n)).ready(ReadyStatus::Unknown, since),
+            None => node(&name(n)),
+        };
+        let mut whole = Outage::default();
+        (0..200).for_each(|n| whole.see(None, Some(&lost(n))));
+        let shard = |n: usize| hash(&name(n)) >> 61;
+        for mine in [0, 1] {
+            let mut part = Outage::default();
+            part.narrow();
+            for of in 0..8 {
+                let nodes: Vec<usize> = (0..200).filter(|&n| shard(n) == of).collect();
+                if of % 2 == mine {
+                    part.own(of << 61, true);
+                    nodes.iter().for_each(|&n| part.see(None, Some(&lost(n))));
+                }
+                // Also of own shards: what was said of them before does not count twice.
+                let mut not_ready = BTreeMap::<Timestamp, u32>::new();
+                for since in nodes.iter().filter_map(|&n| lost(n).not_ready_since()) {
+                    *not_ready.entry(since).or_default() += 1;
+                }
+                let not_ready: Vec<_> = not_ready.into_iter().collect();
+                part.told(of << 61, u32::try_from(nodes.len()).unwrap(), not_ready);
+            }
+            let own = |n: &usize| shard(*n) % 2 == mine;
+            let expected: Vec<u64> = (0..200).filter(own).map(|n| minutes_of(&mut whole, n)).collect();
+            let found: Vec<u64> = (0..200).filter(own).map(|n| minutes_of(&mut part, n)).collect();
+            assert_eq!(found, expected);
+            assert_eq!(found.iter().max(), Some(&2));
+        }
     }
 
     #[test]

@@ -9,18 +9,22 @@ use std::{
     time::Duration,
 };
 
+use ::metrics::Counter;
+use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 use http::{
     Method, Request, Response, StatusCode, Uri,
     header::{DATE, RETRY_AFTER},
 };
+use http_body::Frame;
+use http_body_util::{BodyExt, combinators::MapFrame};
 use kube::{
     Client, Config,
     client::{Body, ClientBuilder},
 };
 use tower::{BoxError, Layer, Service};
 
-use super::clock::Clock;
+use super::{clock::Clock, metrics};
 use crate::write::{Pending, writer::TIMEOUT};
 
 /// The API server ends every watch after 290 s and sends bookmarks before: a connection on which nothing
@@ -62,7 +66,7 @@ impl Clients {
         S: Service<Request<Body>, Response = Response<B>> + Send + 'static,
         S::Future: Send + 'static,
         S::Error: Into<BoxError> + 'static,
-        B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
         let pending = Arc::new(Pending::new(clock.clone()));
@@ -118,11 +122,11 @@ where
     S: Service<Request<Body>, Response = Response<B>>,
     S::Future: Send + 'static,
     S::Error: Into<BoxError> + 'static,
-    B: 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
 {
-    type Response = Response<B>;
+    type Response = Response<Metered<B>>;
     type Error = BoxError;
-    type Future = BoxFuture<'static, Result<Response<B>, BoxError>>;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         while let Some(until) = self.pending.closed_until().filter(|_| self.r#use != Use::Lease) {
@@ -141,6 +145,10 @@ where
             *request.uri_mut() = limited;
         }
         let (clock, sent, pending) = (self.clock.clone(), self.clock.mono(), self.pending.clone());
+        let received = match self.r#use {
+            Use::Read => metrics::received(resource(request.uri().path())),
+            Use::Write | Use::Lease => Counter::noop(),
+        };
         let answer = self.inner.call(request);
         async move {
             let answer = tokio::time::timeout(BEGINS_WITHIN, answer)
@@ -153,10 +161,28 @@ where
             if let Some(span) = retry_after(&answer) {
                 pending.close(span);
             }
-            Ok(answer)
+            Ok(answer.map(|body| meter(body, received)))
         }
         .boxed()
     }
+}
+
+/// A body whose bytes are counted.
+type Metered<B> = MapFrame<B, Box<dyn FnMut(Frame<Bytes>) -> Frame<Bytes> + Send>>;
+
+fn meter<B: http_body::Body<Data = Bytes>>(body: B, received: Counter) -> Metered<B> {
+    body.map_frame(Box::new(move |frame| {
+        let bytes = frame.data_ref().map_or(0, Bytes::len);
+        received.increment(u64::try_from(bytes).unwrap_or_default());
+        frame
+    }))
+}
+
+/// What is listed or watched at a path, of what korder follows.
+fn resource(path: &str) -> &'static str {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let known = ["nodes", "pods", "orders", "tickets", "shards"];
+    known.into_iter().find(|known| *known == name).unwrap_or("other")
 }
 
 /// The pause that an API server with too much to do asks for: API Priority and Fairness says it in this

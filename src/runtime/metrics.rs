@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{
+    Counter, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::api::ticket::Phase;
 
 const WATCH_EVENTS: &str = "korder_watch_events_total";
+const RECEIVED: &str = "korder_received_bytes_total";
 const NODE_EVENTS_STOPPED: &str = "korder_node_events_stopped_total";
 const DECISIONS: &str = "korder_pair_decisions_total";
 const NODES: &str = "korder_nodes";
@@ -44,6 +47,11 @@ fn describe() {
     describe_counter!(
         WATCH_EVENTS,
         "Watch events received, by kind of object and type of event"
+    );
+    describe_counter!(
+        RECEIVED,
+        Unit::Bytes,
+        "Bytes of lists and watches received, by resource"
     );
     describe_counter!(
         NODE_EVENTS_STOPPED,
@@ -100,6 +108,11 @@ fn describe() {
 /// A watch event came in.
 pub fn watch_event(kind: &'static str, event: &'static str) {
     counter!(WATCH_EVENTS, "kind" => kind, "type" => event).increment(1);
+}
+
+/// Counts what lists and watches of a resource receive.
+pub fn received(resource: &'static str) -> Counter {
+    counter!(RECEIVED, "resource" => resource)
 }
 
 /// Node events were found to change nothing.

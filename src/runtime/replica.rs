@@ -18,6 +18,7 @@ use crate::{
         keeper::Keeper,
         membership::{Ending, Membership},
         orders::{OrderInbox, Orders},
+        own_nodes::OwnNodes,
         publish::{Publisher, follow_shards},
         pump,
         rollup::{self, Reports},
@@ -182,6 +183,7 @@ impl Assembly<'_> {
             config.namespace().into(),
             config.shards,
             reports.clone(),
+            router.clone(),
             clock.clone(),
         );
         tasks.spawn("shards watch", shard_objects);
@@ -201,7 +203,17 @@ impl Assembly<'_> {
             synced: synced.clone(),
         };
         tasks.spawn("orders watch", watches.clone().orders(inbox));
-        tasks.spawn("nodes watch", watches.clone().nodes(router.clone()));
+        let own_nodes = Arc::new(OwnNodes::new(
+            clients.read.clone(),
+            config.shards,
+            router.clone(),
+            tasks.pause().clone(),
+            clock.clone(),
+        ));
+        tasks.spawn(
+            "nodes watch",
+            watches.clone().nodes(router.clone(), own_nodes.clone()),
+        );
         tasks.spawn(
             "unlabelled tickets watch",
             watches.unlabelled(router.clone(), config.shards),
@@ -213,6 +225,7 @@ impl Assembly<'_> {
             slots.clone(),
             tasks.pause().clone(),
             clock.clone(),
+            own_nodes,
         ));
         tasks.spawn("watches of own shards", covers.clone().run(quit.clone()));
 

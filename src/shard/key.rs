@@ -57,6 +57,21 @@ impl ShardCount {
         (first, start(u32::from(shard.0) + 1))
     }
 
+    /// The hashes of these shards as the API server's `shardSelector`; neighbours are one range.
+    pub fn selector(self, shards: &[ShardId]) -> String {
+        let mut ranges: Vec<(u64, u128)> = Vec::new();
+        for &shard in shards {
+            let (start, end) = self.range(shard);
+            match ranges.last_mut() {
+                Some(last) if last.1 == u128::from(start) => last.1 = end,
+                _ => ranges.push((start, end)),
+            }
+        }
+        let term =
+            |(start, end)| format!("shardRange(object.metadata.uid, '0x{start:016x}', '0x{end:016x}')");
+        ranges.into_iter().map(term).collect::<Vec<_>>().join(" || ")
+    }
+
     fn of(self, uid: &str) -> ShardId {
         let point = u128::from(fnv1a64(uid.as_bytes()));
         let shard = (point * u128::from(self.0)) >> 64;
@@ -110,6 +125,24 @@ mod tests {
             let hash = fnv1a64(uid.as_bytes());
             assert!(hash >= from && u128::from(hash) < to, "{uid}");
         }
+    }
+
+    #[test]
+    fn selector_names_neighbours_as_one_range() {
+        let count = ShardCount::try_from(4).unwrap();
+        let selector =
+            |shards: &[u16]| count.selector(&shards.iter().copied().map(ShardId).collect::<Vec<_>>());
+        let range = |start, end| format!("shardRange(object.metadata.uid, '0x{start}', '0x{end}')");
+        assert_eq!(selector(&[0]), range("0000000000000000", "4000000000000000"));
+        assert_eq!(selector(&[2, 3]), range("8000000000000000", "10000000000000000"));
+        assert_eq!(
+            selector(&[0, 1, 3]),
+            [
+                range("0000000000000000", "8000000000000000"),
+                range("c000000000000000", "10000000000000000")
+            ]
+            .join(" || ")
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::{
 };
 
 use indexmap::{IndexMap, IndexSet};
+use jiff::Timestamp;
 
 use super::{
     ShardId,
@@ -112,6 +113,7 @@ pub struct Shard {
     pub(super) grace: Duration,
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) nodes: Map<NodeUid, NodeEntry>,
+    not_ready: BTreeMap<Timestamp, u32>,
     pub(super) orders: Map<OrderUid, OrderEntry>,
     pub(super) grants: Map<OrderUid, Grant>,
     pub(super) pairs: Map<PairKey, Pair>,
@@ -137,6 +139,7 @@ impl Shard {
             grace,
             snapshot: Arc::default(),
             nodes: Map::default(),
+            not_ready: BTreeMap::new(),
             orders: Map::default(),
             grants: Map::default(),
             pairs: Map::default(),
@@ -158,6 +161,8 @@ impl Shard {
     pub fn apply_node(&mut self, node: Arc<Node>, seen: Mono) {
         let fingerprint = self.snapshot.fingerprint(&node);
         let uid = node.uid.clone();
+        let before = self.nodes.get(&uid).map(|entry| entry.node.clone());
+        self.tally(before.as_deref(), Some(&node));
         match self.nodes.get_mut(&uid) {
             Some(entry) if entry.fingerprint == fingerprint => {
                 entry.node = node;
@@ -184,6 +189,7 @@ impl Shard {
         let Some(entry) = self.nodes.swap_remove(uid) else {
             return;
         };
+        self.tally(Some(&entry.node), None);
         for order in self.on_node.get(uid).cloned().unwrap_or_default() {
             self.mark(
                 PairKey {
@@ -444,6 +450,30 @@ impl Shard {
     /// Nodes of the shard.
     pub fn nodes(&self) -> usize {
         self.nodes.len()
+    }
+
+    /// Nodes that are NotReady, by since when.
+    pub fn not_ready(&self) -> &BTreeMap<Timestamp, u32> {
+        &self.not_ready
+    }
+
+    fn tally(&mut self, before: Option<&Node>, after: Option<&Node>) {
+        let since = Node::not_ready_since;
+        let (was, is) = (before.and_then(since), after.and_then(since));
+        if was == is {
+            return;
+        }
+        if let Some(since) = is {
+            *self.not_ready.entry(since).or_default() += 1;
+        }
+        if let Some(since) = was
+            && let Some(count) = self.not_ready.get_mut(&since)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.not_ready.remove(&since);
+            }
+        }
     }
 
     /// News since it was last taken.

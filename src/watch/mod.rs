@@ -5,6 +5,7 @@
 
 pub mod guardian;
 pub mod meta;
+pub mod narrow;
 pub mod node;
 pub mod relist;
 pub mod shard;

@@ -66,6 +66,14 @@ impl<U, R> Relist<U, R> {
         Arc::new(Mutex::new(Self::new(brake)))
     }
 
+    /// An object that was shown to somebody else: if the first list lacks it, it is gone.
+    pub fn know(&mut self, uid: U, route: R)
+    where
+        U: Eq + Hash,
+    {
+        self.known.insert(uid, route);
+    }
+
     /// All that has been shown and not been seen to go.
     pub fn all(&self) -> impl Iterator<Item = (&U, &R)> {
         let listed = self.known.iter().chain(self.before.iter().flatten());
@@ -341,6 +349,16 @@ mod tests {
         assert_eq!(deleted(out), (90..100).collect::<Vec<_>>());
         assert_eq!(feed(&mut relist, list(0..90)), [0; 0], "then nothing is missing");
         assert_eq!(feed(&mut relist, vec![Event::Delete((80, 80))]), [80]);
+    }
+
+    #[test]
+    fn what_another_watch_knew_is_gone_when_a_read_confirms_that_the_first_list_lacks_it() {
+        let mut relist = Relist::new(Brake::Full);
+        (0..3).for_each(|n| relist.know(n, n));
+        assert_eq!(feed(&mut relist, list(1..3)), [0; 0]);
+        let mut out = Vec::new();
+        assert!(relist.confirm(&(1..3).collect(), &mut out));
+        assert_eq!(deleted(out), [0]);
     }
 
     #[test]

@@ -27,6 +27,7 @@ async fn plane_serves_nodes_pods_tokens_audit_and_faults() -> Result<()> {
         extra_controllers: vec!["daemonset-controller".to_owned()],
         heartbeat: Some(Duration::from_secs(1)),
         status_padding: 15_000,
+        audit_bodies: vec![(String::new(), "configmaps".to_owned())],
         ..PlaneConfig::default()
     };
     let plane = Plane::start(config).await?;
@@ -311,6 +312,22 @@ subjects: [{kind: ServiceAccount, name: writer, namespace: team}]
         writes
             .iter()
             .any(|write| write.name == "m1" && write.namespace == "team" && write.verb == "patch")
+    );
+    let with_bodies = writes.iter().filter(|write| write.response.is_some());
+    ensure!(
+        with_bodies.clone().count() == 10 && with_bodies.clone().all(|write| write.resource == "configmaps"),
+        "bodies of {:?}",
+        with_bodies.map(|write| &write.resource).collect::<Vec<_>>()
+    );
+    let patched = writes.iter().find(|write| write.verb == "patch");
+    let sent = patched.and_then(|write| write.request.as_deref());
+    ensure!(sent == Some("{\"data\":{\"a\":\"b\"}}"), "sent {sent:?}");
+    let mut by_anybody = audit.writes_of(mark, "configmaps")?;
+    by_anybody.retain(|write| write.user == user);
+    ensure!(
+        by_anybody.len() == 10,
+        "{} writes of configmaps",
+        by_anybody.len()
     );
     Ok(())
 }

@@ -3,7 +3,10 @@
 //! A module contributes `pub(crate) fn trials() -> Vec<Trial>`; one whose trials need the control
 //! plane takes an `Arc<Harness>` and gives each of them a clone.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    mpsc::{Receiver, Sender, channel},
+};
 
 use libtest_mimic::{Failed, Trial};
 use parking_lot::{Mutex, RwLock};
@@ -18,6 +21,26 @@ pub(crate) struct Harness {
     shared: Mutex<Option<Result<Arc<Shared>, String>>>,
     /// Held for reading by trials that get along, for writing by those that stop something.
     order: RwLock<()>,
+    roll: Mutex<Roll>,
+}
+
+/// The trials on the shared control plane, each of which says when it is done. One that a filter leaves out
+/// drops its sender and says nothing.
+struct Roll {
+    trials: usize,
+    done: Option<Sender<()>>,
+    all: Option<Receiver<()>>,
+}
+
+impl Default for Roll {
+    fn default() -> Self {
+        let (done, all) = channel();
+        Self {
+            trials: 0,
+            done: Some(done),
+            all: Some(all),
+        }
+    }
 }
 
 /// The field order is the order of the end: what needs the runtime goes before it.
@@ -34,6 +57,13 @@ impl Harness {
             let _context = shared.runtime.enter();
             drop(shared.world.korder.try_write().map(|korder| korder.kill9()));
         }
+    }
+
+    /// For a trial that the last one waits for.
+    fn enrol(&self) -> Sender<()> {
+        let mut roll = self.roll.lock();
+        roll.trials += 1;
+        roll.done.clone().expect("the last trial is made last")
     }
 
     fn shared(&self) -> Result<Arc<Shared>, Failed> {
@@ -69,12 +99,14 @@ pub(crate) fn e2e<T>(harness: &Arc<Harness>, module: &str, name: &str, test: T) 
 where
     T: AsyncFn(&Ground<'_>) -> anyhow::Result<()> + Send + 'static,
 {
-    let harness = harness.clone();
+    let (harness, done) = (harness.clone(), harness.enrol());
     let name = format!("e2e::{module}::{name}");
     Trial::test(name.clone(), move || {
         let shared = harness.shared()?;
         let _together = harness.order.read();
-        timed(&name, || on_ground(&shared, &test))
+        let passed = timed(&name, || on_ground(&shared, &test));
+        tell(&done);
+        passed
     })
 }
 
@@ -83,13 +115,42 @@ pub(crate) fn alone<T>(harness: &Arc<Harness>, module: &str, name: &str, test: T
 where
     T: AsyncFn(&Ground<'_>) -> anyhow::Result<()> + Send + 'static,
 {
-    let harness = harness.clone();
+    let (harness, done) = (harness.clone(), harness.enrol());
     let name = format!("e2e::{module}::{name}");
     Trial::test(name.clone(), move || {
         let shared = harness.shared()?;
         let _alone = harness.order.write();
+        let passed = timed(&name, || on_ground(&shared, &test));
+        tell(&done);
+        passed
+    })
+}
+
+/// The trial that looks back on all others on the control plane, and is told whether all of them have run.
+/// To be made after them.
+pub(crate) fn last<T>(harness: &Arc<Harness>, module: &str, name: &str, test: T) -> Trial
+where
+    T: AsyncFn(&Ground<'_>, bool) -> anyhow::Result<()> + Send + 'static,
+{
+    let (trials, all) = {
+        let mut roll = harness.roll.lock();
+        roll.done = None;
+        (roll.trials, roll.all.take().expect("there is one last trial"))
+    };
+    let harness = harness.clone();
+    let name = format!("e2e::{module}::{name}");
+    Trial::test(name.clone(), move || {
+        // Ends when the others have either run or been left out.
+        let complete = all.iter().count() == trials;
+        let shared = harness.shared()?;
+        let test = async |ground: &Ground<'_>| test(ground, complete).await;
         timed(&name, || on_ground(&shared, &test))
     })
+}
+
+/// Nobody may listen: the last trial may be left out.
+fn tell(done: &Sender<()>) {
+    let _ = done.send(());
 }
 
 /// A trial named `e2e::<module>::<name>` that does not use the shared control plane.

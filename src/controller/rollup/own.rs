@@ -2,9 +2,17 @@
 
 use std::sync::Arc;
 
-use super::{Reports, State};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{NodeCounts, Reports, State};
 use crate::{
-    api::{ShardStatus, order::Rollout, shard::OrderCounts, ticket::Phase},
+    api::{
+        ShardStatus,
+        order::Rollout,
+        shard::{NotReady, OrderCounts},
+        ticket::Phase,
+    },
     controller::{
         board::{Board, Due},
         slots::Slot,
@@ -19,7 +27,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Own {
     slot: Arc<Slot>,
-    nodes: usize,
+    nodes: NodeCounts,
     /// Sums over all Orders.
     sum: OrderCounts,
     /// None until all Shard objects have been listed.
@@ -40,7 +48,13 @@ pub(in crate::controller) struct Publication {
 }
 
 impl State {
-    pub(super) fn put(&mut self, slot: &Arc<Slot>, nodes: usize, reports: Vec<Report>, now: Mono) -> News {
+    pub(super) fn put(
+        &mut self,
+        slot: &Arc<Slot>,
+        nodes: NodeCounts,
+        reports: Vec<Report>,
+        now: Mono,
+    ) -> News {
         let shard = slot.shard;
         let known = self
             .own
@@ -102,7 +116,7 @@ impl State {
         }
         let own = Own {
             slot: slot.clone(),
-            nodes: 0,
+            nodes: NodeCounts::default(),
             sum: OrderCounts::default(),
             board: None,
         };
@@ -204,7 +218,8 @@ impl Own {
         let live = sum.pending + sum.reserved + sum.claiming + sum.claimed;
         ShardStatus {
             owner: replica.to_owned(),
-            nodes: u32::try_from(self.nodes).unwrap_or(u32::MAX),
+            nodes: u32::try_from(self.nodes.all).unwrap_or(u32::MAX),
+            not_ready: self.nodes.not_ready.iter().map(not_ready).collect(),
             tickets: live + sum.released + sum.expired,
             reserved: sum.reserved,
             claimed: sum.claimed,
@@ -213,6 +228,13 @@ impl Own {
             updated_time: None,
             orders: Vec::new(),
         }
+    }
+}
+
+fn not_ready(&(since, count): &(Timestamp, u32)) -> NotReady {
+    NotReady {
+        since: Time(since),
+        count,
     }
 }
 

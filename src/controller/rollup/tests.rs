@@ -1,10 +1,11 @@
 //! Several replicas' counts, without a cluster.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
 use super::*;
 use crate::{
-    api::{ShardStatus, order::Grant},
+    api::{ShardStatus, order::Grant, shard::NotReady},
     domain::testing::{at, order},
     watch::shard::ShardVersion,
     write::shards::{ShardAnswer, ShardContent},
@@ -43,6 +44,13 @@ fn counts(reserved: u32) -> OrderCounts {
     }
 }
 
+fn nodes() -> NodeCounts {
+    NodeCounts {
+        all: 2,
+        not_ready: vec![(Timestamp::UNIX_EPOCH, 1)],
+    }
+}
+
 impl Rig {
     fn new() -> Self {
         let shards = ShardCount::try_from(SHARDS).unwrap();
@@ -72,7 +80,7 @@ impl Rig {
             order: self.order.uid.clone(),
             counts: Some(counts),
         };
-        self.reports.put(slot, 1, vec![report], mono(0));
+        self.reports.put(slot, nodes(), vec![report], mono(0));
     }
 
     fn page(&mut self, counts: Option<OrderCounts>) -> &mut Self {
@@ -217,7 +225,7 @@ fn an_order_that_leaves_a_page_is_not_counted_there() {
     rig.reports.forget(&rig.order.uid);
     rig.reports.put(
         &rig.own,
-        1,
+        nodes(),
         vec![Report {
             shard: rig.own.shard,
             order: rig.order.uid.clone(),
@@ -338,7 +346,11 @@ fn what_is_published_follows_the_reports_of_a_shard_that_this_replica_still_has(
     let both = due(5);
     let totals = ShardStatus {
         owner: "r".to_owned(),
-        nodes: 1,
+        nodes: 2,
+        not_ready: vec![NotReady {
+            since: Time(Timestamp::UNIX_EPOCH),
+            count: 1,
+        }],
         tickets: 3,
         reserved: 3,
         queue: 2,

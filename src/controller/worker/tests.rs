@@ -1,11 +1,11 @@
-//! A worker whose API server is frozen while nodes go on changing, in virtual time.
+//! When a worker decides, and one whose API server is frozen while nodes go on changing, in virtual time.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::FutureExt;
 use serde_json::json;
 
-use super::Worker;
+use super::{LEASE_AGAIN, Turn, Worker};
 use crate::{
     controller::{
         mailbox::NodeNews,
@@ -30,6 +30,13 @@ use crate::{
 const NODES: usize = 500;
 
 fn worker() -> Worker {
+    let worker = unlisted();
+    worker.synced.part(Part::Guardians);
+    worker
+}
+
+/// All is listed but the Guardians.
+fn unlisted() -> Worker {
     let (clock, common) = (Clock::system(), Synced::common());
     let synced = common.own();
     let shards = ShardCount::try_from(1).unwrap();
@@ -38,8 +45,8 @@ fn worker() -> Worker {
     common.part(Part::Nodes);
     common.part(Part::Orders);
     common.part(Part::Unlabelled);
+    synced.part(Part::Nodes);
     synced.part(Part::Tickets);
-    synced.part(Part::Guardians);
     let (mut index, order) = (Index::default(), order("everywhere", json!({})));
     slot.mailbox.put(|inbox| {
         inbox.orders.insert(order.uid.clone());
@@ -61,6 +68,33 @@ fn worker() -> Worker {
 /// All operations that may begin now.
 fn begun(worker: &Worker) -> Vec<Started> {
     std::iter::from_fn(|| worker.pending.started().now_or_never()).collect()
+}
+
+#[tokio::test]
+async fn what_is_listed_while_the_mailbox_is_emptied_is_decided_at_once() {
+    let mut worker = unlisted();
+    worker.due(Turn::Unlisted).await;
+    assert_eq!(worker.turn(), Turn::Unlisted);
+    assert!(worker.due(Turn::Unlisted).now_or_never().is_none());
+    // Another thread may do so before the turn has ended.
+    worker.synced.part(Part::Guardians);
+    worker.due(Turn::Unlisted).now_or_never().expect("it is due");
+    assert_eq!(worker.turn(), Turn::Decided);
+    assert!(worker.due(Turn::Decided).now_or_never().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_came_while_the_lease_had_run_out_is_decided_when_it_is_renewed() {
+    let mut worker = worker();
+    // The mailbox has rung.
+    worker.due(Turn::Unlisted).await;
+    worker.slot.lease.set(worker.clock.mono());
+    assert_eq!(worker.turn(), Turn::Leaseless);
+    worker.slot.lease.set(Mono(Duration::MAX));
+    let before = worker.clock.mono();
+    worker.due(Turn::Leaseless).await;
+    assert!(worker.clock.mono().since(before) <= 2 * LEASE_AGAIN);
+    assert_eq!(worker.turn(), Turn::Decided);
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,14 +18,6 @@ const CONTROLLERS: [&str; 9] = [
     "taint-eviction-controller",
 ];
 
-/// Everything at Metadata level, once, when it is complete (watches also when they start).
-pub(crate) const AUDIT_POLICY: &str = "apiVersion: audit.k8s.io/v1
-kind: Policy
-omitStages: [RequestReceived]
-rules:
-- level: Metadata
-";
-
 /// The ports of one plane.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ports {
@@ -198,6 +190,30 @@ fn feature_gates(config: &PlaneConfig) -> Option<String> {
         .map(|(name, on)| format!("{name}={on}"))
         .collect();
     (!gates.is_empty()).then(|| format!("--feature-gates={}", gates.join(",")))
+}
+
+/// The audit policy: everything once, when it is complete (watches also when they start).
+pub(crate) fn audit_policy(config: &PlaneConfig) -> String {
+    let with_bodies = |(group, resource): &(String, String)| {
+        format!(
+            "- level: RequestResponse
+  omitManagedFields: true
+  verbs: [create, update, patch, delete, deletecollection]
+  resources:
+  - group: '{group}'
+    resources: [{resource}, {resource}/status]
+"
+        )
+    };
+    let bodies: String = config.audit_bodies.iter().map(with_bodies).collect();
+    format!(
+        "apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+{bodies}- level: Metadata
+"
+    )
 }
 
 /// kube-scheduler's configuration file.

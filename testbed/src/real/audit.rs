@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::wait;
 
@@ -109,6 +110,16 @@ impl AuditLog {
         Ok(entries)
     }
 
+    /// The writes of one resource since a mark by anybody, refused ones included.
+    ///
+    /// # Errors
+    /// As [`Self::entries_since`].
+    pub fn writes_of(&self, mark: Mark, resource: &str) -> Result<Vec<AuditEntry>> {
+        let (mut entries, _) = self.read(mark, &format!("\"{resource}\""))?;
+        entries.retain(|entry| entry.is_write() && entry.resource == resource);
+        Ok(entries)
+    }
+
     /// Entries whose line contains `needle`, and the end of the last whole line.
     fn read(&self, mark: Mark, needle: &str) -> Result<(Vec<AuditEntry>, Mark)> {
         let mut file = self.open()?;
@@ -163,6 +174,10 @@ pub struct AuditEntry {
     pub uri: String,
     /// Whether the user's roles did not allow it; a 403 without this came from admission.
     pub forbidden: bool,
+    /// The body of the request as JSON, if [`super::PlaneConfig::audit_bodies`] has the resource.
+    pub request: Option<String>,
+    /// The body of the answer likewise.
+    pub response: Option<String>,
 }
 
 impl AuditEntry {
@@ -264,6 +279,10 @@ struct Event {
     response_status: ResponseStatus,
     #[serde(default)]
     annotations: BTreeMap<String, String>,
+    #[serde(default)]
+    request_object: Option<Box<RawValue>>,
+    #[serde(default)]
+    response_object: Option<Box<RawValue>>,
     request_received_timestamp: Timestamp,
     stage_timestamp: Timestamp,
 }
@@ -293,6 +312,7 @@ struct ResponseStatus {
 impl Event {
     /// The entry, unless a watch has only begun. A request that panicked in the server counts as answered.
     fn completed(self) -> Option<AuditEntry> {
+        let body = |body: Option<Box<RawValue>>| body.map(|body| body.get().to_owned());
         (self.stage != "ResponseStarted").then_some(AuditEntry {
             user: self.user.username,
             verb: self.verb,
@@ -310,6 +330,8 @@ impl Event {
                 .annotations
                 .get("authorization.k8s.io/decision")
                 .is_some_and(|decision| decision == "forbid"),
+            request: body(self.request_object),
+            response: body(self.response_object),
         })
     }
 }

@@ -202,7 +202,7 @@ fn write_files(config: &PlaneConfig, dir: &PlaneDir, files: &Files, ports: &Port
     dir.write("tokens.csv", &tokens.csv())?;
     dir.write("sa.key", &key.private)?;
     dir.write("sa.pub", &key.public)?;
-    dir.write("audit-policy.yaml", args::AUDIT_POLICY)?;
+    dir.write("audit-policy.yaml", &args::audit_policy(config))?;
     if config.audit {
         dir.write("audit.jsonl", "")?;
     }

@@ -84,6 +84,8 @@ pub struct Tally {
     pub reads: u64,
     /// Greatest number of requests at the API server at a time.
     pub most_at_once: usize,
+    /// Bytes of watch events that reached the process, by resource.
+    pub heard: BTreeMap<String, u64>,
 }
 
 /// Where a link breaks by plan.
@@ -259,6 +261,15 @@ impl Link {
             *self.shared.dropped.lock() = Some(what());
         }
         drop
+    }
+
+    /// So many bytes of a watch event reach the process.
+    pub(super) fn count_heard(&self, resource: &str, bytes: usize) {
+        let heard = &mut self.shared.tally.lock().heard;
+        match heard.get_mut(resource) {
+            Some(so_far) => *so_far += bytes as u64,
+            None => _ = heard.insert(resource.to_owned(), bytes as u64),
+        }
     }
 
     /// The delivery that was dropped.

@@ -420,6 +420,7 @@ fn deliver(link: &Link, watch: &Watch, line: api::Line, sender: &Frames) -> Deli
     if link.count_delivery(what) {
         return Delivered::Dropped;
     }
+    link.count_heard(watch.resource(), line.json.len());
     if push(sender, line.json) {
         Delivered::Yes
     } else {

@@ -7,4 +7,5 @@ pub mod full;
 pub mod run;
 pub mod scenarios;
 pub mod script;
+pub mod status;
 pub mod sweep;

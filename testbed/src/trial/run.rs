@@ -115,10 +115,10 @@ pub(super) struct Stage<'a> {
     pub(super) cluster: Cluster,
     dice: Dice,
     pub(super) users: Users,
-    nodes: Nodes,
+    pub(super) nodes: Nodes,
     safety: Safety,
     pub(super) seats: Vec<Seat>,
-    links: Vec<Link>,
+    pub(super) links: Vec<Link>,
     pub(super) violations: Vec<String>,
 }
 
@@ -152,6 +152,7 @@ impl<'a> Stage<'a> {
             let crd = serde_json::to_value(crd).expect("a CRD is JSON");
             cluster.api(|api| api.install(&crd));
         }
+        cluster.api(|api| api.set_sharded(script.ranges));
         let undisturbed = script.faults == Faults::none() && options.plan == Plan::default();
         let lag = if undisturbed { PROMPT } else { DELAYED };
         let safety = Safety::watch(&cluster, KORDER, grace(), lag, script.most);

@@ -30,6 +30,8 @@ pub struct Script {
     pub shards: u32,
     /// How many replicas run.
     pub replicas: usize,
+    /// The API server sends Nodes by ranges to those who ask for it.
+    pub ranges: bool,
     /// How far korder's wall clock is off at the beginning, in seconds.
     pub offset: i64,
     /// Seconds of the server's clock per second of korder's.
@@ -167,6 +169,7 @@ impl Script {
             calm_at: Duration::ZERO,
             shards: 4,
             replicas: 1,
+            ranges: false,
             offset: 0,
             rate: 1.0,
             drift: 1.0,
@@ -208,6 +211,7 @@ impl Script {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut script = Self::quiet("random", rng.usize(1..8));
         script.faults = Faults::drawn(&mut rng);
+        script.ranges = seed % 2 == 1;
         script.shards = [1, 2, 4, 8][rng.usize(0..4)];
         script.offset = [0, 0, 3600, -3600, 7][rng.usize(0..5)];
         script.rate = [1.0, 1.0, 1.0, 1.01, 0.99][rng.usize(0..5)];

@@ -6,6 +6,7 @@ mod brakes;
 mod failover;
 mod overload;
 mod repeats;
+mod status;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -50,6 +51,7 @@ fn main() {
     trials.extend(brakes::trials());
     trials.extend(overload::trials());
     trials.extend(failover::trials());
+    trials.extend(status::trials());
     libtest_mimic::run(&arguments, trials).exit();
 }
 

@@ -1,148 +1,306 @@
-//! What the watch of Tickets and the audit log say of a time with several replicas.
+//! What the audit log proves of a time with several replicas: when each Ticket was open, and what was written
+//! after another replica had the shard. The log holds the bodies of all writes of Tickets, whoever sent them.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::BTreeMap;
 
-use anyhow::{Result, ensure};
-use futures::StreamExt;
+use anyhow::{Context, Result, ensure};
+use jiff::Timestamp;
 use korder::api::{Ticket, ticket::Phase};
-use kube::{
-    Api, ResourceExt,
-    runtime::watcher::{self, Event, watcher},
-};
-use parking_lot::Mutex;
-use testbed::real::{AuditEntry, wait};
-use tokio::task::JoinSet;
+use kube::{ResourceExt, api::ListParams};
+use serde::Deserialize;
+use serde_json::Value;
+use testbed::real::{AuditEntry, Mark};
 
-use super::world::{Ground, SOON};
+use super::world::Ground;
 
-/// What has been seen so far.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Seen {
-    /// The shard of each Ticket there ever was, by its name.
-    pub(crate) shards: BTreeMap<String, String>,
-    /// Pairs that had two open Tickets at once: Order and node by their uids, and the Tickets.
-    pub(crate) twice: Vec<(Pair, BTreeSet<String>)>,
-    open: BTreeMap<Pair, BTreeSet<String>>,
-    lists: usize,
-}
+mod cases;
 
+pub(crate) use cases::{disruptive, trials};
+
+/// The uids of an Order and of a Node.
 type Pair = (String, String);
 
-/// Follows the Tickets of a trial through all their revisions.
+/// All Tickets that there were.
+#[derive(Default)]
 pub(crate) struct History {
-    seen: Arc<Mutex<Seen>>,
-    tickets: Api<Ticket>,
-    _task: JoinSet<()>,
+    /// By uid.
+    lives: BTreeMap<String, Life>,
+    /// Pair and shard by the name, which no other pair has.
+    names: BTreeMap<String, (Pair, String)>,
+}
+
+/// One Ticket from its creation to its end.
+struct Life {
+    name: String,
+    /// What it was since each of its versions, and when the request for that arrived.
+    states: BTreeMap<u64, (State, Timestamp)>,
+    /// Whether its creation was answered.
+    made: bool,
+    /// When its deletion had been answered.
+    gone: Option<Timestamp>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Pending, Reserved or being claimed: a pair has one such Ticket at most.
+    Open,
+    Closed,
+}
+
+/// A time in which a Ticket was open.
+struct Span {
+    version: u64,
+    since: Timestamp,
+    end: End,
+}
+
+enum End {
+    /// From this version on it was closed.
+    Version(u64),
+    /// It was gone by then.
+    Gone(Timestamp),
+    Never,
+}
+
+/// What a DELETE answers when the object is gone.
+#[derive(Deserialize)]
+struct Done {
+    details: Details,
+}
+
+#[derive(Deserialize)]
+struct Details {
+    uid: String,
+    name: String,
 }
 
 impl History {
-    pub(crate) async fn follow(ground: &Ground<'_>) -> Result<Self> {
-        let (tickets, seen) = (ground.api::<Ticket>(), Arc::new(Mutex::new(Seen::default())));
-        let (api, into) = (tickets.clone(), seen.clone());
-        let mut task = JoinSet::new();
-        task.spawn(async move {
-            let mut events = watcher(api, watcher::Config::default()).boxed();
-            while let Some(event) = events.next().await {
-                match event {
-                    Ok(Event::Apply(ticket) | Event::InitApply(ticket)) => into.lock().see(&ticket, false),
-                    Ok(Event::Delete(ticket)) => into.lock().see(&ticket, true),
-                    Ok(Event::InitDone) => into.lock().lists += 1,
-                    Ok(Event::Init) | Err(_) => {}
-                }
-            }
-        });
-        let history = Self {
-            seen,
-            tickets,
-            _task: task,
-        };
-        wait::until(SOON, "the first list", async || {
-            ensure!(history.seen.lock().lists > 0, "not yet");
-            anyhow::Ok(())
-        })
-        .await?;
+    /// Reads the trial's Tickets since `mark`, and sees that none of those there are is missing.
+    pub(crate) async fn read(ground: &Ground<'_>, mark: Mark) -> Result<Self> {
+        let there = ground.api::<Ticket>().list(&ListParams::default()).await?;
+        let audit = ground.audit();
+        audit.settled_mark().await?;
+        let mut entries = audit.writes_of(mark, "tickets")?;
+        entries.retain(|entry| entry.namespace == ground.id);
+        let history = Self::of(&entries)?;
+        for ticket in there {
+            let known = history.lives.get(&ticket.uid().unwrap_or_default());
+            ensure!(
+                known.is_some_and(|life| life.gone.is_none()),
+                "the audit log does not know that {} is there",
+                ticket.name_any()
+            );
+        }
         Ok(history)
     }
 
-    /// All that was seen, the present state included.
-    pub(crate) async fn end(self) -> Result<Seen> {
-        let all = self
-            .tickets
-            .list_metadata(&kube::api::ListParams::default())
-            .await?;
-        let names: BTreeSet<String> = all.iter().map(ResourceExt::name_any).collect();
-        wait::until(SOON, "the watch to show what is there", async || {
-            let seen = self.seen.lock();
-            let open: BTreeSet<String> = seen.open.values().flatten().cloned().collect();
-            ensure!(open == names, "{} of {} shown", open.len(), names.len());
-            anyhow::Ok(())
+    fn of(entries: &[AuditEntry]) -> Result<Self> {
+        let mut history = Self::default();
+        for entry in entries.iter().filter(|entry| !entry.uri.contains("dryRun=")) {
+            // One without an answer may have landed.
+            if entry.verb == "create"
+                && let Some(asked) = &entry.request
+            {
+                history.names.extend(named(&serde_json::from_str(asked)?));
+            }
+            if (200..300).contains(&entry.code) {
+                history
+                    .see(entry)
+                    .with_context(|| format!("{} {}", entry.verb, entry.uri))?;
+            }
+        }
+        // The creation of one that was first seen later may have landed at any time before.
+        for life in history.lives.values_mut().filter(|life| !life.made) {
+            life.states.insert(0, (State::Open, Timestamp::MIN));
+        }
+        Ok(history)
+    }
+
+    fn see(&mut self, entry: &AuditEntry) -> Result<()> {
+        let body: Value = serde_json::from_str(entry.response.as_deref().context("no body")?)?;
+        match body["kind"].as_str() {
+            Some("Status") => {
+                let Details { uid, name } = Done::deserialize(body)?.details;
+                self.end(uid, name, entry.completed);
+            }
+            Some("TicketList") => {
+                for item in body["items"].as_array().context("no items")? {
+                    let deleted = Ticket::deserialize(item)?;
+                    self.end(
+                        deleted.uid().context("no uid")?,
+                        deleted.name_any(),
+                        entry.completed,
+                    );
+                }
+            }
+            _ => {
+                let ticket = Ticket::deserialize(body)?;
+                let state = match ticket.status.clone().unwrap_or_default().phase {
+                    Phase::Pending | Phase::Reserved | Phase::Claiming => State::Open,
+                    Phase::Claimed | Phase::Released | Phase::Expired => State::Closed,
+                };
+                let version = ticket.resource_version().context("no version")?.parse()?;
+                self.names.extend(named(&ticket));
+                let life = self.life(ticket.uid().context("no uid")?, ticket.name_any());
+                life.states.insert(version, (state, entry.received));
+                life.made |= entry.verb == "create";
+            }
+        }
+        Ok(())
+    }
+
+    /// The Ticket was gone when its deletion had been answered.
+    fn end(&mut self, uid: String, name: String, at: Timestamp) {
+        let life = self.life(uid, name);
+        life.gone = Some(life.gone.map_or(at, |gone| gone.min(at)));
+    }
+
+    fn life(&mut self, uid: String, name: String) -> &mut Life {
+        self.lives.entry(uid).or_insert_with(|| Life {
+            name,
+            states: BTreeMap::new(),
+            made: false,
+            gone: None,
         })
-        .await?;
-        let seen = self.seen.lock().clone();
-        ensure!(
-            seen.lists == 1,
-            "the watch was interrupted: revisions may be missing"
-        );
-        Ok(seen)
     }
-}
 
-impl Seen {
-    fn see(&mut self, ticket: &Ticket, gone: bool) {
-        let name = ticket.name_any();
-        if let Some(shard) = ticket.labels().get("korder.dev/shard") {
-            self.shards.insert(name.clone(), shard.clone());
-        }
-        let order = ticket.owner_references().first().map(|owner| owner.uid.clone());
-        let pair = (order.unwrap_or_default(), ticket.spec.node_uid.clone());
-        let phase = ticket
-            .status
-            .as_ref()
-            .map(|status| status.phase)
-            .unwrap_or_default();
-        let closed = gone || matches!(phase, Phase::Released | Phase::Expired);
-        let open = self.open.entry(pair.clone()).or_default();
-        if closed {
-            open.remove(&name);
-        } else if open.insert(name) && open.len() > 1 {
-            self.twice.push((pair, open.clone()));
-        }
+    /// How many Tickets there were.
+    pub(crate) fn tickets(&self) -> usize {
+        self.lives.len()
     }
-}
 
-/// Writes to Tickets and Guardians that arrived after another replica had taken the shard.
-pub(crate) fn late_writes<'a>(
-    entries: &'a [AuditEntry],
-    shards: &BTreeMap<String, String>,
-) -> Vec<&'a AuditEntry> {
-    // Which replica's write of each shard's Lease was the last, and since when.
-    let mut leases: BTreeMap<&str, Vec<&AuditEntry>> = BTreeMap::new();
-    for entry in entries
-        .iter()
-        .filter(|entry| entry.is_lease() && entry.code < 300)
-    {
-        if let Some(shard) = entry.name.strip_prefix("korder-shard-") {
-            leases.entry(shard).or_default().push(entry);
-        }
-    }
-    for writes in leases.values_mut() {
-        writes.sort_by_key(|entry| entry.completed);
-    }
-    let late = |entry: &&AuditEntry| {
-        let ticket = entry.name.strip_prefix("guardian-").unwrap_or(&entry.name);
+    /// The shard of a Ticket or of its Guardian.
+    pub(crate) fn shard(&self, name: &str) -> Option<&str> {
+        let ticket = name.strip_prefix("guardian-").unwrap_or(name);
         let ticket = ticket.strip_suffix("-1").unwrap_or(ticket);
-        let Some(shard) = shards.get(ticket) else {
-            return false;
+        self.names.get(ticket).map(|(_, shard)| shard.as_str())
+    }
+
+    /// Tickets of one pair that were open at the same time. A Ticket is taken for open until its deletion has
+    /// been answered, and from when its creation arrived.
+    pub(crate) fn twice(&self) -> Vec<(&str, &str)> {
+        let mut pairs: BTreeMap<&Pair, Vec<&Life>> = BTreeMap::new();
+        for life in self.lives.values() {
+            if let Some((pair, _)) = self.names.get(&life.name) {
+                pairs.entry(pair).or_default().push(life);
+            }
+        }
+        let mut twice = Vec::new();
+        for lives in pairs.values() {
+            for (n, one) in lives.iter().enumerate() {
+                // The API server itself keeps two of one name apart.
+                let others = lives[n + 1..].iter().filter(|other| other.name != one.name);
+                let both = others.filter(|other| together(one, other));
+                twice.extend(both.map(|other| (one.name.as_str(), other.name.as_str())));
+            }
+        }
+        twice
+    }
+
+    /// Fails if a pair ever had two open Tickets.
+    pub(crate) fn proves_one_ticket_each(&self) -> Result<()> {
+        let twice = self.twice();
+        ensure!(twice.is_empty(), "open at the same time for one pair: {twice:#?}");
+        Ok(())
+    }
+
+    /// Writes to Tickets and Guardians that arrived after another replica had taken the shard.
+    pub(crate) fn late_writes<'a>(&self, entries: &'a [AuditEntry]) -> Vec<&'a AuditEntry> {
+        let leases = ShardLeases::of(entries);
+        let late = |entry: &&AuditEntry| {
+            let holder = self
+                .shard(&entry.name)
+                .and_then(|shard| leases.last_before(shard, entry));
+            holder.is_some_and(|holder| holder.user_agent != entry.user_agent)
         };
-        let padded = format!("{shard:0>2}");
-        let before = leases
-            .get(padded.as_str())
-            .and_then(|writes| writes.iter().rev().find(|lease| lease.completed < entry.received));
-        before.is_some_and(|lease| lease.user_agent != entry.user_agent)
-    };
-    let of_pairs = |entry: &&AuditEntry| matches!(entry.resource.as_str(), "tickets" | "pods");
-    entries.iter().filter(of_pairs).filter(late).collect()
+        entries
+            .iter()
+            .filter(|entry| of_pairs(entry))
+            .filter(late)
+            .collect()
+    }
+}
+
+/// Whether a request is about Tickets or Guardians.
+pub(crate) fn of_pairs(entry: &AuditEntry) -> bool {
+    matches!(entry.resource.as_str(), "tickets" | "pods")
+}
+
+/// The writes of shard Leases that landed.
+pub(crate) struct ShardLeases<'a>(BTreeMap<&'a str, Vec<&'a AuditEntry>>);
+
+impl<'a> ShardLeases<'a> {
+    pub(crate) fn of(entries: &'a [AuditEntry]) -> Self {
+        let mut leases: BTreeMap<&str, Vec<&AuditEntry>> = BTreeMap::new();
+        for entry in entries
+            .iter()
+            .filter(|entry| entry.is_lease() && entry.is_write() && (200..300).contains(&entry.code))
+        {
+            if let Some(shard) = entry.name.strip_prefix("korder-shard-") {
+                leases.entry(shard).or_default().push(entry);
+            }
+        }
+        for writes in leases.values_mut() {
+            writes.sort_by_key(|entry| entry.completed);
+        }
+        Self(leases)
+    }
+
+    /// The last write of a shard's Lease that had been answered when `entry` arrived.
+    pub(crate) fn last_before(&self, shard: &str, entry: &AuditEntry) -> Option<&'a AuditEntry> {
+        let writes = self.0.get(format!("{shard:0>2}").as_str())?;
+        let before = writes.partition_point(|lease| lease.completed < entry.received);
+        writes[..before].last().copied()
+    }
+}
+
+/// Name, pair and shard.
+fn named(ticket: &Ticket) -> Option<(String, (Pair, String))> {
+    let order = ticket.owner_references().first()?.uid.clone();
+    let shard = ticket.labels().get("korder.dev/shard")?.clone();
+    let pair = (order, ticket.spec.node_uid.clone());
+    Some((ticket.name_any(), (pair, shard)))
+}
+
+impl Life {
+    fn spans(&self) -> Vec<Span> {
+        let mut spans: Vec<Span> = Vec::new();
+        let last = self.gone.map_or(End::Never, End::Gone);
+        for (&version, &(state, since)) in &self.states {
+            let open = spans.last_mut().filter(|span| matches!(span.end, End::Never));
+            match (open, state) {
+                (None, State::Open) => spans.push(Span {
+                    version,
+                    since,
+                    end: End::Never,
+                }),
+                (Some(span), State::Closed) => span.end = End::Version(version),
+                _ => {}
+            }
+        }
+        if let Some(span) = spans.last_mut().filter(|span| matches!(span.end, End::Never)) {
+            span.end = last;
+        }
+        spans
+    }
+}
+
+fn together(one: &Life, other: &Life) -> bool {
+    let (one, other) = (one.spans(), other.spans());
+    one.iter().any(|one| other.iter().any(|other| one.meets(other)))
+}
+
+impl Span {
+    fn meets(&self, other: &Self) -> bool {
+        let (first, second) = if self.version < other.version {
+            (self, other)
+        } else {
+            (other, self)
+        };
+        match first.end {
+            End::Version(closed) => second.version < closed,
+            End::Gone(gone) => second.since < gone,
+            End::Never => true,
+        }
+    }
 }

@@ -8,13 +8,18 @@ mod churn;
 mod deploy;
 mod disruption;
 mod expect;
+mod failover;
+mod fleet;
 mod guardians;
 mod history;
 mod input;
 mod names;
 mod nodes;
 mod orders;
+mod ranges;
+mod rbac;
 mod replicas;
+mod rolling;
 mod rollout;
 mod scale;
 mod seen;
@@ -30,6 +35,8 @@ use crate::harness::Harness;
 pub(crate) fn trials(harness: &Arc<Harness>) -> Vec<Trial> {
     [
         start::trials(),
+        ranges::trials(),
+        history::trials(),
         deploy::trials(harness),
         input::trials(harness),
         guardians::trials(harness),
@@ -37,14 +44,20 @@ pub(crate) fn trials(harness: &Arc<Harness>) -> Vec<Trial> {
         orders::trials(harness),
         rollout::trials(harness),
         seen::trials(harness),
+        rbac::trials(harness),
         seen::disruptive(harness),
         input::disruptive(harness),
         start::disruptive(harness),
         orders::disruptive(harness),
         disruption::disruptive(harness),
         replicas::disruptive(harness),
+        failover::disruptive(harness),
+        rolling::disruptive(harness),
+        history::disruptive(harness),
         rollout::disruptive(harness),
         scale::disruptive(harness),
+        rbac::disruptive(harness),
+        vec![rbac::review(harness)],
     ]
     .into_iter()
     .flatten()

@@ -9,22 +9,19 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::coordination::v1::Lease;
-use kube::{Api, api::ListParams};
 use libtest_mimic::Trial;
 use serde_json::json;
-use testbed::real::{AuditEntry, KorderProcess, WriteCounts, wait};
+use testbed::real::{AuditEntry, WriteCounts};
 
 use super::{
     churn::Churn,
     disruption::setting,
-    history::{History, late_writes},
+    fleet::{SHARDS, join, leave, published, shared_by},
+    history::{History, of_pairs},
     world::{Ground, KORDER, SOON, now, same, start_korder},
 };
 use crate::harness::{Harness, alone};
 
-/// Shards of the korder under test: the default.
-const SHARDS: usize = 64;
 /// What a process may have in flight when it is stopped.
 const IN_FLIGHT: usize = 128;
 
@@ -45,51 +42,6 @@ pub(crate) fn disruptive(harness: &Arc<Harness>) -> Vec<Trial> {
             disturbed,
         ),
     ]
-}
-
-/// Starts korder beside the shared one, and waits until it is a member.
-pub(crate) async fn join(ground: &Ground<'_>, id: &str) -> Result<KorderProcess> {
-    let korder = start_korder(&ground.world.plane, id, &[]).await?;
-    korder.wait_ready(SOON).await?;
-    Ok(korder)
-}
-
-/// The holder of each shard that has one.
-async fn owners(ground: &Ground<'_>) -> Result<BTreeMap<String, String>> {
-    let leases: Api<Lease> = Api::namespaced(ground.client(), "korder-system");
-    let shards = ListParams::default().labels("korder.dev/lease=shard");
-    let held = |lease: Lease| Some((lease.metadata.name?, lease.spec?.holder_identity?));
-    Ok(leases.list(&shards).await?.into_iter().filter_map(held).collect())
-}
-
-/// Waits until the shards are shared evenly by exactly these replicas.
-pub(crate) async fn shared_by(ground: &Ground<'_>, replicas: &[&str]) -> Result<BTreeMap<String, String>> {
-    let what = format!("the shards to be shared by {replicas:?}");
-    wait::until(SOON * 2, &what, async || {
-        let owners = owners(ground).await?;
-        let count = |id: &&str| owners.values().filter(|owner| owner == id).count();
-        let counts: Vec<usize> = replicas.iter().map(count).collect();
-        let (most, least) = (counts.iter().max(), counts.iter().min());
-        let even = most.zip(least).is_some_and(|(most, least)| most - least <= 1);
-        ensure!(
-            counts.iter().sum::<usize>() == SHARDS && even,
-            "{counts:?} of {} held",
-            owners.len()
-        );
-        anyhow::Ok(owners)
-    })
-    .await
-}
-
-/// Ends a replica that is not needed any more.
-pub(crate) async fn leave(korder: KorderProcess) -> Result<()> {
-    let status = korder.terminate(Duration::from_secs(20)).await?;
-    ensure!(
-        status.code() == Some(0),
-        "{status} after SIGTERM:\n{}",
-        korder.log_tail(20)
-    );
-    Ok(())
 }
 
 async fn shards(ground: &Ground<'_>) -> Result<()> {
@@ -141,7 +93,9 @@ async fn rebalance(ground: &Ground<'_>) -> Result<()> {
     let nodes = ground.nodes(50).await?;
     ground.ask("order", json!({})).await?;
     ground.pairs("order", &nodes).await?;
-    ground.ready_reason("order", "AllReserved").await?;
+    let order = ground.ready_reason("order", "AllReserved").await?;
+    // What the next owners go by; it lags behind.
+    published(ground, &order, nodes.len()).await?;
     let mark = ground.audit().settled_mark().await?;
     let (one, two) = (join(ground, "korder-1").await?, join(ground, "korder-2").await?);
     let three = ["korder", "korder-1", "korder-2"];
@@ -165,7 +119,8 @@ async fn rebalance(ground: &Ground<'_>) -> Result<()> {
     let audit = ground.audit();
     audit.settled_mark().await?;
     let mut writes = audit.writes_since(mark, KORDER)?;
-    writes.retain(|write| !write.is_lease() && write.resource != "shards");
+    // An Event may tell of what was before, up to ten seconds later.
+    writes.retain(|write| ["tickets", "pods", "orders"].contains(&write.resource.as_str()));
     ensure!(
         writes.is_empty(),
         "written while replicas came and went:\n{}",
@@ -186,7 +141,6 @@ async fn disturbed(ground: &Ground<'_>) -> Result<()> {
     let stopped = Duration::from_secs(setting("E2E_STOPPED", 20));
     let names = ground.world.crowd(count).await?;
     let mark = ground.audit().settled_mark().await?;
-    let history = History::follow(ground).await?;
     let (mut one, two) = (join(ground, "korder-1").await?, join(ground, "korder-2").await?);
     let three = ["korder", "korder-1", "korder-2"];
     shared_by(ground, &three).await?;
@@ -251,27 +205,20 @@ async fn disturbed(ground: &Ground<'_>) -> Result<()> {
     leave(two).await?;
     shared_by(ground, &["korder"]).await?;
 
-    let seen = history.end().await?;
-    ensure!(
-        seen.twice.is_empty(),
-        "pairs with two open Tickets: {:#?}",
-        seen.twice
-    );
-    let audit = ground.audit();
-    audit.settled_mark().await?;
-    let entries = audit.writes_since(mark, KORDER)?;
-    let wrote = |entry: &&AuditEntry| matches!(entry.resource.as_str(), "tickets" | "pods");
+    let history = History::read(ground, mark).await?;
+    history.proves_one_ticket_each()?;
+    let entries = ground.audit().writes_since(mark, KORDER)?;
     let replicas: BTreeSet<&str> = entries
         .iter()
-        .filter(wrote)
+        .filter(|entry| of_pairs(entry))
         .map(|entry| entry.user_agent.as_str())
         .collect();
     same("replicas that wrote to pairs", &replicas.len(), &4)?;
     spaced(&entries)?;
-    let late = late_writes(&entries, &seen.shards);
+    let late = history.late_writes(&entries);
     eprintln!(
-        "{changes} changes of nodes in {span:?} and {stopped:?}; {} Tickets seen; written late:\n{}",
-        seen.shards.len(),
+        "{changes} changes of nodes in {span:?} and {stopped:?}; {} Tickets in the audit log; written late:\n{}",
+        history.tickets(),
         WriteCounts::from_iter(late.iter().copied())
     );
     ensure!(

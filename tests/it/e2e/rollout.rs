@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 use super::{
     disruption::setting,
     expect::Pairs,
-    replicas::{join, leave, shared_by},
+    fleet::{join, leave, shared_by},
     world::{Ground, SOON, condition, now, same},
 };
 use crate::harness::{Harness, alone, e2e};

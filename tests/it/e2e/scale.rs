@@ -1,15 +1,8 @@
-//! Many nodes: exactly one Ticket each, few writes, none for heartbeats; and what korder may do
-//! compared with what it does.
+//! Many nodes: exactly one Ticket each, few writes, none for heartbeats.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::rbac::v1::{ClusterRole, Role};
-use kube::Api;
+use anyhow::{Result, ensure};
 use libtest_mimic::Trial;
 use serde_json::json;
 use testbed::real::{AuditEntry, Mark, WriteCounts, wait};
@@ -21,15 +14,12 @@ use super::{
 use crate::harness::{Harness, alone};
 
 pub(crate) fn disruptive(harness: &Arc<Harness>) -> Vec<Trial> {
-    vec![
-        alone(
-            harness,
-            "scale",
-            "one_ticket_per_node_in_few_writes_and_none_for_heartbeats",
-            many,
-        ),
-        alone(harness, "scale", "granted_verbs_are_those_used", granted),
-    ]
+    vec![alone(
+        harness,
+        "scale",
+        "one_ticket_per_node_in_few_writes_and_none_for_heartbeats",
+        many,
+    )]
 }
 
 /// E2E_NODES nodes (500), then E2E_QUIET seconds (30) of heartbeats.
@@ -109,64 +99,4 @@ async fn writes(ground: &Ground<'_>, since: Mark) -> Result<Vec<AuditEntry>> {
     let mut writes = audit.writes_since(since, KORDER)?;
     writes.retain(|write| !write.is_lease());
     Ok(writes)
-}
-
-/// Looks back over all trials before.
-async fn granted(ground: &Ground<'_>) -> Result<()> {
-    let audit = ground.audit();
-    audit.settled_mark().await?;
-    let all = audit.entries_since(Mark::START, KORDER)?;
-    let away = ground.world.away.lock().await.clone();
-    let served = |entry: &&AuditEntry| {
-        away.iter()
-            .all(|(from, to)| entry.received < *from || entry.received > *to)
-    };
-    let forbidden: Vec<_> = all
-        .iter()
-        .filter(|entry| entry.forbidden)
-        .filter(served)
-        .collect();
-    let mut used: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
-    for entry in &all {
-        let slash = if entry.subresource.is_empty() { "" } else { "/" };
-        let resource = format!("{}{slash}{}", entry.resource, entry.subresource);
-        used.entry((entry.group.clone(), resource))
-            .or_default()
-            .insert(entry.verb.clone());
-    }
-    let everywhere: ClusterRole = Api::all(ground.client()).get("korder-controller").await?;
-    let own: Api<Role> = Api::namespaced(ground.client(), "korder-system");
-    let own = own.get("korder-controller").await?;
-    let mut unused = BTreeSet::new();
-    for rule in everywhere.rules.into_iter().chain(own.rules).flatten() {
-        let (groups, resources) = (
-            rule.api_groups.unwrap_or_default(),
-            rule.resources.unwrap_or_default(),
-        );
-        for (group, resource) in groups.iter().flat_map(|g| resources.iter().map(move |r| (g, r))) {
-            let used = used
-                .get(&(group.clone(), resource.clone()))
-                .cloned()
-                .unwrap_or_default();
-            let granted = BTreeSet::from_iter(rule.verbs.iter().cloned());
-            eprintln!("{resource:16} granted {granted:?}, used {used:?}");
-            unused.extend(granted.difference(&used).map(|verb| format!("{verb} {resource}")));
-        }
-    }
-    eprintln!("granted and not used in this run: {unused:?}");
-    let first = forbidden
-        .first()
-        .map(|entry| (&entry.verb, &entry.resource, &entry.uri));
-    ensure!(
-        forbidden.is_empty(),
-        "{} requests were forbidden, the first {first:?}",
-        forbidden.len()
-    );
-    ensure!(!all.is_empty(), "korder did nothing at all");
-    let refused = all
-        .iter()
-        .filter(|entry| entry.code == 403 && entry.resource != "pods")
-        .count();
-    eprintln!("{refused} writes of other objects than Pods were refused by admission");
-    all.first().context("nothing in the audit log").map(|_| ())
 }

@@ -47,6 +47,7 @@ impl World {
             name: "e2e".to_owned(),
             heartbeat: Some(Duration::from_secs(10)),
             scheduler_qps: (500, 1000),
+            audit_bodies: vec![("core.korder.dev".to_owned(), "tickets".to_owned())],
             ..PlaneConfig::default()
         })
         .await?;

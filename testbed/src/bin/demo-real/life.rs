@@ -583,6 +583,8 @@ mod tests {
             user_agent: String::new(),
             uri: String::new(),
             forbidden: false,
+            request: None,
+            response: None,
         }
     }
 
