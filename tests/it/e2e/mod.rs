@@ -21,6 +21,7 @@ mod rbac;
 mod replicas;
 mod rolling;
 mod rollout;
+mod rooms;
 mod scale;
 mod seen;
 mod start;
@@ -37,6 +38,7 @@ pub(crate) fn trials(harness: &Arc<Harness>) -> Vec<Trial> {
         start::trials(),
         ranges::trials(),
         history::trials(),
+        rooms::trials(),
         deploy::trials(harness),
         input::trials(harness),
         guardians::trials(harness),

@@ -14,18 +14,16 @@ use korder::api::{Order, Ticket, ticket::Phase};
 use kube::{
     Api, ResourceExt,
     api::{ListParams, PostParams},
-    runtime::watcher::{self, Event, watcher},
 };
 use libtest_mimic::Trial;
-use parking_lot::Mutex;
 use serde_json::{Value, json};
 use testbed::real::{WriteCounts, create_nodes, wait, wait_nodes_ready};
-use tokio::task::JoinSet;
 
 use super::{
     disruption::setting,
     expect::Pairs,
     fleet::{join, leave, shared_by},
+    rooms::Rooms,
     world::{Ground, SOON, condition, now, same},
 };
 use crate::harness::{Harness, alone, e2e};
@@ -68,103 +66,6 @@ pub(crate) fn disruptive(harness: &Arc<Harness>) -> Vec<Trial> {
     ]
 }
 
-/// What the watch of a trial's Pods has shown, revision by revision.
-#[derive(Clone, Debug, Default)]
-struct Seen {
-    /// Bound Guardians by their Ticket, of every Ticket that ever had one.
-    bound: BTreeMap<String, BTreeSet<String>>,
-    /// The most Tickets at a time that had one and had none any more.
-    worst: usize,
-    /// Thieves that were bound.
-    stolen: BTreeSet<String>,
-    /// Names of all Guardians.
-    guardians: BTreeSet<String>,
-    lists: usize,
-}
-
-impl Seen {
-    fn see(&mut self, pod: &Pod, gone: bool) {
-        let (name, labels) = (pod.name_any(), pod.labels());
-        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref());
-        let bound = !gone && node.is_some() && !matches!(phase, Some("Succeeded" | "Failed"));
-        if labels.get(THIEF.0).map(String::as_str) == Some(THIEF.1) {
-            if bound {
-                self.stolen.insert(name);
-            }
-            return;
-        }
-        let Some(ticket) = labels.get("korder.dev/ticket") else {
-            return;
-        };
-        self.guardians.insert(name.clone());
-        if bound {
-            self.bound.entry(ticket.clone()).or_default().insert(name);
-        } else if let Some(own) = self.bound.get_mut(ticket) {
-            own.remove(&name);
-        }
-        let without = self.bound.values().filter(|own| own.is_empty()).count();
-        self.worst = self.worst.max(without);
-    }
-}
-
-/// Follows the Pods of a trial through all their revisions.
-struct Rooms {
-    seen: Arc<Mutex<Seen>>,
-    pods: Api<Pod>,
-    _task: JoinSet<()>,
-}
-
-impl Rooms {
-    async fn follow(ground: &Ground<'_>) -> Result<Self> {
-        let (pods, seen) = (ground.api::<Pod>(), Arc::new(Mutex::new(Seen::default())));
-        let (api, into) = (pods.clone(), seen.clone());
-        let mut task = JoinSet::new();
-        task.spawn(async move {
-            let mut events = watcher(api, watcher::Config::default()).boxed();
-            while let Some(event) = events.next().await {
-                match event {
-                    Ok(Event::Apply(pod) | Event::InitApply(pod)) => into.lock().see(&pod, false),
-                    Ok(Event::Delete(pod)) => into.lock().see(&pod, true),
-                    Ok(Event::InitDone) => into.lock().lists += 1,
-                    Ok(Event::Init) | Err(_) => {}
-                }
-            }
-        });
-        let rooms = Self {
-            seen,
-            pods,
-            _task: task,
-        };
-        wait::until(SOON, "the first list", async || {
-            ensure!(rooms.seen.lock().lists > 0, "not yet");
-            anyhow::Ok(())
-        })
-        .await?;
-        Ok(rooms)
-    }
-
-    /// All that was seen, the present state included.
-    async fn end(self) -> Result<Seen> {
-        let guardians = ListParams::default().labels("korder.dev/guardian=true");
-        let all = self.pods.list_metadata(&guardians).await?;
-        let names: BTreeSet<String> = all.iter().map(ResourceExt::name_any).collect();
-        wait::until(SOON, "the watch to show what is there", async || {
-            let seen = self.seen.lock();
-            let bound: BTreeSet<String> = seen.bound.values().flatten().cloned().collect();
-            ensure!(bound == names, "{} of {} shown", bound.len(), names.len());
-            anyhow::Ok(())
-        })
-        .await?;
-        let seen = self.seen.lock().clone();
-        ensure!(
-            seen.lists == 1,
-            "the watch was interrupted: revisions may be missing"
-        );
-        Ok(seen)
-    }
-}
-
 /// E2E_NODES full nodes (100), a tenth of them at a time; one of three replicas is killed midway.
 async fn many(ground: &Ground<'_>) -> Result<()> {
     let count = setting("E2E_NODES", 100);
@@ -181,9 +82,9 @@ async fn rolled(ground: &Ground<'_>, count: usize, max: &Value, most: usize, kil
     let (mut one, two) = (join(ground, "korder-1").await?, join(ground, "korder-2").await?);
     let three = ["korder", "korder-1", "korder-2"];
     shared_by(ground, &three).await?;
+    let start = ground.audit().settled_mark().await?;
     let names = full(ground, count, max).await?;
     thieves(ground, count).await?;
-    let rooms = Rooms::follow(ground).await?;
     let mark = ground.audit().settled_mark().await?;
     let begun = now();
     ground.edit_template("order", cpu("900m")).await?;
@@ -194,20 +95,20 @@ async fn rolled(ground: &Ground<'_>, count: usize, max: &Value, most: usize, kil
     updated(ground, count).await?;
     let took = now().duration_since(begun);
     let order = ground.ready_reason("order", "AllReserved").await?;
-    let seen = rooms.end().await?;
+    let rooms = Rooms::read(ground, start).await?;
     eprintln!(
         "{count} nodes and {} thieves, maxUnavailable {max}: {took:#}, at most {} pairs at a time without a \
          running Guardian, {} rooms stolen",
         2 * count,
-        seen.worst,
-        seen.stolen.len()
+        rooms.worst,
+        rooms.others.len()
     );
     eprintln!("{}", WriteCounts::from_iter(&ground.writes(mark).await?));
-    same("Tickets with a running Guardian", &seen.bound.len(), &count)?;
-    ensure!(seen.worst <= most, "{} pairs at a time, not {most}", seen.worst);
-    ensure!(seen.worst > 0, "nothing was replaced");
-    same("rooms stolen", &seen.stolen, &BTreeSet::new())?;
-    same("names of Guardians", &seen.guardians.len(), &(2 * count))?;
+    same("Tickets", &rooms.bound.len(), &count)?;
+    same("Tickets with a Guardian", &rooms.held(), &count)?;
+    ensure!(rooms.worst <= most, "{} pairs at a time, not {most}", rooms.worst);
+    ensure!(rooms.worst > 0, "nothing was replaced");
+    same("rooms stolen", &rooms.others, &BTreeSet::new())?;
     said(&order, "Progressing", "False", "UpToDate")?;
     ground.pairs("order", &names).await?;
     if kill {

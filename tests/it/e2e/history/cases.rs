@@ -74,7 +74,7 @@ async fn second(ground: &Ground<'_>) -> Result<()> {
 }
 
 /// A request that took a tenth of a second, with the answer that the API server would give.
-fn request(verb: &str, at: i64, response: Value) -> AuditEntry {
+pub(crate) fn request(verb: &str, at: i64, response: Value) -> AuditEntry {
     let received = Timestamp::from_millisecond(1000 * at).expect("a valid time");
     AuditEntry {
         user: String::new(),
