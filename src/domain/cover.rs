@@ -5,6 +5,8 @@
 //! kube-scheduler counts a nominated Pod on its node, gated or not, so that no Pod of its priority or a
 //! lower one can take the room in between.
 
+use std::cmp::Reverse;
+
 use super::{
     ids::{NodeName, PodKey},
     observed::{GuardianState, GuardianView, TicketView},
@@ -50,14 +52,17 @@ pub fn step<'a>(
     let successor = fit
         .iter()
         .filter(present)
-        .max_by_key(|one| (hold(one, node), one.key.name.len()));
+        .max_by_key(|one| (hold(one, node), Reverse(one.key.name.len())));
     let Some(holder) = holder else {
-        // Those that are left of the old are about to end.
-        let successor = successor.filter(|one| one.covered())?;
-        return match others.len() {
-            1 => Some(Step::Ungate(successor)),
-            _ if fit.iter().filter(present).count() > 1 => None,
-            _ => Some(Step::Wait),
+        let successor = successor?;
+        // One that was made for another template may have come to tolerate as much.
+        let mut fit = fit.iter().filter(present);
+        return match fit.find(|one| one.uid != successor.uid) {
+            Some(second) => Some(Step::Remove(second, Cause::Duplicate)),
+            None if !successor.covered() => None,
+            None if others.len() == 1 => Some(Step::Ungate(successor)),
+            // Those that are left of the old are about to end.
+            None => Some(Step::Wait),
         };
     };
     let Some(successor) = successor else {
@@ -100,13 +105,17 @@ pub fn fits(guardian: &GuardianView, ticket: &TicketView) -> bool {
 
 /// How well a Guardian holds the room on the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Hold {
+pub enum Hold {
+    /// Not at all.
     None,
+    /// It is counted there before it is bound.
     Nominated,
+    /// It is bound there.
     Bound,
 }
 
-fn hold(guardian: &GuardianView, node: &NodeName) -> Hold {
+/// How well this one does.
+pub fn hold(guardian: &GuardianView, node: &NodeName) -> Hold {
     match &guardian.state {
         GuardianState::Bound(on) if on == node => Hold::Bound,
         GuardianState::Unbound { .. } if guardian.nominated.as_ref() == Some(node) => Hold::Nominated,

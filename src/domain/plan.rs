@@ -3,13 +3,13 @@
 //! A pure function, called again after every change; it remembers nothing. What it needs of the past
 //! (failures, first sight of a reason) comes in as [`Memory`].
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{cmp::Reverse, collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
     backoff::Backoff,
     cover::{self, Step},
     eligibility::{Keep, Verdict},
-    ids::{OrderKey, PodKey, TicketKey},
+    ids::{NodeName, OrderKey, PodKey, TicketKey},
     node::Node,
     observed::{GuardianState, GuardianView, TicketView},
     op::{Cause, Op, StatusChange},
@@ -402,7 +402,7 @@ impl Live<'_> {
         if let Some(stranger) = all.iter().find(stranger) {
             return delete_stranger(ticket, stranger, plan);
         }
-        let Some(guardian) = best(all, ticket) else {
+        let Some(guardian) = best(all, ticket, &self.node.name) else {
             return if all.is_empty() {
                 Standing::Missing
             } else {
@@ -597,14 +597,14 @@ enum Standing {
 }
 
 /// The Guardian of this Ticket that holds room best.
-fn best<'a>(guardians: &'a [GuardianView], ticket: &TicketView) -> Option<&'a GuardianView> {
+fn best<'a>(guardians: &'a [GuardianView], ticket: &TicketView, node: &NodeName) -> Option<&'a GuardianView> {
     guardians
         .iter()
         .filter(|guardian| guardian.ticket_uid == ticket.uid)
         .min_by_key(|guardian| {
             (
                 guardian.deleting,
-                !matches!(guardian.state, GuardianState::Bound(_)),
+                Reverse(cover::hold(guardian, node)),
                 !cover::fits(guardian, ticket),
                 guardian.key.name.len(),
             )

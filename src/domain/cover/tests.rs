@@ -118,6 +118,19 @@ fn bound((template, guardians): &State) -> Option<State> {
     Some((*template, [(suffix, of, false, false, true)].into()))
 }
 
+/// What an edit to a template that only tolerates more does: a Guardian changes, the Ticket not yet.
+fn extended((template, guardians): &State) -> impl Iterator<Item = State> {
+    let fit = guardians.iter().filter(move |one| one.1 == *template);
+    fit.flat_map(move |&one| {
+        TEMPLATES.map(|wider| {
+            let mut after = guardians.clone();
+            after.remove(&one);
+            after.insert((one.0, wider, one.2, one.3, one.4));
+            (*template, after)
+        })
+    })
+}
+
 fn held(state: &State) -> bool {
     state
         .1
@@ -132,7 +145,8 @@ fn reachable() -> BTreeSet<State> {
     while let Some(state) = todo.pop_front() {
         let edited = TEMPLATES.map(|template| Some((template, state.1.clone())));
         let steps = [next(&state, true), next(&state, false), bound(&state)];
-        for after in edited.into_iter().chain(steps).flatten() {
+        let others = edited.into_iter().chain(extended(&state).map(Some));
+        for after in others.chain(steps).flatten() {
             if seen.insert(after.clone()) {
                 todo.push_back(after);
             }
