@@ -4,12 +4,13 @@ use serde_json::json;
 
 use super::{
     full,
+    run::Options,
     script::{Script, Step, nth_node, template},
 };
 use crate::sim::actors::{nodes::Fortune, users::order};
 
 /// Seeds that once went wrong, and what korder did.
-pub const REGRESSIONS: &[(u64, &str)] = &[
+const REGRESSIONS: &[(u64, &str)] = &[
     (17, "a_list_that_was_never_answered_kept_a_watch_from_starting"),
     (57, "a_guardian_without_labels_kept_the_size_of_the_old_template"),
     (177, "a_guardian_without_labels_at_a_restart_kept_the_old_size"),
@@ -49,7 +50,7 @@ pub const REGRESSIONS: &[(u64, &str)] = &[
 ];
 
 /// Seeds that once went wrong with three replicas, and what those did.
-pub const SHARED_REGRESSIONS: &[(u64, &str)] = &[
+const SHARED_REGRESSIONS: &[(u64, &str)] = &[
     (4, "a_shard_taken_later_did_not_hear_of_tickets_without_labels"),
     (
         254,
@@ -58,6 +59,28 @@ pub const SHARED_REGRESSIONS: &[(u64, &str)] = &[
     (299, "the_tickets_of_an_order_were_removed_in_no_shards_at_all"),
     (882, "the_end_of_a_page_took_its_successor_with_it"),
 ];
+
+/// Seeds of roll-outs on full nodes that once went wrong with three replicas.
+const FULL_REGRESSIONS: &[(u64, &str)] = &[(
+    610_017,
+    "of_two_guardians_that_fit_the_one_that_held_the_room_went",
+)];
+
+/// All seeds that once went wrong, with how they ran and what korder did.
+pub fn regressions() -> impl Iterator<Item = (u64, Options, &'static str)> {
+    let options = |replicas, full| Options {
+        replicas,
+        full,
+        ..Options::default()
+    };
+    let all = [
+        (REGRESSIONS, options(1, false)),
+        (SHARED_REGRESSIONS, options(3, false)),
+        (FULL_REGRESSIONS, options(3, true)),
+    ];
+    all.into_iter()
+        .flat_map(|(seeds, options)| seeds.iter().map(move |&(seed, what)| (seed, options, what)))
+}
 
 /// All of them.
 pub fn all() -> Vec<Script> {

@@ -108,14 +108,8 @@ pub fn fixed() -> Sum {
         let outcome = guarded(|| run(&script, 1, Options::default()));
         sum.add(&format!("make sim SCENARIO={}", script.name), outcome);
     }
-    for (regressions, replicas) in [(scenarios::REGRESSIONS, 1), (scenarios::SHARED_REGRESSIONS, 3)] {
-        for (number, _) in regressions {
-            let options = Options {
-                replicas,
-                ..Options::default()
-            };
-            sum.add(&command(*number, options), guarded(|| seed(*number, options)));
-        }
+    for (number, options, _) in scenarios::regressions() {
+        sum.add(&command(number, options), guarded(|| seed(number, options)));
     }
     sum
 }

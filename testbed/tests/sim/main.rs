@@ -46,25 +46,16 @@ fn main() {
             judged(&run(&script, 1, Options::default()).violations)
         })
     }));
-    trials.extend(regressions(scenarios::REGRESSIONS, 1));
-    trials.extend(regressions(scenarios::SHARED_REGRESSIONS, 3));
+    trials.extend(scenarios::regressions().map(|(seed, options, was)| {
+        Trial::test(format!("seeds::{seed}::{was}"), move || {
+            judged(&sweep::seed(seed, options).violations)
+        })
+    }));
     trials.extend(brakes::trials());
     trials.extend(overload::trials());
     trials.extend(failover::trials());
     trials.extend(status::trials());
     libtest_mimic::run(&arguments, trials).exit();
-}
-
-fn regressions(of: &'static [(u64, &str)], replicas: usize) -> impl Iterator<Item = Trial> {
-    of.iter().map(move |&(seed, was)| {
-        let options = Options {
-            replicas,
-            ..Options::default()
-        };
-        Trial::test(format!("seeds::{seed}::{was}"), move || {
-            judged(&sweep::seed(seed, options).violations)
-        })
-    })
 }
 
 /// Fails with what was violated.
