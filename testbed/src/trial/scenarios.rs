@@ -43,6 +43,11 @@ pub const REGRESSIONS: &[(u64, &str)] = &[
         7_004_118,
         "a_restart_let_a_roll_out_begin_before_all_shards_were_counted",
     ),
+    (
+        80_247,
+        "nodes_of_others_in_an_answer_without_selector_seemed_gone_later",
+    ),
+    (80_449, "a_late_lease_of_a_drained_process_ended_its_successor"),
 ];
 
 /// Seeds that once went wrong with three replicas, and what those did.
