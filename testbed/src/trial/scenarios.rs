@@ -59,6 +59,10 @@ pub const SHARED_REGRESSIONS: &[(u64, &str)] = &[
     ),
     (299, "the_tickets_of_an_order_were_removed_in_no_shards_at_all"),
     (882, "the_end_of_a_page_took_its_successor_with_it"),
+    (
+        202_989,
+        "a_watch_of_nodes_that_was_replaced_twice_before_it_had_listed_kept_a_shard_from_starting",
+    ),
 ];
 
 /// All of them.
