@@ -40,8 +40,8 @@ const LEASE: Duration = Duration::from_secs(15);
 const REPLICAS: usize = 3;
 const NODES: usize = 12;
 /// Until everything is Reserved and shared out.
-const SETTLED: Duration = Duration::from_secs(60);
-const OBSERVED: Duration = Duration::from_secs(60);
+const SETTLED: Duration = Duration::from_secs(25);
+const OBSERVED: Duration = Duration::from_secs(25);
 
 /// When what happened to each shard, by its number.
 #[derive(Debug, Default)]
