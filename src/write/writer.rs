@@ -9,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -59,7 +60,7 @@ pub struct Writer {
     pub(super) client: Client,
     pub(super) shards: ShardCount,
     guardians: Arc<Guardians>,
-    pending: Arc<Pending>,
+    pub(super) pending: Arc<Pending>,
     /// Where requests line up.
     lane: Lane,
     /// For the first request of an operation whose turn it is.
@@ -401,7 +402,16 @@ impl Writer {
         if !self.lease.admits(self.pending.now(), TIMEOUT) {
             return Err(Failure::Leaseless);
         }
-        let sent = tokio::time::timeout(TIMEOUT, request).await;
+        let sent = tokio::select! {
+            biased; // a process that was stopped looks at its Lease before anything else goes out
+            () = self.over() => {
+                return Err(Failure::Unknown {
+                    message: "the Lease ran out before the answer".into(),
+                    outage: false,
+                });
+            }
+            sent = tokio::time::timeout(TIMEOUT, request) => sent,
+        };
         permit.answered(answer(&sent));
         match sent {
             Ok(Ok(answer)) => Ok(answer),
@@ -419,6 +429,12 @@ impl Writer {
                 outage: self.pending.outage(),
             }),
         }
+    }
+
+    /// Ready when the Lease has run out, as seen by whatever wakes the task.
+    async fn over(&self) {
+        let held = || self.lease.admits(self.pending.now(), Duration::ZERO);
+        std::future::poll_fn(|_| if held() { Poll::Pending } else { Poll::Ready(()) }).await;
     }
 
     /// Asks whether an object of this uid is gone.

@@ -379,9 +379,12 @@ impl<'a> Stage<'a> {
                     // A drain that hangs is found by the judges, as nothing starts again.
                     let drained =
                         tokio::time::timeout(Duration::from_secs(60), process.replica.drain()).await;
-                    if drained.is_err() {
-                        self.violations
-                            .push("it did not drain within a minute".to_owned());
+                    match drained {
+                        Ok(Ok(())) => {}
+                        Ok(Err(ended)) => self.violations.push(format!("its drain ended: {ended:?}")),
+                        Err(_) => self
+                            .violations
+                            .push("it did not drain within a minute".to_owned()),
                     }
                     process.link.set(State::Dead);
                 }

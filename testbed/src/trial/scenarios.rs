@@ -47,6 +47,11 @@ const REGRESSIONS: &[(u64, &str)] = &[
         7_004_118,
         "a_restart_let_a_roll_out_begin_before_all_shards_were_counted",
     ),
+    (
+        80_247,
+        "nodes_of_others_in_an_answer_without_selector_seemed_gone_later",
+    ),
+    (80_449, "a_late_lease_of_a_drained_process_ended_its_successor"),
 ];
 
 /// Seeds that once went wrong with three replicas, and what those did.
@@ -58,6 +63,10 @@ const SHARED_REGRESSIONS: &[(u64, &str)] = &[
     ),
     (299, "the_tickets_of_an_order_were_removed_in_no_shards_at_all"),
     (882, "the_end_of_a_page_took_its_successor_with_it"),
+    (
+        202_989,
+        "a_watch_of_nodes_that_was_replaced_twice_before_it_had_listed_kept_a_shard_from_starting",
+    ),
 ];
 
 /// Seeds of roll-outs on full nodes that once went wrong with three replicas.

@@ -227,7 +227,7 @@ fn racks(size: Size) -> usize {
 
 fn nth_order(n: usize, size: Size) -> Value {
     let mut template = json!({ "resources": { "requests": { "cpu": "1m", "memory": "1Mi" } } });
-    if n % 1000 != 0 {
+    if !n.is_multiple_of(1000) {
         template["nodeSelector"] = json!({ "rack": format!("r-{}", n % racks(size)) });
     }
     order(&format!("order-{n}"), &template)
