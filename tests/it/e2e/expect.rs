@@ -15,7 +15,7 @@ use testbed::real::wait;
 
 use super::{
     names,
-    world::{Ground, SOON, same},
+    world::{Ground, SOON, patience, same},
 };
 
 /// A Ticket and its Guardian.
@@ -80,7 +80,7 @@ impl Ground<'_> {
     /// Waits until so many Tickets are Reserved; if they do not come to be, says what some others wait for.
     pub(crate) async fn all_reserved(&self, count: usize) -> Result<()> {
         let reserved = ListParams::default().fields("status.phase=Reserved");
-        let all = wait::until(SOON * 4, "all Tickets to be Reserved", async || {
+        let all = wait::until(patience(count), "all Tickets to be Reserved", async || {
             let some = self.api::<Ticket>().list_metadata(&reserved).await?.items.len();
             ensure!(some == count, "{some} of {count} are");
             anyhow::Ok(())

@@ -24,7 +24,7 @@ use super::{
     expect::Pairs,
     fleet::{join, leave, shared_by},
     rooms::Rooms,
-    world::{Ground, SOON, condition, now, same},
+    world::{Ground, SOON, condition, now, patience, same},
 };
 use crate::harness::{Harness, alone, e2e};
 
@@ -129,7 +129,7 @@ fn cpu(amount: &str) -> Value {
 async fn full(ground: &Ground<'_>, count: usize, max: &Value) -> Result<BTreeSet<String>> {
     let small = |n: usize| ground.spec(n).allocatable("1", "4Gi", 110);
     create_nodes(&ground.client(), (0..count).map(small)).await?;
-    wait_nodes_ready(&ground.client(), &ground.selector(), count, SOON * 4).await?;
+    wait_nodes_ready(&ground.client(), &ground.selector(), count, patience(count)).await?;
     let mut order = ground.order("order", cpu("1"));
     order["spec"]["updateStrategy"] = json!({ "maxUnavailable": max });
     ground.create(&order).await?;
@@ -172,7 +172,7 @@ async fn thieves(ground: &Ground<'_>, count: usize) -> Result<()> {
         let (pods, thief) = (&pods, serde_json::from_value::<Pod>(thief(n)));
         async move {
             let name = pods.create(&PostParams::default(), &thief?).await?.name_any();
-            wait::until(SOON * 4, "a thief to find no room", async || {
+            wait::until(patience(count), "a thief to find no room", async || {
                 ensure!(turned_away(pods.get(&name).await?), "{name} was not tried");
                 anyhow::Ok(())
             })
