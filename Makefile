@@ -33,11 +33,11 @@ test-sim: ## Run the tests in the simulated cluster (SIM_SEEDS=2000; NAME=part-o
 
 SIM := cargo run --quiet --release --locked --package testbed --bin sim --
 
-sim: ## Repeat one simulated run: SEED=7 (REPLICAS=3, TIMED=1), or SCENARIO=churn with CRASH=3 or DROP=5 (JOURNAL=1 prints all)
-	@$(SIM) $(if $(SEED),seed $(SEED) $(if $(REPLICAS),--replicas $(REPLICAS)) $(if $(TIMED),--timed),scenario $(or $(SCENARIO),reserve) $(if $(CRASH),--crash $(CRASH)) $(if $(DROP),--drop $(DROP))) $(if $(JOURNAL),--journal)
+sim: ## Repeat one simulated run: SEED=7 (REPLICAS=3, TIMED=1, FULL=1), or SCENARIO=churn with CRASH=3 or DROP=5 (JOURNAL=1 prints all)
+	@$(SIM) $(if $(SEED),seed $(SEED) $(if $(REPLICAS),--replicas $(REPLICAS)) $(if $(TIMED),--timed) $(if $(FULL),--full),scenario $(or $(SCENARIO),reserve) $(if $(CRASH),--crash $(CRASH)) $(if $(DROP),--drop $(DROP))) $(if $(JOURNAL),--journal)
 
-soak: ## Explore simulated runs (MINUTES=10, FIRST=1, REPLICAS=3, TIMED=1 with windows, or SEEDS=100000)
-	$(SIM) soak $(if $(FIRST),--first $(FIRST)) $(if $(REPLICAS),--replicas $(REPLICAS)) $(if $(TIMED),--timed) $(if $(SEEDS),--count $(SEEDS),--minutes $(or $(MINUTES),10))
+soak: ## Explore simulated runs (MINUTES=10, FIRST=1, REPLICAS=3, TIMED=1 with windows, FULL=1 for roll-outs on full nodes, or SEEDS=100000)
+	$(SIM) soak $(if $(FIRST),--first $(FIRST)) $(if $(REPLICAS),--replicas $(REPLICAS)) $(if $(TIMED),--timed) $(if $(FULL),--full) $(if $(SEEDS),--count $(SEEDS),--minutes $(or $(MINUTES),10))
 
 month: ## Weeks of virtual time with twenty Orders, crashes and other owners, against the same undisturbed (DAYS=30, SEED=1)
 	$(SIM) month $(if $(DAYS),--days $(DAYS)) $(if $(SEED),--seed $(SEED))

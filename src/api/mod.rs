@@ -41,6 +41,8 @@ pub const LABEL_LEASE: &str = "korder.dev/lease";
 pub const ANNOTATION_INCARNATION: &str = "korder.dev/incarnation";
 /// Annotation of Leases: how many shards the installation has.
 pub const ANNOTATION_SHARDS: &str = "korder.dev/shards";
+/// Scheduling gate of a Guardian that is to take over room.
+pub const GATE_COVER: &str = "korder.dev/cover";
 /// Keys with this prefix belong to the controller and are refused in templates.
 pub const KEY_PREFIX: &str = "korder.dev/";
 

@@ -157,8 +157,13 @@ impl Covers {
                         // Those of newer covers speak for what they have.
                         let mut shards = cover.shards.clone();
                         shards.retain(|shard| !covers.iter().any(|newer| newer.shards.contains(shard)));
-                        let told = replaced.iter().flat_map(|replaced| replaced.synced.clone()).collect();
-                        cover.nodes = Some(self.nodes.watch(&shards, told, &mut tasks));
+                        // Their own watches may have ended before they had listed anything.
+                        let synced = replaced.iter().flat_map(|replaced| &replaced.synced);
+                        let untold: Vec<_> = synced.filter(|synced| synced.lacks(Part::Nodes)).cloned().collect();
+                        let any = !shards.is_empty();
+                        cover.nodes = any.then(|| self.nodes.watch(&shards, untold.clone(), &mut tasks));
+                        // Nor may this one before it is replaced.
+                        cover.synced.extend(untold);
                     }
                     covers.insert(0, cover);
                     merge_at = Some(self.clock.mono().after(QUIET));

@@ -1,13 +1,19 @@
 //! Starts, drains and drops the work on shards as their Leases come and go.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    covers::Covers, events::News, rollup::Reports, router::Router, slots::Slots, synced::Synced,
+    covers::Covers,
+    events::News,
+    rollup::Reports,
+    router::Router,
+    slots::{Slot, Slots},
+    synced::Synced,
     worker::Worker,
 };
 use crate::{
@@ -48,17 +54,22 @@ pub struct Keeper {
 #[derive(Default)]
 pub struct Crew {
     workers: JoinSet<()>,
-    draining: FuturesUnordered<futures::future::BoxFuture<'static, ShardId>>,
+    draining: FuturesUnordered<futures::future::BoxFuture<'static, Drained>>,
+    /// The end of the last worker of each shard.
+    last: BTreeMap<ShardId, CancellationToken>,
 }
+
+/// A shard whose last write has ended, and the slot it had then.
+pub type Drained = (ShardId, Option<Arc<Slot>>);
 
 impl Crew {
     /// Returns a shard whose last write has ended since it began to drain.
-    pub async fn drained(&mut self) -> ShardId {
+    pub async fn drained(&mut self) -> Drained {
         loop {
             tokio::select! {
                 biased; // a worker that has panicked is worse than anything
                 Some(ended) = self.workers.join_next() => ended.expect("a worker does not panic"),
-                Some(shard) = self.draining.next() => return shard,
+                Some(drained) = self.draining.next() => return drained,
                 else => std::future::pending().await,
             }
         }
@@ -97,8 +108,16 @@ impl Keeper {
                 synced: synced.clone(),
                 clock: self.clock.clone(),
             };
-            self.pending.forget(slot.shard);
-            crew.workers.spawn(self.pause.pass(worker.run()));
+            let before = crew.last.insert(slot.shard, slot.stopped.clone());
+            let pending = self.pending.clone();
+            crew.workers.spawn(self.pause.pass(async move {
+                // One that was dropped may be in the middle of a turn: what came of it is forgotten.
+                if let Some(before) = before {
+                    before.cancelled().await;
+                }
+                pending.forget(slot.shard);
+                worker.run().await;
+            }));
         }
         tracing::info!(?shards, "shards acquired");
         self.covers.cover(shards, synced);
@@ -116,7 +135,7 @@ impl Keeper {
     /// Nothing more is decided for the shard; `Crew::drained` returns it when its writes have ended.
     pub fn drain(&self, shard: ShardId, crew: &Crew) {
         let Some(slot) = self.slots.get(shard) else {
-            crew.draining.push(std::future::ready(shard).boxed());
+            crew.draining.push(std::future::ready((shard, None)).boxed());
             return;
         };
         slot.stop.cancel();
@@ -125,15 +144,20 @@ impl Keeper {
             slot.stopped.cancelled().await;
             pending.forget(shard);
             slot.idle().await;
-            shard
+            (shard, Some(slot))
         };
         crew.draining.push(idle.boxed());
     }
 
-    /// The shard's Lease has been given up.
-    pub fn release(&self, shard: ShardId) {
-        self.end(shard);
+    /// Ends a shard that has drained; false if it was lost meanwhile and perhaps taken again.
+    pub fn release(&self, (shard, slot): &Drained) -> bool {
+        let now = self.slots.get(*shard);
+        if now.as_ref().map(Arc::as_ptr) != slot.as_ref().map(Arc::as_ptr) {
+            return false;
+        }
+        self.end(*shard);
         tracing::info!(%shard, "shard released");
+        true
     }
 
     /// The shard's Lease is lost: ends what is in flight.

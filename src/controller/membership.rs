@@ -128,10 +128,9 @@ impl Membership {
                     self.member.answered(&name, attempt, answer, self.clock.mono());
                 }
                 () = news.bell.notified() => self.look(&news),
-                shard = crew.drained() => {
-                    self.keeper.release(shard);
-                    self.member.drained(shard);
-                }
+                drained = crew.drained() => if self.keeper.release(&drained) {
+                    self.member.drained(drained.0);
+                },
                 () = leave.cancelled(), if !leaving => {
                     leaving = true;
                     self.member.drain(self.clock.mono());

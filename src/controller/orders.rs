@@ -170,8 +170,7 @@ impl Orders {
 async fn purge(writer: Writer, slots: Arc<Slots>, uid: OrderUid, namespace: Namespace) -> OrderUid {
     let (mut pause, longest) = AGAIN_AFTER;
     loop {
-        let shards = slots.owned();
-        if shards.is_empty() || writer.purge(&uid, &namespace, &shards).await || pause > longest {
+        if writer.purge(&uid, &namespace, &|ends| slots.writing(ends)).await || pause > longest {
             break;
         }
         tokio::time::sleep(pause).await;

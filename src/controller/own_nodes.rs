@@ -36,6 +36,9 @@ use crate::{
 /// Between two attempts to learn what the API server offers.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
+/// A server that answers so often with 500 does not do it in passing: the parameter breaks it.
+const BROKEN: u32 = 5;
+
 type Known = Arc<Mutex<Relist<NodeUid, NodeUid>>>;
 
 /// What the watches need, and which one speaks for each shard.
@@ -70,6 +73,7 @@ impl OwnNodes {
     }
 
     async fn ask(&self) -> bool {
+        let (mut broken, mut last) = (0, String::new());
         loop {
             match narrow::offered(&self.client).await {
                 Ok(offered) => {
@@ -79,7 +83,18 @@ impl OwnNodes {
                     }
                     return offered;
                 }
-                Err(error) => tracing::debug!(%error, "cannot learn whether nodes come by ranges"),
+                Err(error) => {
+                    let of_server = matches!(&error, kube::Error::Api(status) if status.code == 500);
+                    broken += u32::from(of_server);
+                    let problem = error.to_string();
+                    if problem != last {
+                        tracing::warn!(problem, "cannot learn whether Nodes come by ranges; trying again");
+                        last = problem;
+                    }
+                    if broken == BROKEN {
+                        return false;
+                    }
+                }
             }
             let next = self.clock.mono().after(ASK_EVERY);
             self.clock.sleep_until(Some(next)).await;

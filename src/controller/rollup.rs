@@ -25,7 +25,11 @@ use crate::{
         ids::OrderUid,
         observed::Revision,
         order::Order,
-        rollout, status,
+        rollout::{
+            self,
+            progress::{Pace, Standing},
+        },
+        status,
         time::{Mono, Now},
         window::Agenda,
     },
@@ -69,8 +73,6 @@ pub struct Reports {
 
 #[derive(Debug, Default)]
 struct State {
-    /// When a status may have to be written because a window opens or closes.
-    alarms: BTreeSet<(Mono, OrderUid)>,
     orders: BTreeMap<OrderUid, Totals>,
     /// Orders whose status may have to be written.
     changed: BTreeSet<OrderUid>,
@@ -80,6 +82,8 @@ struct State {
     objects: BTreeMap<ShardObject, ShardView>,
     /// All of them have been listed.
     listed: bool,
+    /// When to look at an Order again: a window opens or closes, or its roll-out may stand still.
+    alarms: BTreeSet<(Mono, OrderUid)>,
 }
 
 #[derive(Debug, Default)]
@@ -96,6 +100,7 @@ struct Totals {
     /// The Order's windows around the present, and when that changes.
     agenda: Option<Agenda>,
     alarm: Option<Mono>,
+    pace: Pace,
     /// When the last write ended, if there was one, and how many before it did not land.
     tried: Option<Mono>,
     failures: u32,
@@ -256,24 +261,29 @@ impl Reports {
             };
             let all = || counts.iter().map(|(shard, counts)| (shard.0, &***counts));
             let before = &totals.written;
-            let agenda = totals.agenda.as_ref();
+            let agenda = totals.agenda.clone();
             let counts = all().map(|(_, counts)| counts);
-            let mut status = status::of(&order, agenda, counts, before, now.server);
+            let mut status = status::of(&order, agenda.as_ref(), counts, before, now.server);
             status.rollout = rollout::next(&order, all(), before.rollout.as_ref());
+            let standing = Standing::of(&order, all(), status.rollout.as_ref());
+            let revision = totals.revision;
+            let totals = state.orders.get_mut(&uid).expect("just seen");
+            let before = &totals.written;
+            let alarm = totals.pace.note(&standing, &order, before, &mut status, *now);
             if status != *before {
-                let news = agenda.map(|agenda| status::news(agenda, before, &status, now.server));
+                let news = agenda.map(|agenda| status::news(&agenda, before, &status, now.server));
                 let news = news.unwrap_or_default().into_iter();
                 due.push(Due {
                     news: news
                         .map(|(reason, message)| Notice::on_order(&uid, reason, message))
                         .collect(),
                     order,
-                    revision: totals.revision,
+                    revision,
                     status,
                 });
-                let totals = state.orders.get_mut(&uid).expect("just seen");
                 totals.writing = true;
             }
+            state.alarms.extend(alarm.map(|at| (at, uid)));
         }
         let alarm = state.alarms.first().map(|(at, _)| *at);
         (due, wake.into_iter().chain(alarm).min())
@@ -310,14 +320,14 @@ impl Reports {
 }
 
 impl State {
-    /// Orders whose window opens or closes have changed.
+    /// Orders whose time has come have changed.
     fn ring(&mut self, now: Mono) {
         while let Some((at, _)) = self.alarms.first()
             && *at <= now
         {
-            let (_, uid) = self.alarms.pop_first().expect("just seen");
+            let (at, uid) = self.alarms.pop_first().expect("just seen");
             if let Some(totals) = self.orders.get_mut(&uid) {
-                totals.alarm = None;
+                totals.alarm.take_if(|alarm| *alarm == at);
                 self.changed.insert(uid);
             }
         }

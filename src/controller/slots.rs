@@ -2,9 +2,12 @@
 //!
 //! A slot that is emptied and taken again is another slot: what was begun for the first ends there.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
@@ -16,6 +19,7 @@ use crate::{
     domain::time::Mono,
     queue::deadline::Deadline,
     shard::{ShardCount, ShardId},
+    write::purge::Held,
 };
 
 /// A slot for every shard.
@@ -39,8 +43,29 @@ pub struct Slot {
     pub stopped: CancellationToken,
     /// Ends what is in flight: its answers count for nothing.
     pub drop: CancellationToken,
+    /// Everything has been listed: it decides.
+    pub active: AtomicBool,
     flight: AtomicUsize,
     landed: Notify,
+}
+
+/// Shards in which something is written.
+#[derive(Debug)]
+pub struct Writing {
+    slots: Vec<Arc<Slot>>,
+    shards: Vec<ShardId>,
+}
+
+impl Held for Writing {
+    fn shards(&self) -> &[ShardId] {
+        &self.shards
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.slots.iter().for_each(|slot| slot.end());
+    }
 }
 
 impl Slot {
@@ -87,6 +112,7 @@ impl Slots {
             stop: CancellationToken::new(),
             stopped: CancellationToken::new(),
             drop: CancellationToken::new(),
+            active: AtomicBool::new(false),
             flight: AtomicUsize::new(0),
             landed: Notify::new(),
         });
@@ -111,6 +137,24 @@ impl Slots {
             .iter()
             .filter_map(|slot| slot.load().as_ref().map(|slot| slot.shard));
         taken.collect()
+    }
+
+    /// Begins a write that ends at this time in all shards that decide until then: none of them is given up before.
+    pub fn writing(&self, ends: Mono) -> Writing {
+        let begun = |slot: &Arc<Slot>| {
+            slot.begin();
+            let may = slot.active.load(Ordering::Acquire)
+                && !slot.stop.is_cancelled()
+                && slot.lease.admits(ends, Duration::ZERO);
+            if !may {
+                slot.end();
+            }
+            may
+        };
+        let slots = self.slots.iter().filter_map(ArcSwapOption::load_full);
+        let slots: Vec<_> = slots.filter(begun).collect();
+        let shards = slots.iter().map(|slot| slot.shard).collect();
+        Writing { slots, shards }
     }
 
     /// Puts something into the mailbox of a shard, if this replica has it.
@@ -152,6 +196,24 @@ mod tests {
         slots.empty(ShardId(2));
         slots.put_all(order);
         assert_eq!((slots.owned(), mine.mailbox.take().orders.len()), (vec![], 0));
+    }
+
+    #[test]
+    fn writes_are_begun_in_shards_that_decide_alone_and_keep_them() {
+        let slots = Slots::new(ShardCount::try_from(4).unwrap());
+        let at = |seconds| Mono(Duration::from_secs(seconds));
+        let take = |(shard, until)| slots.take(ShardId(shard), at(until));
+        let [one, ending, _unlisted, short] = [(0, 9), (1, 9), (2, 9), (3, 5)].map(take);
+        for slot in [&one, &ending, &short] {
+            slot.active.store(true, Ordering::Release);
+        }
+        ending.stop.cancel();
+        let writing = slots.writing(at(5));
+        assert_eq!(writing.shards(), [ShardId(0)]);
+        assert!(ending.idle().now_or_never().is_some());
+        assert!(one.idle().now_or_never().is_none());
+        drop(writing);
+        assert!(one.idle().now_or_never().is_some());
     }
 
     #[test]

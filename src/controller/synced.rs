@@ -101,6 +101,11 @@ impl Synced {
         }
     }
 
+    /// Whether a part has not been listed yet.
+    pub fn lacks(&self, part: Part) -> bool {
+        self.shared.missing.lock().contains(&part)
+    }
+
     /// Whether all parts have been listed.
     pub fn all(&self) -> bool {
         self.shared.all() && self.common.as_ref().is_none_or(|common| common.all())

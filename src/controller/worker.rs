@@ -1,6 +1,9 @@
 //! The worker of one shard: mailbox in, operations, reports and news out.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 
@@ -100,6 +103,7 @@ impl Worker {
         if !self.slot.lease.admits(now.mono, Duration::ZERO) {
             return Turn::Leaseless;
         }
+        self.slot.active.store(true, Ordering::Release);
         let mut sink = self.pending.sink(now.mono);
         self.shard.decide(now, &*self.router, &mut sink);
         let reports = self.shard.take_reports();

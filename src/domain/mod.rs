@@ -3,6 +3,7 @@
 //! Time is an argument, effects are return values.
 
 pub mod backoff;
+pub mod cover;
 pub mod duration;
 pub mod eligibility;
 pub mod flap;
@@ -14,6 +15,7 @@ pub mod observed;
 pub mod op;
 pub mod order;
 pub mod outage;
+pub mod outline;
 pub mod plan;
 pub mod quantity;
 pub mod reason;

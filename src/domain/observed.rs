@@ -6,8 +6,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 
-use super::ids::{NodeName, NodeUid, OrderUid, PodKey, PodUid, TicketKey, TicketUid};
-use crate::api::{order::Lifecycle, ticket::Phase};
+use super::{
+    ids::{NodeName, NodeUid, OrderUid, PodKey, PodUid, TicketKey, TicketUid},
+    outline::Outline,
+};
+use crate::api::{GATE_COVER, order::Lifecycle, ticket::Phase};
 
 /// A `resourceVersion`: a decimal number that grows (KEP-5504); 0 if it is not one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,6 +46,8 @@ pub struct TicketView {
     pub sequence: i64,
     /// `spec.templateHash`.
     pub template_hash: Arc<str>,
+    /// What `spec` asks for.
+    pub outline: Outline,
     /// `spec.duration`.
     pub duration: Option<Arc<str>>,
     /// `spec.lifecycle`.
@@ -121,10 +126,27 @@ pub struct GuardianView {
     pub order: OrderUid,
     /// Where it is in its life.
     pub state: GuardianState,
+    /// `spec.schedulingGates`.
+    pub gates: Box<[Arc<str>]>,
+    /// `status.nominatedNodeName`.
+    pub nominated: Option<NodeName>,
     /// Whether `metadata.deletionTimestamp` is set.
     pub deleting: bool,
     /// Whether the `korder.dev/` labels are as they were made.
     pub labels_intact: bool,
     /// The hash of the template it was made from, if it says so.
     pub template_hash: Option<Arc<str>>,
+}
+
+impl GuardianView {
+    /// Whether it is under cover: kept from the scheduler until another Guardian has made way.
+    pub fn covered(&self) -> bool {
+        self.gates.iter().any(|gate| **gate == *GATE_COVER)
+    }
+
+    /// The gates that are not korder's.
+    pub fn other_gates(&self) -> Vec<Arc<str>> {
+        let other = |gate: &&Arc<str>| ***gate != *GATE_COVER;
+        self.gates.iter().filter(other).cloned().collect()
+    }
 }

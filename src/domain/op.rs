@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::{
     eligibility,
-    ids::{OrderKey, OrderUid, PodKey, PodUid, TicketKey, TicketUid},
+    ids::{NodeName, OrderKey, OrderUid, PodKey, PodUid, TicketKey, TicketUid},
     node::Node,
     observed::{GuardianView, Revision, TicketView},
     order::Order,
@@ -81,6 +81,12 @@ pub enum Op {
     },
     /// Make the Ticket's Guardian.
     CreateGuardian {
+        /// Its name.
+        pod: PodKey,
+        /// Whether it is to take over the room of another.
+        covered: bool,
+        /// Where another may be that no watch shows, as it has lost its labels: a GET is to tell first.
+        unless: Option<PodKey>,
         /// The Ticket's uid.
         uid: TicketUid,
         /// Its Order, whose template is the Ticket's.
@@ -96,6 +102,37 @@ pub enum Op {
         uid: PodUid,
         /// Its Order.
         order: OrderUid,
+    },
+    /// Add the tolerations of the Order's template to a Guardian.
+    ExtendGuardian {
+        /// The Guardian.
+        pod: PodKey,
+        /// Its uid.
+        uid: PodUid,
+        /// Its Order.
+        order: Arc<Order>,
+    },
+    /// Let the scheduler count a Guardian on the node.
+    NominateGuardian {
+        /// The Guardian.
+        pod: PodKey,
+        /// Its uid.
+        uid: PodUid,
+        /// The revision the decision was made on.
+        revision: Revision,
+        /// The node.
+        node: NodeName,
+    },
+    /// Let the scheduler bind a Guardian that was under cover.
+    UngateGuardian {
+        /// The Guardian.
+        pod: PodKey,
+        /// Its uid.
+        uid: PodUid,
+        /// The gates of others.
+        gates: Vec<Arc<str>>,
+        /// Where the old one may still be: a GET is to tell first.
+        unless: PodKey,
     },
     /// Delete a Guardian, grace 0.
     DeleteGuardian {
@@ -139,7 +176,9 @@ impl Op {
             Self::SetStatus { .. } | Self::Renew { .. } | Self::Expire { .. } => "ticket_status",
             Self::DeleteTicket { .. } => "delete_ticket",
             Self::CreateGuardian { .. } => "create_guardian",
-            Self::RelabelGuardian { .. } => "patch_guardian",
+            Self::RelabelGuardian { .. } | Self::ExtendGuardian { .. } => "patch_guardian",
+            Self::NominateGuardian { .. } => "nominate_guardian",
+            Self::UngateGuardian { .. } => "ungate_guardian",
             Self::DeleteGuardian { .. } | Self::DeleteOrphan { .. } => "delete_guardian",
             Self::ConfirmTicket => "get_ticket",
             Self::ConfirmGuardian(_) => "get_guardian",
@@ -204,9 +243,30 @@ impl Op {
             (Self::DeleteGuardian { uid: a, .. }, Self::DeleteGuardian { uid: b, .. })
             | (Self::DeleteOrphan { uid: a, .. }, Self::DeleteOrphan { uid: b, .. }) => a == b,
             (
-                Self::CreateGuardian { uid: a, order: o, .. },
-                Self::CreateGuardian { uid: b, order: p, .. },
-            ) => a == b && Arc::ptr_eq(o, p),
+                Self::CreateGuardian {
+                    pod: x,
+                    covered: c,
+                    uid: a,
+                    order: o,
+                    ..
+                },
+                Self::CreateGuardian {
+                    pod: y,
+                    covered: d,
+                    uid: b,
+                    order: p,
+                    ..
+                },
+            ) => x == y && c == d && a == b && Arc::ptr_eq(o, p),
+            (Self::UngateGuardian { uid: a, .. }, Self::UngateGuardian { uid: b, .. }) => a == b,
+            (
+                Self::NominateGuardian {
+                    uid: a, revision: r, ..
+                },
+                Self::NominateGuardian {
+                    uid: b, revision: q, ..
+                },
+            ) => a == b && r == q,
             _ => false,
         }
     }

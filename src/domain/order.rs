@@ -18,6 +18,7 @@ use super::{
     eligibility::Placement,
     hash::{base32, fnv1a64},
     ids::{OrderKey, OrderUid, TemplateHash},
+    outline::Outline,
     quantity::Amount,
     resources,
     schedule::{self, Schedule},
@@ -89,6 +90,8 @@ pub struct Strategy {
 pub struct Template {
     /// Hash of resources, priority class, scheduler and tolerations.
     pub hash: TemplateHash,
+    /// The same, to be compared with what Tickets ask for.
+    pub outline: Outline,
     /// Requests and limits of the Guardian, defaults applied.
     pub resources: Resources,
     /// Tolerations of the Guardian, as the user wrote them.
@@ -256,6 +259,12 @@ fn compile_template(
             priority_class_name.as_deref(),
             scheduler_name.as_deref(),
             tolerations,
+        ),
+        outline: Outline::of(
+            Some(&resources),
+            priority_class_name.as_deref(),
+            scheduler_name.as_deref(),
+            &spec.tolerations,
         ),
         resources,
         tolerations: spec.tolerations.clone(),

@@ -3,18 +3,19 @@
 //! A pure function, called again after every change; it remembers nothing. What it needs of the past
 //! (failures, first sight of a reason) comes in as [`Memory`].
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{cmp::Reverse, collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
     backoff::Backoff,
+    cover::{self, Step},
     eligibility::{Keep, Verdict},
-    ids::{OrderKey, PodKey, TicketKey, TicketUid},
+    ids::{NodeName, OrderKey, PodKey, TicketKey},
     node::Node,
     observed::{GuardianState, GuardianView, TicketView},
     op::{Cause, Op, StatusChange},
     order::{Order, Spec, Template},
     reason,
-    ticket::{guardian_name, next_sequence, ticket_name},
+    ticket::{cover_name, guardian_name, next_sequence, ticket_name},
     time::{Mono, Now},
     window::Agenda,
 };
@@ -52,6 +53,8 @@ pub struct Memory {
     pub pending: Option<(Arc<str>, Mono)>,
     /// A Guardian that the watch says is gone; a GET is to confirm it.
     pub lost_guardian: Option<PodKey>,
+    /// A name under which a GET has found no Guardian, and nothing has been seen since.
+    pub absent: Option<PodKey>,
     /// Tickets that the watch says are gone, though nobody here removed them; a GET is to confirm it.
     pub lost_tickets: Vec<TicketKey>,
     /// Somebody else has removed a Ticket: the Order may be gone as well; a GET is to tell.
@@ -324,8 +327,13 @@ impl Live<'_> {
         if let Some(spec) = self.spec {
             let template = &spec.template;
             let outdated = ticket.template_hash.as_ref() != template.hash.as_str();
-            if outdated && self.eligible() && !self.order.paused {
-                return self.replace(ticket, plan);
+            let replaced = ticket.phase == Phase::Reserved
+                && !cover::guarded(guardians(self.view, ticket), ticket, &ticket.template_hash);
+            if (outdated || replaced) && self.eligible() && !self.order.paused {
+                return match outdated && ticket.outline.grows_into(&template.outline) {
+                    true => self.extend(ticket, plan),
+                    false => self.replace(ticket, plan),
+                };
             }
             if !outdated && (!ticket.labels_intact || out_of_line(ticket, template)) {
                 return self.sync(ticket, plan);
@@ -339,8 +347,7 @@ impl Live<'_> {
         }
     }
 
-    /// A Ticket of another template: Pending first, then without Guardian, then the new spec. Where no
-    /// Guardian could be made afterwards, the one that is there holds the room.
+    /// A Ticket of another template: Pending first, then the new spec; its Guardian is replaced under cover.
     fn replace(&self, ticket: &TicketView, plan: &mut Plan) {
         if ticket.phase == Phase::Reserved && self.view.may_replace {
             let message = "the Order's template changed";
@@ -352,16 +359,40 @@ impl Live<'_> {
                 Standing::Waiting(message) => self.waiting(ticket, message, plan),
                 Standing::Bound(_) | Standing::Done => {}
             }
-        } else if let Some(guardian) = guardians(self.view, ticket)
-            .iter()
-            .find(|guardian| !guardian.deleting)
-        {
-            delete_guardian(ticket, guardian, Cause::Replaced, plan);
-        } else if let Some(pod) = &self.view.memory.lost_guardian {
-            // One that only seems gone, such as one without its labels, would go on with the old template.
-            plan.push(&ticket.key, Op::ConfirmGuardian(pod.clone()));
-        } else if guardians(self.view, ticket).is_empty() {
+        } else if let Some(pod) = self.held_by(ticket) {
+            // Nobody said that it may be replaced.
+            self.reserved(ticket, pod, plan);
+        } else {
             self.sync(ticket, plan);
+        }
+    }
+
+    /// The Guardian that holds a Pending Ticket's room as the Ticket asks, unless it is being replaced.
+    fn held_by(&self, ticket: &TicketView) -> Option<Arc<str>> {
+        let bound = |guardian: &&GuardianView| {
+            let here = matches!(&guardian.state, GuardianState::Bound(node) if *node == self.node.name);
+            here && guardian.ticket_uid == ticket.uid && !guardian.deleting && cover::fits(guardian, ticket)
+        };
+        let rolling = ticket.reason.as_deref() == Some(reason::ROLLING_OUT);
+        let holder = guardians(self.view, ticket).iter().find(bound);
+        holder.filter(|_| !rolling).map(|holder| holder.key.name.clone())
+    }
+
+    /// A Ticket that is to tolerate more, and nothing else: its Guardian first, which keeps running.
+    fn extend(&self, ticket: &TicketView, plan: &mut Plan) {
+        let of_ticket = |guardian: &&GuardianView| {
+            guardian.ticket_uid == ticket.uid && !guardian.deleting && cover::fits(guardian, ticket)
+        };
+        match guardians(self.view, ticket).iter().find(of_ticket) {
+            Some(guardian) => plan.push(
+                &ticket.key,
+                Op::ExtendGuardian {
+                    pod: guardian.key.clone(),
+                    uid: guardian.uid.clone(),
+                    order: self.order.clone(),
+                },
+            ),
+            None => self.sync(ticket, plan),
         }
     }
 
@@ -377,30 +408,30 @@ impl Live<'_> {
     /// What the Ticket's Guardians come to; sees to those that must go or be mended.
     fn standing(&self, ticket: &TicketView, plan: &mut Plan) -> Standing {
         let all = guardians(self.view, ticket);
-        let Some(guardian) = best(all, &ticket.uid) else {
-            return match all.iter().find(|guardian| !guardian.deleting) {
-                Some(stranger) => delete_stranger(ticket, stranger, plan),
-                None if all.is_empty() => Standing::Missing,
-                None => Standing::Done,
+        let stranger = |guardian: &&GuardianView| guardian.ticket_uid != ticket.uid && !guardian.deleting;
+        if let Some(stranger) = all.iter().find(stranger) {
+            return delete_stranger(ticket, stranger, plan);
+        }
+        let Some(guardian) = best(all, ticket, &self.node.name) else {
+            return if all.is_empty() {
+                Standing::Missing
+            } else {
+                Standing::Done
             };
         };
+        if ticket.phase == Phase::Pending
+            && let Some(step) = cover::step(ticket, all, &self.node.name, self.eligible())
+        {
+            return self.take_over(ticket, step, plan);
+        }
         if let Some(extra) = all
             .iter()
             .find(|other| other.uid != guardian.uid && !other.deleting)
         {
-            return if extra.ticket_uid == ticket.uid {
-                delete_guardian(ticket, extra, Cause::Duplicate, plan)
-            } else {
-                delete_stranger(ticket, extra, plan)
-            };
+            return delete_guardian(ticket, extra, Cause::Duplicate, plan);
         }
         if guardian.deleting {
             return self.demote(ticket, (reason::GUARDIAN_DELETED, DELETED.into()), plan);
-        }
-        let other = |hash: &Arc<str>| *hash != ticket.template_hash;
-        if ticket.phase == Phase::Pending && guardian.template_hash.as_ref().is_some_and(other) {
-            // It was out of sight, without its labels, while its Ticket got another template.
-            return delete_guardian(ticket, guardian, Cause::Replaced, plan);
         }
         if !guardian.labels_intact || guardian.order != self.order.uid {
             let (pod, uid) = (guardian.key.clone(), guardian.uid.clone());
@@ -424,6 +455,54 @@ impl Live<'_> {
             }
             GuardianState::Bound(_) => delete_guardian(ticket, guardian, Cause::WrongNode, plan),
             GuardianState::Unbound { unschedulable } => Standing::Waiting(unschedulable.clone()),
+        }
+    }
+
+    /// One step of a replacement under cover.
+    fn take_over(&self, ticket: &TicketView, step: Step<'_>, plan: &mut Plan) -> Standing {
+        let op = match step {
+            Step::Make(pod) => {
+                self.create_guardian(ticket, pod, true, plan);
+                return Standing::Done;
+            }
+            Step::Nominate(guardian) => Op::NominateGuardian {
+                pod: guardian.key.clone(),
+                uid: guardian.uid.clone(),
+                revision: guardian.revision,
+                node: self.node.name.clone(),
+            },
+            Step::Ungate(guardian) => Op::UngateGuardian {
+                pod: guardian.key.clone(),
+                uid: guardian.uid.clone(),
+                gates: guardian.other_gates(),
+                unless: other_key(&ticket.key, &guardian.key),
+            },
+            Step::Remove(guardian, cause) => return delete_guardian(ticket, guardian, cause, plan),
+            Step::Wait => return Standing::Done,
+        };
+        plan.push(&ticket.key, op);
+        Standing::Done
+    }
+
+    /// Makes a Guardian if that may be; or else says why there is none.
+    fn create_guardian(&self, ticket: &TicketView, pod: PodKey, covered: bool, plan: &mut Plan) {
+        let trouble = self.view.memory.trouble.as_ref();
+        if self.eligible() && self.may_create(plan) {
+            // A try does not end what a Ticket says of the tries before it.
+            plan.pending = trouble.map(|trouble| reason::gist(trouble.reason, &trouble.message));
+            // One that took over room may have the other name; a Ticket that never had any has none.
+            let unless = (!covered && ticket.activated.is_some()).then(|| other_key(&ticket.key, &pod));
+            let op = Op::CreateGuardian {
+                pod,
+                covered,
+                unless,
+                uid: ticket.uid.clone(),
+                order: self.order.clone(),
+                node: self.node.clone(),
+            };
+            plan.push(&ticket.key, op);
+        } else if let Some(trouble) = trouble {
+            self.say(ticket, trouble.reason, trouble.message.clone(), plan);
         }
     }
 
@@ -452,22 +531,18 @@ impl Live<'_> {
 
     /// No Guardian: confirmed by a GET, then Pending, then made again when it may be.
     fn missing(&self, ticket: &TicketView, plan: &mut Plan) {
-        if let Some(pod) = &self.view.memory.lost_guardian {
-            plan.push(&ticket.key, Op::ConfirmGuardian(pod.clone()));
+        let named = ticket
+            .pod_name
+            .as_ref()
+            .filter(|_| ticket.phase == Phase::Reserved);
+        let named = named.map(|name| PodKey::new(ticket.key.namespace.clone(), name.clone()));
+        let named = named.filter(|named| self.view.memory.absent.as_ref() != Some(named));
+        if let Some(pod) = self.view.memory.lost_guardian.clone().or(named) {
+            plan.push(&ticket.key, Op::ConfirmGuardian(pod));
         } else if ticket.phase == Phase::Reserved {
             self.demote(ticket, missing(), plan);
-        } else if self.eligible() && self.may_create(plan) {
-            // A try does not end what a Ticket says of the tries before it.
-            let trouble = self.view.memory.trouble.as_ref();
-            plan.pending = trouble.map(|trouble| reason::gist(trouble.reason, &trouble.message));
-            let op = Op::CreateGuardian {
-                uid: ticket.uid.clone(),
-                order: self.order.clone(),
-                node: self.node.clone(),
-            };
-            plan.push(&ticket.key, op);
-        } else if let Some(trouble) = &self.view.memory.trouble {
-            self.say(ticket, trouble.reason, trouble.message.clone(), plan);
+        } else {
+            self.create_guardian(ticket, guardian_key(&ticket.key), false, plan);
         }
     }
 
@@ -532,14 +607,15 @@ enum Standing {
 }
 
 /// The Guardian of this Ticket that holds room best.
-fn best<'a>(guardians: &'a [GuardianView], ticket: &TicketUid) -> Option<&'a GuardianView> {
+fn best<'a>(guardians: &'a [GuardianView], ticket: &TicketView, node: &NodeName) -> Option<&'a GuardianView> {
     guardians
         .iter()
-        .filter(|guardian| guardian.ticket_uid == *ticket)
+        .filter(|guardian| guardian.ticket_uid == ticket.uid)
         .min_by_key(|guardian| {
             (
                 guardian.deleting,
-                !matches!(guardian.state, GuardianState::Bound(_)),
+                Reverse(cover::hold(guardian, node)),
+                !cover::fits(guardian, ticket),
                 guardian.key.name.len(),
             )
         })
@@ -583,6 +659,11 @@ fn out_of_line(ticket: &TicketView, template: &Template) -> bool {
 
 fn contains(all: &BTreeMap<String, String>, some: &BTreeMap<String, String>) -> bool {
     some.iter().all(|(key, value)| all.get(key) == Some(value))
+}
+
+/// The other of the two names that a Ticket's Guardian may have.
+fn other_key(ticket: &TicketKey, pod: &PodKey) -> PodKey {
+    PodKey::new(ticket.namespace.clone(), cover_name(&ticket.name, &pod.name))
 }
 
 /// The name under which a Ticket's Guardian is made.

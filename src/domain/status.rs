@@ -1,7 +1,7 @@
 //! The status of an Order: sums of counts, conditions, the reasons behind what is missing.
 //!
-//! Pure. A condition keeps its transition time while its status stays. What shards count does not depend
-//! on windows; what is said of their counts does.
+//! Pure. What there is to say of a roll-out is added by `rollout::progress`. A condition keeps its transition time
+//! while its status stays. What shards count does not depend on windows; what is said of their counts does.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -50,26 +50,8 @@ pub fn of<'a>(
         next_schedule_time: agenda.and_then(|agenda| agenda.next).map(|next| Time(next.start)),
         ..OrderStatus::default()
     };
-    let rolling = status.available_replicas > status.updated_replicas;
-    let (progress, word, message) = if rolling {
-        let left = status.available_replicas - status.updated_replicas;
-        (
-            "True",
-            "RollingOut",
-            format!("{left} Tickets have an older template"),
-        )
-    } else {
-        (
-            "False",
-            "UpToDate",
-            "every Reserved Ticket has the present template".to_owned(),
-        )
-    };
     let (ready, reason, said) = ready(order, agenda, &status);
-    status.conditions = vec![
-        condition("Ready", ready, reason, said, order, before, now),
-        condition("Progressing", progress, word, message, order, before, now),
-    ];
+    status.conditions = vec![condition("Ready", ready, reason, said, order, before, now)];
     if let Some(close) = agenda.and_then(Agenda::close) {
         let (ending, word, message) = ending(close, now);
         let condition = condition("Ending", ending, word, message, order, before, now);
@@ -189,7 +171,8 @@ fn ready(
     }
 }
 
-fn condition(
+/// A condition; it keeps its transition time while its status stays.
+pub(super) fn condition(
     kind: &str,
     status: &str,
     reason: &str,

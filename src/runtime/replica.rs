@@ -110,11 +110,20 @@ impl Replica {
     }
 
     /// Gives up its shards one by one as their writes end, then its membership.
-    pub async fn drain(self) {
+    ///
+    /// # Errors
+    /// When it cannot go on with that.
+    pub async fn drain(mut self) -> Result<(), Ended> {
         self.leave.cancel();
-        self.left.cancelled().await;
+        let left = self.left.clone();
+        tokio::select! {
+            biased; // a task that has ended is worse than the end of the drain
+            ended = self.ended() => return Err(ended),
+            () = left.cancelled() => {}
+        }
         self.tasks.quit().cancel();
         self.pumping.cancelled().await;
+        Ok(())
     }
 }
 

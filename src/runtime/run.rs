@@ -26,7 +26,10 @@ use super::{
     replica::{Ended, Replica},
     tasks::Tasks,
 };
-use crate::{api, shard::member::Fatal};
+use crate::{
+    api,
+    shard::{lease::LeaseName, member::Fatal},
+};
 
 /// How long an API server that does not answer, or lacks the CRDs, is tried at start.
 const START_WITHIN: Duration = Duration::from_secs(30);
@@ -118,11 +121,12 @@ async fn start(config: Config) -> Result<(), Stop> {
     );
     tasks.spawn("metrics upkeep", upkeep_metrics(upkeep, quit.clone()));
     let (signal, namespace) = (terminated(), config.namespace());
+    let own_lease = LeaseName::Replica(config.replica().into()).object_name(config.shards);
     tokio::pin!(signal);
     tokio::select! {
         biased; // a signal ends the waiting
         () = &mut signal => return Ok(()),
-        reached = reach(&clients.read, &namespace) => reached?,
+        reached = reach(&clients.read, &namespace, &own_lease) => reached?,
     }
     tracing::info!(
         replica = config.replica(),
@@ -140,7 +144,10 @@ async fn start(config: Config) -> Result<(), Stop> {
         () = signal => {}
     }
     tracing::info!("stopping: waiting for writes in flight");
-    replica.drain().await;
+    if let Err(ended) = replica.drain().await {
+        quit.cancel();
+        return Err(why(ended));
+    }
     tracing::info!("stopped");
     Ok(())
 }
@@ -169,10 +176,10 @@ fn why(ended: Ended) -> Stop {
 }
 
 /// Waits for the API server, the CRDs and the namespace of the Leases.
-async fn reach(client: &Client, namespace: &str) -> Result<(), Stop> {
+async fn reach(client: &Client, namespace: &str, own_lease: &str) -> Result<(), Stop> {
     let mut last = "the API server does not answer".to_owned();
     let tries = async {
-        while let Err(problem) = installed(client, namespace).await {
+        while let Err(problem) = installed(client, namespace, own_lease).await {
             if problem != last {
                 tracing::warn!(problem, "not ready to start; trying again");
                 last = problem;
@@ -184,27 +191,38 @@ async fn reach(client: &Client, namespace: &str) -> Result<(), Stop> {
     reached.map_err(|_| stop(format!("gave up after 30 s: {last}")))
 }
 
-async fn installed(client: &Client, namespace: &str) -> Result<(), String> {
+async fn installed(client: &Client, namespace: &str, own_lease: &str) -> Result<(), String> {
     client
         .apiserver_version()
         .await
         .map_err(|error| format!("the API server does not answer: {}", one_line(&error)))?;
-    present::<api::Order>(client).await?;
-    present::<api::Ticket>(client).await?;
-    leases(client, namespace).await
+    present(Api::<PartialObjectMeta<api::Order>>::all(client.clone())).await?;
+    present(Api::<PartialObjectMeta<api::Ticket>>::all(client.clone())).await?;
+    present(Api::<PartialObjectMeta<api::Shard>>::namespaced(
+        client.clone(),
+        namespace,
+    ))
+    .await?;
+    leases(client, namespace, own_lease).await
 }
 
 /// Whether Leases can be made in the namespace: tried without making one.
-async fn leases(client: &Client, namespace: &str) -> Result<(), String> {
+async fn leases(client: &Client, namespace: &str, own_lease: &str) -> Result<(), String> {
     let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
     let mut probe = Lease::default();
-    probe.metadata.name = Some("korder-probe".to_owned());
+    probe.metadata.name = Some(own_lease.to_owned());
     let params = PostParams {
         dry_run: true,
         ..PostParams::default()
     };
     match leases.create(&params, &probe).await {
         Ok(_) => Ok(()),
+        // A former process of this replica made it.
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 422 => Err(format!(
+            "the API server will not have the Lease {own_lease}: {}: choose another --replica-id",
+            status.message
+        )),
         Err(kube::Error::Api(status)) if status.code == 404 => Err(format!(
             "the namespace {namespace} does not exist: create it, or choose another with --namespace"
         )),
@@ -215,11 +233,10 @@ async fn leases(client: &Client, namespace: &str) -> Result<(), String> {
     }
 }
 
-async fn present<K>(client: &Client) -> Result<(), String>
+async fn present<K>(objects: Api<PartialObjectMeta<K>>) -> Result<(), String>
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug,
 {
-    let objects: Api<PartialObjectMeta<K>> = Api::all(client.clone());
     let kind = K::plural(&());
     match objects.list(&ListParams::default().limit(1)).await {
         Ok(_) => Ok(()),

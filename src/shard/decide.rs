@@ -13,7 +13,7 @@ use super::{
 };
 use crate::domain::{
     eligibility::{Keep, Verdict, evaluate, evaluate_spared},
-    ids::{Namespace, NodeUid, OrderUid, PairKey, TicketKey},
+    ids::{Namespace, PairKey, TicketKey},
     node::{Node, ReadyStatus},
     observed::TicketView,
     op::Op,
@@ -36,10 +36,21 @@ impl Shard {
                 self.marked.insert(key);
             }
         }
+        self.decide_marked(now, fleet, sink);
+        while let Some(order) = self.seeking.pop_first() {
+            let mut last = None;
+            while let Some(key) = self.next_stale(&order, last) {
+                last = Some(key.node.clone());
+                self.decide_pair(key, now, fleet, sink);
+            }
+        }
+        self.seek_orphans(now.mono, sink);
+    }
+
+    fn decide_marked(&mut self, now: Now, fleet: &impl Fleet, sink: &mut impl Sink) {
         while let Some(key) = self.marked.pop() {
             self.decide_pair(key, now, fleet, sink);
         }
-        self.seek_orphans(now.mono, sink);
     }
 
     /// The server's clock was set: every time that something waits for has to be reckoned anew.
@@ -154,14 +165,12 @@ impl Shard {
     }
 
     fn may_replace(&self, key: &PairKey) -> bool {
-        let begun = self
-            .orders
-            .get(&key.order)
-            .and_then(|entry| entry.replacing.as_ref());
-        begun.map_or_else(
-            || self.may_begin(&key.order),
-            |node| *node == key.node && self.granted(&key.order),
-        )
+        let begun = self.orders.get(&key.order);
+        if begun.is_some_and(|entry| entry.replacing.contains(&key.node)) {
+            self.granted(&key.order)
+        } else {
+            self.may_begin(&key.order)
+        }
     }
 
     /// Puts the plan in the place of what is pending for the pair.
@@ -178,7 +187,7 @@ impl Shard {
             }
             if matches!(&op, Op::SetStatus { status, .. } if status.reason.as_deref() == Some(reason::ROLLING_OUT))
             {
-                self.orders[&key.order].replacing = Some(key.node.clone());
+                self.orders[&key.order].replacing.insert(key.node.clone());
             }
             pair.busy.retain(|(busy, _)| *busy != ticket);
             pair.busy.push((ticket.clone(), op.clone()));
@@ -222,26 +231,17 @@ impl Shard {
         } else {
             entry.stale.remove(&key.node);
         }
-        let under_way = summary.rolling || (summary.stale && pair.awaits());
-        if entry
-            .replacing
-            .take_if(|node| *node == key.node && !under_way)
-            .is_some()
-        {
+        let begins = !summary.rolling && summary.stale && pair.awaits();
+        let began = !begins && entry.replacing.remove(&key.node);
+        if (began || pair.counted.rolling) && !summary.rolling {
             self.touched.insert(key.order.clone());
+            self.seeking.insert(key.order.clone());
         }
         if summary != pair.counted {
             entry.counts.remove(&pair.counted_as, &pair.counted);
             entry.counts.add(&pair.node_name, &summary);
             (pair.counted, pair.counted_as) = (summary, pair.node_name.clone());
             self.touched.insert(key.order.clone());
-        }
-        self.mark_next_stale_after(&key.order, &key.node);
-    }
-
-    fn mark_next_stale_after(&mut self, order: &OrderUid, node: &NodeUid) {
-        if self.orders[order].stale.first() != Some(node) {
-            self.mark_next_stale(order);
         }
     }
 
@@ -262,8 +262,9 @@ impl Shard {
             entry.counts.remove(&pair.counted_as, &pair.counted);
             entry.pairs.swap_remove(&key.node);
             entry.stale.remove(&key.node);
-            entry.replacing.take_if(|node| *node == key.node);
+            entry.replacing.remove(&key.node);
             self.touched.insert(key.order.clone());
+            self.seeking.insert(key.order.clone());
             if let Some(orders) = self.on_node.get_mut(&key.node) {
                 orders.retain(|order| *order != key.order);
                 if orders.is_empty() {

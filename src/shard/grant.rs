@@ -1,12 +1,17 @@
 //! The shard's side of a roll-out: which grant it acts on, and when it gives it back.
 //!
-//! A shard replaces Tickets one at a time, and begins only while it sees, in the status of the Order,
-//! a grant of its own for the template that it sees in the Order's spec.
+//! A shard begins a replacement only while it has fewer under way than its newest grant allows, in the
+//! status of the Order, for the template that it sees in the Order's spec.
+
+use std::{collections::BTreeSet, ops::Bound};
 
 use super::state::Shard;
 use crate::{
     api::order::Rollout,
-    domain::ids::{OrderUid, PairKey},
+    domain::{
+        ids::{NodeUid, OrderUid, PairKey},
+        rollout::newest,
+    },
 };
 
 /// What a roll-out says to this shard.
@@ -24,7 +29,7 @@ impl Shard {
     /// The Order's status shows this roll-out. Grants below `floor` were another process's, which may have
     /// given them back.
     pub fn see_rollout(&mut self, uid: &OrderUid, rollout: &Rollout, floor: i64) {
-        let own = rollout.grants.iter().find(|grant| grant.shard == self.id.0);
+        let own = newest(&rollout.grants, self.id.0);
         if own.is_none() && floor == 0 && !self.grants.contains_key(uid) {
             return;
         }
@@ -35,7 +40,7 @@ impl Shard {
         grant.acts_on = grant.acts_on.max(seq).max(floor);
         if self.orders.contains_key(uid) {
             self.touched.insert(uid.clone());
-            self.mark_next_stale(uid);
+            self.seeking.insert(uid.clone());
         }
     }
 
@@ -53,32 +58,39 @@ impl Shard {
 
     /// Whether another Ticket may be replaced.
     pub(super) fn may_begin(&self, uid: &OrderUid) -> bool {
+        let under_way = |counted: u32| counted + self.begun(uid);
         let free = |grant: &Grant| {
-            self.orders
-                .get(uid)
-                .is_some_and(|entry| entry.replacing.is_none() && entry.counts.rolling < grant.count)
+            let entry = self.orders.get(uid);
+            entry.is_some_and(|entry| under_way(entry.counts.rolling) < grant.count)
         };
         self.grants.get(uid).is_some_and(free) && self.granted(uid)
     }
 
     /// Replacements that have begun and are not counted yet.
     pub(super) fn begun(&self, uid: &OrderUid) -> u32 {
-        let begun = self.orders.get(uid).and_then(|entry| entry.replacing.as_ref());
-        let counted = |node| {
-            let key = PairKey {
-                order: uid.clone(),
-                node,
-            };
-            self.pairs.get(&key).is_some_and(|pair| pair.counted.rolling)
-        };
-        u32::from(begun.cloned().is_some_and(|node| !counted(node)))
+        let begun = self.orders.get(uid).map(|entry| &entry.replacing);
+        let begun = begun.map_or(0, BTreeSet::len);
+        u32::try_from(begun).expect("fewer than the nodes of a shard")
+    }
+
+    /// The next pair after `last` whose Ticket may be replaced.
+    pub(super) fn next_stale(&self, uid: &OrderUid, last: Option<NodeUid>) -> Option<PairKey> {
+        if !self.may_begin(uid) {
+            return None;
+        }
+        let entry = self.orders.get(uid)?;
+        let from = last.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut after = entry.stale.range((from, Bound::Unbounded));
+        let node = after.find(|node| !entry.replacing.contains(*node))?.clone();
+        let order = uid.clone();
+        Some(PairKey { order, node })
     }
 
     /// The grant to report. One that has nothing left to do is given back here, so that the report says
     /// both, and no replacement follows it.
     pub(super) fn acts_on(&mut self, uid: &OrderUid) -> i64 {
         let done = self.orders.get(uid).is_some_and(|entry| {
-            entry.replacing.is_none() && entry.counts.stale == 0 && entry.counts.rolling == 0
+            entry.replacing.is_empty() && entry.counts.stale == 0 && entry.counts.rolling == 0
         });
         let give_back = done && self.granted(uid);
         self.grants.get_mut(uid).map_or(0, |grant| {

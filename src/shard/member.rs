@@ -110,6 +110,8 @@ pub struct Member {
     shards: Vec<Slot>,
     /// Incarnations of this replica that were there before this process joined.
     older: BTreeSet<Arc<str>>,
+    /// Others that shards showed since, each with the version of the newest such record.
+    suspects: BTreeMap<Arc<str>, Arc<str>>,
     attempts: u64,
     /// Start of the last renewal round.
     round: Option<Mono>,
@@ -146,6 +148,7 @@ impl Member {
             others: BTreeMap::new(),
             shards: vec![Slot::default(); usize::from(count.get())],
             older: BTreeSet::new(),
+            suspects: BTreeMap::new(),
             attempts: 0,
             round: None,
             gate: None,

@@ -8,6 +8,7 @@ use super::report::PairSummary;
 use crate::{
     api::ticket::Phase,
     domain::{
+        cover,
         flap::Flaps,
         hash::fnv1a64,
         ids::{NodeName, PairKey, PodKey, PodUid, TicketKey, TicketUid},
@@ -372,7 +373,12 @@ impl Pair {
     ) -> PairSummary {
         let held =
             |ticket: &TicketView| matches!(ticket.phase, Phase::Reserved | Phase::Claiming | Phase::Claimed);
-        let stale = |ticket: &TicketView| hash.is_some_and(|hash| ticket.template_hash.as_ref() != hash);
+        let stale = |ticket: &TicketView| {
+            let own = guardians.get(&ticket.key).map_or(&[][..], Vec::as_slice);
+            hash.is_some_and(|hash| {
+                ticket.template_hash.as_ref() != hash || !cover::guarded(own, ticket, hash)
+            })
+        };
         let unavailable = desired && !spent && !self.tickets.iter().any(held);
         let reserved = |ticket: &&TicketView| ticket.phase == Phase::Reserved;
         let rolling = |ticket: &TicketView| ticket.phase == Phase::Pending && ticket.activated.is_some();

@@ -102,7 +102,8 @@ pub(super) struct OrderEntry {
     pub(super) purging: bool,
     /// It is gone, or its Tickets have been removed as a whole.
     pub(super) gone: bool,
-    pub(super) replacing: Option<NodeUid>,
+    /// Nodes whose Ticket is about to be replaced, and is not counted as that yet.
+    pub(super) replacing: BTreeSet<NodeUid>,
     pub(super) stale: BTreeSet<NodeUid>,
     /// Its windows around the present.
     pub(super) agenda: Option<Arc<Agenda>>,
@@ -127,6 +128,8 @@ pub struct Shard {
     pub(super) marked: Set<PairKey>,
     pub(super) timers: BTreeSet<(Mono, PairKey)>,
     pub(super) touched: BTreeSet<OrderUid>,
+    /// Orders of which another Ticket may be replaced.
+    pub(super) seeking: BTreeSet<OrderUid>,
     pub(super) notices: Vec<Notice>,
     pub(super) stats: Stats,
 }
@@ -151,6 +154,7 @@ impl Shard {
             marked: Set::default(),
             timers: BTreeSet::new(),
             touched: BTreeSet::new(),
+            seeking: BTreeSet::new(),
             notices: Vec::new(),
             stats: Stats::default(),
         }
@@ -322,6 +326,7 @@ impl Shard {
         self.mark(key.clone(), |pair| {
             pair.settle(&Settled::Guardian(&view));
             pair.memory.lost_guardian.take_if(|lost| *lost == view.key);
+            pair.memory.absent.take_if(|absent| *absent == view.key);
             match &view.state {
                 GuardianState::Bound(_) => {
                     pair.memory.backoff.bound(now);
@@ -578,17 +583,6 @@ impl Shard {
         self.marked.insert(key);
     }
 
-    pub(super) fn mark_next_stale(&mut self, uid: &OrderUid) {
-        if let Some(node) = self.orders[uid].stale.first()
-            && self.may_begin(uid)
-        {
-            self.marked.insert(PairKey {
-                order: uid.clone(),
-                node: node.clone(),
-            });
-        }
-    }
-
     fn landed(&mut self, key: &PairKey, work: &Work, expect: Expect, now: Mono) {
         let pair = self.pairs.get_mut(key).expect("checked by the caller");
         pair.landed(&work.op);
@@ -698,6 +692,7 @@ impl Shard {
         let pair = self.pairs.get_mut(key).expect("checked by the caller");
         pair.not_there(pod);
         let lost = pair.memory.lost_guardian.take_if(|lost| lost == pod).is_some();
+        pair.memory.absent = Some(pod.clone());
         let of_pair = |known: &GuardianView| pair.tickets.iter().any(|ticket| ticket.uid == known.ticket_uid);
         let lost = lost || awaited || known.as_ref().is_some_and(of_pair);
         let removed = known.is_some_and(|known| pair.guardian_removed(&known.uid));

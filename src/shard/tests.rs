@@ -16,11 +16,12 @@ use super::{
 };
 use crate::{
     api::{
+        GATE_COVER,
         order::{Grant, Rollout},
         ticket::Phase,
     },
     domain::{
-        ids::{NodeUid, OrderUid, TicketKey},
+        ids::{NodeUid, OrderUid, PodKey, TicketKey},
         node::{Node, ReadyStatus},
         observed::{GuardianState, GuardianView, Revision, TicketView},
         op::{Expect, Observation, Op, Outcome},
@@ -78,7 +79,7 @@ struct Rig {
     /// `seq` of the last grant.
     granted: i64,
     tickets: BTreeMap<TicketKey, TicketView>,
-    guardians: BTreeMap<TicketKey, GuardianView>,
+    guardians: BTreeMap<PodKey, GuardianView>,
     refuse_guardians: bool,
     log: Vec<String>,
 }
@@ -155,6 +156,24 @@ impl Rig {
         (counts.stale, counts.rolling, counts.grant_seq - self.granted)
     }
 
+    /// Another process takes over, and sees what the API server has.
+    fn restart(&mut self) {
+        let before = std::mem::replace(&mut self.shard, Shard::new(ShardId(0), GRACE));
+        self.desk = Desk::default();
+        let (snapshot, now) = (self.index.publish(), self.now());
+        let orders: Vec<_> = before.orders.keys().cloned().collect();
+        self.shard.apply_orders(snapshot, &orders, now.mono);
+        for entry in before.nodes.into_values() {
+            self.shard.apply_node(entry.node, now.mono);
+        }
+        for ticket in self.tickets.values() {
+            self.shard.apply_ticket(ticket.clone());
+        }
+        for guardian in self.guardians.values() {
+            self.shard.apply_guardian(guardian.clone(), now.mono);
+        }
+    }
+
     fn order_gone(&mut self, name: &str) {
         let uid = OrderUid::from(format!("{name}-uid"));
         self.index.delete(&uid);
@@ -178,12 +197,17 @@ impl Rig {
             for work in std::mem::take(&mut self.desk.pending).into_values() {
                 self.perform(&work);
             }
-            let unbound: Vec<_> = self.guardians.values().filter(|g| unbound(g)).cloned().collect();
-            for guardian in unbound {
-                self.bind(&guardian.ticket);
-            }
+            self.bind_all();
         }
         panic!("does not settle: {:?}", self.log);
+    }
+
+    /// The scheduler binds what it may.
+    fn bind_all(&mut self) {
+        let unbound: Vec<_> = self.guardians.values().filter(|g| unbound(g)).cloned().collect();
+        for guardian in unbound {
+            self.bind(&guardian.ticket);
+        }
     }
 
     fn wait(&mut self, seconds: u64) -> &mut Self {
@@ -219,6 +243,7 @@ impl Rig {
                 let template = order.spec.as_ref().unwrap().template.clone();
                 let mut view = self.tickets[&work.ticket].clone();
                 view.template_hash = template.hash.as_str().into();
+                view.outline = template.outline.clone();
                 view.duration = template.duration.as_deref().map(Into::into);
                 view.labels_intact = true;
                 view.labels.clone_from(&template.labels);
@@ -272,19 +297,36 @@ impl Rig {
                 self.hide_ticket(&work.ticket);
                 Outcome::Landed(Expect::TicketGone(uid.clone()))
             }
+            Op::CreateGuardian {
+                unless: Some(pod), ..
+            }
+            | Op::UngateGuardian { unless: pod, .. }
+                if self.guardians.contains_key(pod) =>
+            {
+                Outcome::Observed(Observation::Guardian(Box::new(self.guardians[pod].clone())))
+            }
             Op::CreateGuardian { .. } if self.refuse_guardians => Outcome::Refused {
                 reason: "GuardianRefused",
                 message: "no PriorityClass".into(),
             },
-            Op::CreateGuardian { uid, order, .. } => {
+            Op::CreateGuardian {
+                pod,
+                covered,
+                uid,
+                order,
+                ..
+            } => {
+                let gates: &[Arc<str>] = if *covered { &[GATE_COVER.into()] } else { &[] };
                 let view = GuardianView {
-                    key: guardian_key(&work.ticket),
+                    key: pod.clone(),
                     uid: format!("pod-{}", revision.0).into(),
                     revision,
                     ticket: work.ticket.clone(),
                     ticket_uid: uid.clone(),
                     order: order.uid.clone(),
                     state: GuardianState::Unbound { unschedulable: None },
+                    gates: gates.into(),
+                    nominated: None,
                     deleting: false,
                     labels_intact: true,
                     template_hash: order
@@ -302,21 +344,32 @@ impl Rig {
                 Outcome::Retry { message }
             }
             Op::DeleteGuardian { pod, uid, .. } | Op::DeleteOrphan { pod, uid, .. } => {
-                self.hide_guardian(&work.ticket);
+                self.hide_pod(pod);
                 Outcome::Landed(Expect::GuardianGone(pod.clone(), uid.clone()))
             }
-            Op::RelabelGuardian { .. } => {
-                let mut view = self.guardians[&work.ticket].clone();
-                (view.labels_intact, view.revision) = (true, revision);
-                let expect = Expect::Guardian(view.key.clone(), view.uid.clone(), revision);
-                self.show_guardian(view);
-                Outcome::Landed(expect)
+            Op::RelabelGuardian { pod, .. } => self.patched(pod, |view| view.labels_intact = true),
+            Op::ExtendGuardian { pod, order, .. } => {
+                let hash = order.spec.as_ref().unwrap().template.hash.as_str().into();
+                self.patched(pod, |view| view.template_hash = Some(hash))
             }
+            Op::NominateGuardian {
+                pod,
+                revision: on,
+                node,
+                ..
+            } => {
+                assert_eq!(
+                    self.guardians[pod].revision, *on,
+                    "decided on the newest revision"
+                );
+                self.patched(pod, |view| view.nominated = Some(node.clone()))
+            }
+            Op::UngateGuardian { pod, .. } => self.patched(pod, |view| view.gates = Box::default()),
             Op::ConfirmTicket => Outcome::Observed(match self.tickets.get(&work.ticket) {
                 Some(view) => Observation::Ticket(Box::new(view.clone())),
                 None => Observation::TicketGone(work.ticket.clone()),
             }),
-            Op::ConfirmGuardian(pod) => Outcome::Observed(match self.guardians.get(&work.ticket) {
+            Op::ConfirmGuardian(pod) => Outcome::Observed(match self.guardians.get(pod) {
                 Some(view) => Observation::Guardian(Box::new(view.clone())),
                 None => Observation::GuardianGone(pod.clone()),
             }),
@@ -342,7 +395,7 @@ impl Rig {
 
     fn show_guardian(&mut self, view: GuardianView) {
         let mono = self.now().mono;
-        self.guardians.insert(view.ticket.clone(), view.clone());
+        self.guardians.insert(view.key.clone(), view.clone());
         self.shard.apply_guardian(view, mono);
     }
 
@@ -353,17 +406,38 @@ impl Rig {
     }
 
     fn hide_guardian(&mut self, ticket: &TicketKey) {
-        let view = self.guardians.remove(ticket).unwrap();
-        self.shard.delete_guardian(ticket, &view.key, &view.uid);
+        let key = self.of(ticket).key;
+        self.hide_pod(&key);
+    }
+
+    fn hide_pod(&mut self, pod: &PodKey) {
+        let view = self.guardians.remove(pod).unwrap();
+        self.shard.delete_guardian(&view.ticket, &view.key, &view.uid);
+    }
+
+    /// The Ticket's Guardian.
+    fn of(&self, ticket: &TicketKey) -> GuardianView {
+        let mut own = self.guardians.values().filter(|view| view.ticket == *ticket);
+        own.next().unwrap().clone()
+    }
+
+    /// A Guardian as a write leaves it.
+    fn patched(&mut self, pod: &PodKey, change: impl FnOnce(&mut GuardianView)) -> Outcome {
+        let mut view = self.guardians[pod].clone();
+        change(&mut view);
+        view.revision = Revision(self.revision);
+        let expect = Expect::Guardian(view.key.clone(), view.uid.clone(), view.revision);
+        self.show_guardian(view);
+        Outcome::Landed(expect)
     }
 
     fn bind(&mut self, ticket: &TicketKey) {
         let state = GuardianState::Bound(self.tickets[ticket].node_name.clone());
-        self.guardian(ticket, |view| view.state = state);
+        self.guardian(ticket, |view| (view.state, view.nominated) = (state, None));
     }
 
     fn guardian(&mut self, ticket: &TicketKey, change: impl FnOnce(&mut GuardianView)) {
-        let mut view = self.guardians[ticket].clone();
+        let mut view = self.of(ticket);
         change(&mut view);
         view.revision = self.next();
         self.show_guardian(view);
@@ -391,7 +465,7 @@ impl Rig {
 }
 
 fn unbound(guardian: &GuardianView) -> bool {
-    matches!(guardian.state, GuardianState::Unbound { unschedulable: None })
+    !guardian.covered() && matches!(guardian.state, GuardianState::Unbound { unschedulable: None })
 }
 
 fn new_ticket(work: &Work, order: &Order, node: &Node, sequence: i64, revision: Revision) -> TicketView {
@@ -406,6 +480,7 @@ fn new_ticket(work: &Work, order: &Order, node: &Node, sequence: i64, revision: 
         node_name: node.name.clone(),
         sequence,
         template_hash: template.hash.as_str().into(),
+        outline: template.outline.clone(),
         duration: template.duration.as_deref().map(Into::into),
         lifecycle: template.lifecycle.clone(),
         phase: Phase::Pending,
@@ -615,10 +690,10 @@ fn deleted_guardian_is_confirmed_then_pending_at_once_then_made_after_a_second()
 fn guardian_whose_labels_were_stripped_is_relabelled_not_replaced() {
     let mut rig = reserved();
     let ticket = rig.ticket("n1", 0);
-    let mut view = rig.guardians[&ticket].clone();
+    let mut view = rig.of(&ticket);
     view.labels_intact = false;
     rig.shard.delete_guardian(&ticket, &view.key, &view.uid);
-    rig.guardians.insert(ticket, view);
+    rig.guardians.insert(view.key.clone(), view);
     assert_eq!(rig.settle(), ["get_guardian", "patch_guardian"]);
     assert_eq!(rig.state(), ["n1 Reserved"]);
 }
@@ -635,13 +710,15 @@ fn guardian_of_another_template_that_was_out_of_sight_is_replaced() {
         rig.settle(),
         [
             "ticket_status Pending GuardianMissing",
-            "delete_guardian Replaced",
             "create_guardian",
+            "nominate_guardian",
+            "delete_guardian Replaced",
+            "ungate_guardian",
             "ticket_status Reserved"
         ]
     );
     assert_eq!(rig.state(), ["n1 Reserved"]);
-    assert_ne!(rig.guardians[&ticket].template_hash.as_deref(), Some("another"));
+    assert_ne!(rig.of(&ticket).template_hash.as_deref(), Some("another"));
 }
 
 #[test]
@@ -797,7 +874,7 @@ fn restart_adopts_what_is_there_without_a_write() {
 }
 
 #[test]
-fn changed_template_replaces_one_pair_at_a_time_and_only_when_granted() {
+fn changed_template_replaces_as_many_pairs_at_a_time_as_granted() {
     let mut rig = Rig::new();
     rig.node(node("n1"))
         .node(node("n2"))
@@ -807,7 +884,7 @@ fn changed_template_replaces_one_pair_at_a_time_and_only_when_granted() {
     let bigger = json!({ "template": { "spec": { "resources": { "requests": { "cpu": "2" } } } } });
     rig.order(generation(everywhere(bigger), 2));
     assert_eq!(rig.settle(), [""; 0], "no grant");
-    rig.grant(9);
+    rig.grant(2);
     let mut without_room = 0;
     for _ in 0..100 {
         let wanted = rig.decide();
@@ -823,12 +900,9 @@ fn changed_template_replaces_one_pair_at_a_time_and_only_when_granted() {
             .filter(|view| view.phase == Phase::Pending)
             .count();
         without_room = without_room.max(pending);
-        let unbound: Vec<_> = rig.guardians.values().filter(|g| unbound(g)).cloned().collect();
-        for guardian in unbound {
-            rig.bind(&guardian.ticket);
-        }
+        rig.bind_all();
     }
-    assert_eq!(without_room, 1);
+    assert_eq!(without_room, 2);
     let hashes: BTreeSet<_> = rig
         .tickets
         .values()
@@ -863,7 +937,7 @@ fn own_write_is_awaited_and_asked_for_when_the_watch_is_late() {
         .unwrap();
     // The delete landed, but the watch says nothing of it.
     let ticket = work.ticket.clone();
-    let gone = rig.guardians.remove(&ticket).unwrap();
+    let gone = rig.guardians.remove(&guardian_key(&ticket)).unwrap();
     let mono = rig.now().mono;
     rig.shard.apply_outcome(
         &work,
@@ -884,7 +958,7 @@ fn while_the_get_gets_no_answer_an_own_write_stays_awaited() {
     rig.node(node("n1").cordoned());
     rig.decide();
     let work = rig.desk.pending.pop_first().unwrap().1;
-    let view = rig.guardians.remove(&work.ticket).unwrap();
+    let view = rig.guardians.remove(&guardian_key(&work.ticket)).unwrap();
     let mono = rig.now().mono;
     rig.shard.apply_outcome(
         &work,
@@ -1137,9 +1211,11 @@ fn roll_out_paused_before_its_first_write_goes_on_afterwards() {
         rig.settle(),
         [
             "ticket_status Pending RollingOut",
-            "delete_guardian Replaced",
             "patch_ticket",
             "create_guardian",
+            "nominate_guardian",
+            "delete_guardian Replaced",
+            "ungate_guardian",
             "ticket_status Reserved"
         ]
     );
@@ -1180,7 +1256,170 @@ fn roll_out_paused_midway_keeps_the_guardian_that_is_there() {
     assert_eq!(rig.settle(), ["ticket_status Reserved"]);
     rig.order(bigger(4, false)).settle();
     rig.grant(9);
-    assert_eq!(rig.settle().len(), 5, "then it is replaced");
+    assert_eq!(rig.settle().len(), 7, "then it is replaced");
+}
+
+/// A granted replacement of which so many operations are done.
+fn replaced_so_far(operations: usize) -> Rig {
+    let mut rig = reserved();
+    rig.order(bigger(2, false)).settle();
+    rig.grant(9);
+    for _ in 0..operations {
+        rig.decide();
+        let work = rig.desk.pending.pop_first().unwrap().1;
+        rig.perform(&work);
+    }
+    rig.log.clear();
+    rig
+}
+
+/// One Reserved Ticket with one Guardian, both of this template.
+fn at_rest(rig: &Rig, hash: &str) {
+    assert_eq!(rig.state(), ["n1 Reserved"]);
+    let guardians: Vec<_> = rig.guardians.values().collect();
+    assert_eq!(guardians.len(), 1, "{guardians:?}");
+    assert_eq!(guardians[0].template_hash.as_deref(), Some(hash));
+    let ticket = rig.tickets.values().next().unwrap();
+    assert_eq!(*ticket.template_hash, *hash);
+    assert_eq!(ticket.pod_name.as_ref(), Some(&guardians[0].key.name));
+}
+
+fn template_hash(order: &Order) -> String {
+    order.spec.as_ref().unwrap().template.hash.to_string()
+}
+
+#[test]
+fn replacement_goes_on_from_what_there_is_after_every_step() {
+    let steps = 6;
+    for done in 0..=steps {
+        let mut rig = replaced_so_far(done);
+        rig.restart();
+        rig.bind_all();
+        rig.grant(9);
+        let left = rig.settle();
+        assert_eq!(left.len(), steps + 1 - done, "after {done}: {left:?}");
+        at_rest(&rig, &template_hash(&bigger(2, false)));
+    }
+}
+
+#[test]
+fn template_edited_back_midway_is_rolled_back_and_edited_again_rolled_on() {
+    let (first, other) = (everywhere(json!({})), json!({ "priorityClassName": "high" }));
+    let other = everywhere(json!({ "template": { "spec": other } }));
+    for back in [first, other] {
+        for done in 0..=6 {
+            let mut rig = replaced_so_far(done);
+            rig.order(generation(back.clone(), 3)).grant(9);
+            let log = rig.settle();
+            at_rest(&rig, &template_hash(&back));
+            assert!(log.len() <= 11, "after {done}: {log:?}");
+        }
+    }
+}
+
+#[test]
+fn new_guardian_that_is_refused_leaves_the_old_one_where_it_is() {
+    let mut rig = replaced_so_far(2);
+    let before = rig.of(&rig.ticket("n1", 0));
+    rig.refuse_guardians = true;
+    let mut said = Vec::new();
+    for _ in 0..300 {
+        said.extend(rig.wait(1).settle());
+    }
+    assert!(
+        said.contains(&"ticket_status Pending GuardianRefused".to_owned()),
+        "{said:?}"
+    );
+    assert_eq!(rig.guardians.values().collect::<Vec<_>>(), [&before]);
+    rig.order(generation(everywhere(json!({})), 3)).grant(9);
+    assert_eq!(rig.settle(), ["patch_ticket", "ticket_status Reserved"]);
+    at_rest(&rig, before.template_hash.as_deref().unwrap());
+}
+
+#[test]
+fn guardian_out_of_sight_is_found_under_the_other_name_before_another_takes_its_place() {
+    for done in [3, 4, 6] {
+        let mut rig = replaced_so_far(done);
+        rig.bind_all();
+        let hidden = rig
+            .guardians
+            .values()
+            .find(|view| !unbound(view) && !view.covered());
+        let hidden = hidden.unwrap().clone();
+        rig.guardians.remove(&hidden.key);
+        rig.restart();
+        rig.guardians.insert(hidden.key.clone(), hidden);
+        rig.grant(9);
+        let log = rig.settle();
+        at_rest(&rig, &template_hash(&bigger(2, false)));
+        assert!(log.len() <= 7, "after {done}: {log:?}");
+    }
+}
+
+#[test]
+fn guardian_that_lost_its_labels_before_a_restart_is_asked_for_by_name() {
+    let mut rig = reserved();
+    let mut hidden = rig.of(&rig.ticket("n1", 0));
+    hidden.labels_intact = false;
+    rig.guardians.clear();
+    rig.restart();
+    rig.guardians.insert(hidden.key.clone(), hidden);
+    assert_eq!(rig.settle(), ["get_guardian", "patch_guardian"]);
+    assert_eq!(rig.state(), ["n1 Reserved"]);
+    rig.guardians.clear();
+    rig.restart();
+    assert_eq!(
+        rig.settle(),
+        [
+            "get_guardian",
+            "ticket_status Pending GuardianMissing",
+            "create_guardian",
+            "ticket_status Reserved"
+        ]
+    );
+}
+
+#[test]
+fn added_toleration_is_patched_into_what_runs_without_a_grant() {
+    let mut rig = reserved();
+    let before = rig.of(&rig.ticket("n1", 0)).uid;
+    let more = json!({ "tolerations": [{ "key": "a", "operator": "Exists" }] });
+    let more = everywhere(json!({ "template": { "spec": more } }));
+    rig.order(generation(more.clone(), 2));
+    assert_eq!(rig.decide(), ["patch_guardian"]);
+    let work = rig.desk.pending.pop_first().unwrap().1;
+    rig.perform(&work);
+    rig.restart();
+    assert_eq!(rig.settle(), ["patch_guardian", "patch_ticket"]);
+    at_rest(&rig, &template_hash(&more));
+    assert_eq!(rig.of(&rig.ticket("n1", 0)).uid, before);
+    rig.order(generation(everywhere(json!({})), 3));
+    assert_eq!(
+        rig.settle(),
+        [""; 0],
+        "one that is taken away needs another Guardian"
+    );
+    rig.grant(1);
+    assert_eq!(rig.settle().len(), 7);
+    at_rest(&rig, &template_hash(&everywhere(json!({}))));
+}
+
+#[test]
+fn template_edited_back_before_a_ticket_tolerates_more_rolls_its_guardian_back() {
+    let mut rig = reserved();
+    let more = json!({ "tolerations": [{ "key": "a", "operator": "Exists" }] });
+    rig.order(generation(everywhere(json!({ "template": { "spec": more } })), 2));
+    rig.decide();
+    let work = rig.desk.pending.pop_first().unwrap().1;
+    rig.perform(&work);
+    rig.log.clear();
+    let back = generation(everywhere(json!({})), 3);
+    rig.order(back.clone());
+    assert_eq!(rig.settle(), [""; 0], "no grant");
+    assert_eq!(rig.acts().0, 1, "it waits to be replaced");
+    rig.grant(1);
+    assert_eq!(rig.settle().len(), 6);
+    at_rest(&rig, &template_hash(&back));
 }
 
 #[test]
@@ -1260,11 +1499,13 @@ fn guardian_that_only_a_get_has_shown_is_asked_for_again_until_the_watch_shows_i
         ticket_uid: rig.tickets[&work.ticket].uid.clone(),
         order: "everywhere-uid".into(),
         state: GuardianState::Bound("n1".into()),
+        gates: Box::default(),
+        nominated: None,
         deleting: false,
         labels_intact: true,
         template_hash: None,
     };
-    rig.guardians.insert(work.ticket.clone(), view.clone());
+    rig.guardians.insert(view.key.clone(), view.clone());
     let mono = rig.now().mono;
     let seen = Outcome::Observed(Observation::Guardian(Box::new(view.clone())));
     rig.shard.apply_outcome(&work, seen, mono);
@@ -1317,7 +1558,7 @@ fn tickets_that_others_remove_over_and_over_are_made_less_and_less_often() {
             rig.hide_ticket(&ticket);
             made += 1;
         }
-        if rig.guardians.contains_key(&ticket) {
+        if rig.guardians.contains_key(&guardian_key(&ticket)) {
             rig.hide_guardian(&ticket);
         }
         rig.settle();
@@ -1464,14 +1705,14 @@ fn guardian_of_a_newer_ticket_than_a_stale_list_shows_is_left_alone() {
     (other.tickets, other.guardians) = (rig.tickets.clone(), rig.guardians.clone());
     other.node(node("n1")).order(everywhere(json!({})));
     other.shard.apply_ticket(stale);
-    let guardian = rig.guardians[&ticket].clone();
+    let guardian = rig.of(&ticket);
     other.shard.apply_guardian(guardian.clone(), mono);
     assert_eq!(
         other.settle(),
         ["delete_guardian"],
         "a GET says that its Ticket lives"
     );
-    assert!(other.guardians.contains_key(&ticket));
+    assert!(other.guardians.contains_key(&guardian_key(&ticket)));
     other.shard.lose_ticket(&ticket, &"older".into(), false, mono);
     other.show(rig.tickets[&ticket].clone());
     assert_eq!(other.wait(1).settle(), [""; 0]);

@@ -36,9 +36,17 @@ pub struct SlimPod {
 struct SlimSpec {
     #[serde(default)]
     node_name: Option<String>,
+    #[serde(default)]
+    scheduling_gates: Vec<SlimGate>,
+}
+
+#[derive(Deserialize, Clone, Debug)]
+struct SlimGate {
+    name: String,
 }
 
 #[derive(Deserialize, Clone, Debug, Default)]
+#[serde(rename_all = "camelCase")]
 struct SlimStatus {
     #[serde(default)]
     phase: Option<String>,
@@ -46,6 +54,8 @@ struct SlimStatus {
     reason: Option<String>,
     #[serde(default)]
     message: Option<String>,
+    #[serde(default)]
+    nominated_node_name: Option<String>,
     #[serde(default, deserialize_with = "unschedulable")]
     conditions: Option<String>,
 }
@@ -86,6 +96,16 @@ impl SlimPod {
         let annotations = self.metadata.annotations.as_ref();
         let template_hash = annotations.and_then(|all| all.get(ANNOTATION_TEMPLATE_HASH));
         let namespace = self.metadata.namespace.clone()?;
+        let gates = self
+            .spec
+            .scheduling_gates
+            .iter()
+            .map(|gate| gate.name.as_str().into());
+        let nominated = self
+            .status
+            .nominated_node_name
+            .clone()
+            .filter(|node| !node.is_empty());
         let view = GuardianView {
             key: PodKey::new(namespace.clone(), self.metadata.name.clone()?),
             uid: self.metadata.uid.clone()?.into(),
@@ -93,6 +113,8 @@ impl SlimPod {
             ticket: TicketKey::new(namespace, owner.name.clone()),
             ticket_uid: owner.uid.clone().into(),
             order,
+            gates: gates.collect(),
+            nominated: nominated.map(Into::into),
             state: state(self.spec, self.status),
             deleting: self.metadata.deletion_timestamp.is_some(),
             labels_intact,

@@ -35,7 +35,7 @@ pub async fn offered(client: &Client) -> kube::Result<bool> {
     match client.request::<Probe>(request).await {
         Ok(probe) => Ok(probe.metadata.shard_info.is_some()),
         // It knows the parameter and not this form of it.
-        Err(kube::Error::Api(status)) if matches!(status.code, 400 | 422 | 500) => Ok(false),
+        Err(kube::Error::Api(status)) if matches!(status.code, 400 | 422) => Ok(false),
         Err(error) => Err(error),
     }
 }
@@ -125,11 +125,11 @@ mod tests {
         assert!(offered(&server(200, said).0).await.unwrap());
         let silent = list(json!({ "resourceVersion": "7" }));
         assert!(!offered(&server(200, silent).0).await.unwrap());
-        assert!(!offered(&server(500, refusal(500)).0).await.unwrap());
-        assert!(
-            offered(&server(403, refusal(403)).0).await.is_err(),
-            "to be asked again"
-        );
+        assert!(!offered(&server(400, refusal(400)).0).await.unwrap());
+        for code in [403, 500] {
+            let unsure = offered(&server(code, refusal(code)).0).await;
+            assert!(unsure.is_err(), "to be asked again");
+        }
     }
 
     #[tokio::test]

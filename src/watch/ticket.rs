@@ -2,19 +2,21 @@
 //!
 //! An object without a controlling Order is not korder's and yields nothing.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{api::core::v1::Toleration, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::Resource;
 use serde::Deserialize;
 
 use super::meta;
 use crate::{
     api::{
-        KEY_PREFIX, LABEL_NODE_UID, LABEL_ORDER, LABEL_ORDER_UID, LABEL_SHARD, Ticket, order::Lifecycle,
+        KEY_PREFIX, LABEL_NODE_UID, LABEL_ORDER, LABEL_ORDER_UID, LABEL_SHARD, Ticket,
+        order::{Lifecycle, Resources},
         ticket::TicketStatus,
     },
     domain::{
         ids::TicketKey,
         observed::{Revision, TicketView},
+        outline::Outline,
     },
     shard::{ShardCount, ShardId},
 };
@@ -39,6 +41,14 @@ struct SlimSpec {
     node_uid: String,
     sequence: i64,
     template_hash: String,
+    #[serde(default)]
+    resources: Option<Resources>,
+    #[serde(default)]
+    tolerations: Vec<Toleration>,
+    #[serde(default)]
+    priority_class_name: Option<String>,
+    #[serde(default)]
+    scheduler_name: Option<String>,
     #[serde(default)]
     duration: Option<String>,
     #[serde(default)]
@@ -73,6 +83,12 @@ impl SlimTicket {
             node_name: self.spec.node_name.into(),
             sequence: self.spec.sequence,
             template_hash: self.spec.template_hash.into(),
+            outline: Outline::of(
+                self.spec.resources.as_ref(),
+                self.spec.priority_class_name.as_deref(),
+                self.spec.scheduler_name.as_deref(),
+                &self.spec.tolerations,
+            ),
             duration: self.spec.duration.map(Into::into),
             lifecycle: self.spec.lifecycle,
             phase: self.status.phase,

@@ -2,14 +2,14 @@
 //!
 //! Pure. What a Guardian is stands here and nowhere else.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{
         Affinity, Capabilities, Container, NodeAffinity, NodeSelector, NodeSelectorRequirement,
-        NodeSelectorTerm, Pod, PodSecurityContext, PodSpec, ResourceRequirements, SeccompProfile,
-        SecurityContext,
+        NodeSelectorTerm, Pod, PodSchedulingGate, PodSecurityContext, PodSpec, ResourceRequirements,
+        SeccompProfile, SecurityContext,
     },
     apimachinery::pkg::{
         api::resource::Quantity,
@@ -22,16 +22,16 @@ use serde_json::{Value, json};
 use super::writer::Guardians;
 use crate::{
     api::{
-        self, ANNOTATION_TEMPLATE_HASH, LABEL_GUARDIAN, LABEL_NODE_UID, LABEL_ORDER, LABEL_ORDER_UID,
-        LABEL_SHARD, LABEL_TICKET, Ticket, TicketSpec, order::Resources, ticket::Phase,
+        self, ANNOTATION_TEMPLATE_HASH, GATE_COVER, LABEL_GUARDIAN, LABEL_NODE_UID, LABEL_ORDER,
+        LABEL_ORDER_UID, LABEL_SHARD, LABEL_TICKET, Ticket, TicketSpec, order::Resources, ticket::Phase,
     },
     domain::{
-        ids::{NodeUid, OrderUid, PodUid, TicketKey, TicketUid},
+        ids::{NodeName, NodeUid, OrderUid, PodKey, PodUid, TicketKey, TicketUid},
         node::Node,
         observed::{Revision, TicketView},
         op::{StatusChange, Term},
         order::{Order, Template},
-        plan::guardian_key,
+        outline::joined,
         ticket::ticket_name,
     },
     shard::ShardId,
@@ -185,24 +185,60 @@ pub(super) fn relabel_patch(uid: &PodUid, ticket: &TicketKey, order: &OrderUid, 
     json!({ "metadata": { "uid": uid.as_str(), "labels": guardian_labels(ticket, order, shard) } })
 }
 
-/// A Ticket's Guardian.
+/// The merge patch that adds tolerations to a Guardian, on the revision they were read at.
+pub(super) fn extend_patch(uid: &PodUid, pod: &Pod, template: &Template) -> Value {
+    let spec = pod.spec.as_ref();
+    let present = spec
+        .and_then(|spec| spec.tolerations.as_deref())
+        .unwrap_or_default();
+    json!({
+        "metadata": {
+            "uid": uid.as_str(),
+            "resourceVersion": pod.metadata.resource_version,
+            "annotations": { ANNOTATION_TEMPLATE_HASH: template.hash.to_string() },
+        },
+        "spec": { "tolerations": joined(present, &template.tolerations) },
+    })
+}
+
+/// The merge patch of a Guardian's status that lets the scheduler count it on the node.
+pub(super) fn nominate_patch(uid: &PodUid, revision: Revision, node: &NodeName) -> Value {
+    json!({
+        "metadata": { "uid": uid.as_str(), "resourceVersion": revision.0.to_string() },
+        "status": { "nominatedNodeName": node.to_string() },
+    })
+}
+
+/// The merge patch that leaves a Guardian with these gates alone.
+pub(super) fn ungate_patch(uid: &PodUid, gates: &[Arc<str>]) -> Value {
+    let gates: Vec<_> = gates.iter().map(|gate| json!({ "name": **gate })).collect();
+    json!({ "metadata": { "uid": uid.as_str() }, "spec": { "schedulingGates": gates } })
+}
+
+/// Whose a Guardian is.
+pub(super) struct GuardianOf<'a> {
+    pub(super) ticket: &'a TicketKey,
+    pub(super) uid: &'a TicketUid,
+    pub(super) order: &'a OrderUid,
+    pub(super) shard: ShardId,
+}
+
+/// A Ticket's Guardian of this name.
 pub(super) fn guardian(
-    ticket: &TicketKey,
-    uid: &TicketUid,
-    order: &OrderUid,
+    key: &PodKey,
+    covered: bool,
+    of: &GuardianOf<'_>,
     template: &Template,
     node: &Node,
-    shard: ShardId,
     settings: &Guardians,
 ) -> Pod {
-    let key = guardian_key(ticket);
     let autoscaler = "cluster-autoscaler.kubernetes.io/";
     let annotations = ["daemonset-pod", "safe-to-evict"];
     Pod {
         metadata: ObjectMeta {
             name: Some(key.name.to_string()),
             namespace: Some(key.namespace.to_string()),
-            labels: Some(guardian_labels(ticket, order, shard)),
+            labels: Some(guardian_labels(of.ticket, of.order, of.shard)),
             annotations: Some(
                 annotations
                     .map(|key| (format!("{autoscaler}{key}"), "true".to_owned()))
@@ -210,7 +246,7 @@ pub(super) fn guardian(
                     .chain([(ANNOTATION_TEMPLATE_HASH.to_owned(), template.hash.to_string())])
                     .collect(),
             ),
-            owner_references: Some(vec![owner::<Ticket>(&ticket.name, uid.as_str())]),
+            owner_references: Some(vec![owner::<Ticket>(&of.ticket.name, of.uid.as_str())]),
             ..ObjectMeta::default()
         },
         spec: Some(PodSpec {
@@ -223,6 +259,11 @@ pub(super) fn guardian(
                 .clone()
                 .or_else(|| settings.priority_class.clone()),
             scheduler_name: template.scheduler_name.clone(),
+            scheduling_gates: covered.then(|| {
+                vec![PodSchedulingGate {
+                    name: GATE_COVER.to_owned(),
+                }]
+            }),
             security_context: Some(PodSecurityContext {
                 run_as_non_root: Some(true),
                 run_as_user: Some(GUARDIAN_USER),

@@ -11,6 +11,7 @@ use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, ObjectMeta, PostParams, Preconditions},
 };
+use parking_lot::Mutex;
 use tokio::{sync::Semaphore, time::error::Elapsed};
 
 use crate::{
@@ -29,6 +30,8 @@ pub struct Leases {
     shards: ShardCount,
     terms: Terms,
     turns: Arc<Semaphore>,
+    /// What was last complained of.
+    refused: Arc<Mutex<String>>,
 }
 
 /// Requests in flight: a round of 64 is over within a second, and is not a burst of 64.
@@ -61,12 +64,16 @@ impl Leases {
             shards,
             terms,
             turns: Arc::new(Semaphore::new(AT_ONCE)),
+            refused: Arc::default(),
         }
     }
 
-    /// Waits for its turn; the request's time begins then.
-    async fn in_time<T>(&self, request: impl Future<Output = T>) -> Result<T, Elapsed> {
-        let _turn = self.turns.acquire().await.expect("it is never closed");
+    /// Waits for its turn; the request's time begins then. Everything hangs on the membership, which does not wait.
+    async fn in_time<T>(&self, name: &LeaseName, request: impl Future<Output = T>) -> Result<T, Elapsed> {
+        let _turn = match name {
+            LeaseName::Replica(_) => None,
+            LeaseName::Shard(_) => Some(self.turns.acquire().await.expect("it is never closed")),
+        };
         tokio::time::timeout(self.terms.request, request).await
     }
 
@@ -87,9 +94,9 @@ impl Leases {
                 None => self.api.create(&PostParams::default(), &lease).await,
             }
         };
-        match self.in_time(sent).await {
+        match self.in_time(name, sent).await {
             Ok(Ok(lease)) => read(&lease).map_or(Answer::Unknown, |(_, record)| Answer::Landed(record)),
-            Ok(Err(error)) => failed(name, &error),
+            Ok(Err(error)) => self.failed(name, &error),
             Err(_) => Answer::Unknown,
         }
     }
@@ -97,9 +104,9 @@ impl Leases {
     /// Reads a Lease as it is committed.
     pub async fn get(&self, name: &LeaseName) -> Answer {
         let object = name.object_name(self.shards);
-        match self.in_time(self.api.get_opt(&object)).await {
+        match self.in_time(name, self.api.get_opt(&object)).await {
             Ok(Ok(lease)) => Answer::Found(lease.as_ref().and_then(read).map(|(_, record)| record)),
-            Ok(Err(error)) => failed(name, &error),
+            Ok(Err(error)) => self.failed(name, &error),
             Err(_) => Answer::Unknown,
         }
     }
@@ -111,10 +118,32 @@ impl Leases {
             uid: None,
             resource_version: Some(version.to_owned()),
         });
-        match self.in_time(self.api.delete(&object, &params)).await {
+        match self.in_time(name, self.api.delete(&object, &params)).await {
             Ok(Ok(_)) => Answer::Gone,
-            Ok(Err(error)) => failed(name, &error),
+            Ok(Err(error)) => self.failed(name, &error),
             Err(_) => Answer::Unknown,
+        }
+    }
+
+    fn failed(&self, name: &LeaseName, error: &kube::Error) -> Answer {
+        match error {
+            kube::Error::Api(status) if status.code == 409 => Answer::Conflict,
+            kube::Error::Api(status) if status.code == 404 => Answer::Gone,
+            kube::Error::Api(status) if matches!(status.code, 400 | 401 | 403 | 422) => {
+                let mut refused = self.refused.lock();
+                if *refused != status.message {
+                    refused.clone_from(&status.message);
+                    tracing::warn!(
+                        message = status.message,
+                        "the API server refuses a Lease: no shard is held without"
+                    );
+                }
+                Answer::Unknown
+            }
+            error => {
+                tracing::debug!(?name, %error, "a Lease request failed");
+                Answer::Unknown
+            }
         }
     }
 
@@ -156,15 +185,4 @@ impl Leases {
 
 fn whole_seconds(span: Duration) -> i32 {
     i32::try_from(span.as_secs()).unwrap_or(i32::MAX)
-}
-
-fn failed(name: &LeaseName, error: &kube::Error) -> Answer {
-    match error {
-        kube::Error::Api(status) if status.code == 409 => Answer::Conflict,
-        kube::Error::Api(status) if status.code == 404 => Answer::Gone,
-        error => {
-            tracing::debug!(?name, %error, "a Lease request failed");
-            Answer::Unknown
-        }
-    }
 }

@@ -50,7 +50,7 @@ impl Key {
 fn lane(op: &Op) -> Lane {
     match op {
         Op::DeleteTicket { .. } | Op::DeleteGuardian { .. } | Op::DeleteOrphan { .. } => Lane::Delete,
-        Op::CreateGuardian { .. } => Lane::Guardian,
+        Op::CreateGuardian { .. } | Op::NominateGuardian { .. } | Op::UngateGuardian { .. } => Lane::Guardian,
         Op::SetStatus { .. } | Op::Renew { .. } | Op::Expire { .. } => Lane::Status,
         _ => Lane::Create,
     }

@@ -10,10 +10,13 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-use super::writer::{Failure, Writer};
+use super::writer::{Failure, TIMEOUT, Writer};
 use crate::{
     api::{LABEL_ORDER_UID, LABEL_SHARD},
-    domain::ids::{Namespace, OrderUid},
+    domain::{
+        ids::{Namespace, OrderUid},
+        time::Mono,
+    },
     queue::Lane,
     shard::ShardId,
     watch::{guardian::SlimPod, ticket::SlimTicket},
@@ -23,25 +26,37 @@ use crate::{
 const PAGE: u32 = 500;
 const SMALLEST_PAGE: u32 = 20;
 
+/// Shards that are not given up before a request has ended.
+pub trait Held: Send {
+    /// Which ones.
+    fn shards(&self) -> &[ShardId];
+}
+
 impl Writer {
-    /// Removes the Order's Guardians and Tickets in these shards; false if it must be tried again.
-    pub async fn purge(&self, order: &OrderUid, namespace: &Namespace, shards: &[ShardId]) -> bool {
-        let selector = format!("{LABEL_ORDER_UID}={order},{}", shard_selector(shards));
+    /// Removes the Order's Guardians and Tickets in own shards; false if it must be tried again. `own` is asked
+    /// before every request, with the time when that ends, and keeps the shards it names until then.
+    pub async fn purge<G: Held>(
+        &self,
+        order: &OrderUid,
+        namespace: &Namespace,
+        own: &(impl Fn(Mono) -> G + Sync),
+    ) -> bool {
         let immediately = DeleteParams::default().grace_period(0);
         let writer = self.in_lane(Lane::Delete);
         writer
-            .purge_kind::<SlimPod>("Pod", namespace, &selector, &immediately)
+            .purge_kind::<SlimPod, _>("Pod", order, namespace, own, &immediately)
             .await
             && writer
-                .purge_kind::<SlimTicket>("Ticket", namespace, &selector, &DeleteParams::default())
+                .purge_kind::<SlimTicket, _>("Ticket", order, namespace, own, &DeleteParams::default())
                 .await
     }
 
-    async fn purge_kind<K>(
+    async fn purge_kind<K, G: Held>(
         &self,
         kind: &str,
+        order: &OrderUid,
         namespace: &Namespace,
-        selector: &str,
+        own: &(impl Fn(Mono) -> G + Sync),
         params: &DeleteParams,
     ) -> bool
     where
@@ -53,7 +68,12 @@ impl Writer {
         let api: Api<K> = Api::namespaced(self.client.clone(), namespace.as_str());
         let mut page = PAGE;
         loop {
-            let request = request(api.resource_url(), selector, page, params);
+            let held = own(self.pending.now().after(TIMEOUT));
+            if held.shards().is_empty() {
+                return true;
+            }
+            let selector = format!("{LABEL_ORDER_UID}={order},{}", shard_selector(held.shards()));
+            let request = request(api.resource_url(), &selector, page, params);
             match self
                 .ask(self.client.request_status::<ObjectList<K>>(request))
                 .await
@@ -135,12 +155,20 @@ mod tests {
         };
         let shards = ShardCount::try_from(1).unwrap();
         let writer = Writer::new(clients.write, clients.pending, shards, guardians, held());
-        let (namespace, params) = ("ns".into(), DeleteParams::default());
+        let (order, namespace, params) = ("o".into(), "ns".into(), DeleteParams::default());
         let done = writer
-            .purge_kind::<SlimPod>("Pod", &namespace, "a=b", &params)
+            .purge_kind::<SlimPod, _>("Pod", &order, &namespace, &|_| One, &params)
             .await;
         let pages = asked.lock().clone();
         (done, pages)
+    }
+
+    struct One;
+
+    impl Held for One {
+        fn shards(&self) -> &[ShardId] {
+            &[ShardId(0)]
+        }
     }
 
     fn deleted(items: &Value) -> Response<Body> {

@@ -9,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -34,7 +35,6 @@ use crate::{
         observed::{Revision, TicketView},
         op::{Expect, Observation, Op, Outcome},
         order::{self, Template},
-        plan::guardian_key,
         reason,
         ticket::ticket_name,
     },
@@ -60,7 +60,7 @@ pub struct Writer {
     pub(super) client: Client,
     pub(super) shards: ShardCount,
     guardians: Arc<Guardians>,
-    pending: Arc<Pending>,
+    pub(super) pending: Arc<Pending>,
     /// Where requests line up.
     lane: Lane,
     /// For the first request of an operation whose turn it is.
@@ -173,7 +173,50 @@ impl Writer {
                 self.patch_status(work, patch).await
             }
             Op::DeleteTicket { uid, .. } => self.delete_ticket(work, uid).await,
-            Op::CreateGuardian { uid, order, node } => self.create_guardian(work, uid, order, node).await,
+            Op::CreateGuardian {
+                pod,
+                covered,
+                unless,
+                uid,
+                order,
+                node,
+            } => {
+                if let Some(other) = self.stands_at(work, unless.as_ref()).await {
+                    return other;
+                }
+                let of = body::GuardianOf {
+                    ticket: &work.ticket,
+                    uid,
+                    order: &order.uid,
+                    shard: work.shard,
+                };
+                let body = body::guardian(pod, *covered, &of, template(order), node, &self.guardians);
+                self.create_guardian(work, uid, pod, &body).await
+            }
+            Op::ExtendGuardian { pod, uid, order } => self.extend_guardian(work, pod, uid, order).await,
+            Op::NominateGuardian {
+                pod,
+                uid,
+                revision,
+                node,
+            } => {
+                let patch = Patch::Merge(body::nominate_patch(uid, *revision, node));
+                let (pods, params) = (self.pods(pod), PatchParams::default());
+                let sent = self.ask(pods.patch_status(&pod.name, &params, &patch)).await;
+                self.patched_guardian(work, pod, sent).await
+            }
+            Op::UngateGuardian {
+                pod,
+                uid,
+                gates,
+                unless,
+            } => {
+                if let Some(other) = self.stands_at(work, Some(unless)).await {
+                    return other;
+                }
+                let sent = self.patch_pod(pod, &body::ungate_patch(uid, gates)).await;
+                self.patched_guardian(work, pod, sent).await
+            }
             Op::RelabelGuardian { pod, uid, order } => self.relabel_guardian(work, pod, uid, order).await,
             Op::DeleteGuardian { pod, uid, .. } => self.delete_guardian(work, pod, uid).await,
             Op::DeleteOrphan { pod, uid, ticket } => self.delete_orphan(work, pod, uid, ticket).await,
@@ -265,40 +308,62 @@ impl Writer {
         }
     }
 
-    async fn create_guardian(
-        &self,
-        work: &Work,
-        uid: &TicketUid,
-        order: &order::Order,
-        node: &Node,
-    ) -> Outcome {
-        let (template, key) = (template(order), guardian_key(&work.ticket));
-        let pod = body::guardian(
-            &work.ticket,
-            uid,
-            &order.uid,
-            template,
-            node,
-            work.shard,
-            &self.guardians,
-        );
+    async fn create_guardian(&self, work: &Work, uid: &TicketUid, key: &PodKey, body: &Pod) -> Outcome {
         match self
-            .ask(self.pods(&key).create(&PostParams::default(), &pod))
+            .ask(self.pods(key).create(&PostParams::default(), body))
             .await
         {
-            Ok(pod) => Outcome::Landed(expect_guardian(&key, &pod)),
+            Ok(pod) => Outcome::Landed(expect_guardian(key, &pod)),
             Err(Failure::AlreadyExists | Failure::Unknown { .. }) => {
-                self.settle_guardian(work, uid, &key).await
+                self.settle_guardian(work, uid, key).await
             }
             Err(failure) => failure.outcome(reason::GUARDIAN_REFUSED),
         }
     }
 
+    /// What a GET tells unless no Guardian of the Ticket has this name.
+    async fn stands_at(&self, work: &Work, pod: Option<&PodKey>) -> Option<Outcome> {
+        match self.see_guardian(work, pod?).await {
+            Outcome::Observed(Observation::GuardianGone(_)) => None,
+            told => Some(told),
+        }
+    }
+
     async fn relabel_guardian(&self, work: &Work, pod: &PodKey, uid: &PodUid, order: &OrderUid) -> Outcome {
         let patch = body::relabel_patch(uid, &work.ticket, order, work.shard);
-        let (params, merge) = (PatchParams::default(), Patch::Merge(&patch));
-        match self.ask(self.pods(pod).patch(&pod.name, &params, &merge)).await {
+        let sent = self.patch_pod(pod, &patch).await;
+        match sent {
             Ok(patched) if !stays(&patch, &patched.metadata) => undone("Guardian Pods"),
+            sent => self.patched_guardian(work, pod, sent).await,
+        }
+    }
+
+    /// Its tolerations are read first: there are more than the template's, and none may go.
+    async fn extend_guardian(
+        &self,
+        work: &Work,
+        pod: &PodKey,
+        uid: &PodUid,
+        order: &order::Order,
+    ) -> Outcome {
+        let patch = match self.ask(self.pods(pod).get(&pod.name)).await {
+            Ok(found) => body::extend_patch(uid, &found, template(order)),
+            failed => return self.patched_guardian(work, pod, failed).await,
+        };
+        let sent = self.patch_pod(pod, &patch).await;
+        match sent {
+            Ok(patched) if !stays(&patch, &patched.metadata) => undone("Guardian Pods"),
+            sent => self.patched_guardian(work, pod, sent).await,
+        }
+    }
+
+    async fn patch_pod(&self, pod: &PodKey, patch: &Value) -> Result<Pod, Failure> {
+        let (params, merge) = (PatchParams::default(), Patch::Merge(patch));
+        self.ask(self.pods(pod).patch(&pod.name, &params, &merge)).await
+    }
+
+    async fn patched_guardian(&self, work: &Work, pod: &PodKey, sent: Result<Pod, Failure>) -> Outcome {
+        match sent {
             Ok(patched) => Outcome::Landed(expect_guardian(pod, &patched)),
             Err(Failure::NotFound | Failure::Conflict | Failure::Unknown { .. }) => {
                 self.see_guardian(work, pod).await
@@ -355,7 +420,16 @@ impl Writer {
         if !self.lease.admits(self.pending.now(), TIMEOUT) {
             return Err(Failure::Leaseless);
         }
-        let sent = tokio::time::timeout(TIMEOUT, request).await;
+        let sent = tokio::select! {
+            biased; // a process that was stopped looks at its Lease before anything else goes out
+            () = self.over() => {
+                return Err(Failure::Unknown {
+                    message: "the Lease ran out before the answer".into(),
+                    outage: false,
+                });
+            }
+            sent = tokio::time::timeout(TIMEOUT, request) => sent,
+        };
         permit.answered(answer(&sent));
         match sent {
             Ok(Ok(answer)) => Ok(answer),
@@ -373,6 +447,12 @@ impl Writer {
                 outage: self.pending.outage(),
             }),
         }
+    }
+
+    /// Ready when the Lease has run out, as seen by whatever wakes the task.
+    async fn over(&self) {
+        let held = || self.lease.admits(self.pending.now(), Duration::ZERO);
+        std::future::poll_fn(|_| if held() { Poll::Pending } else { Poll::Ready(()) }).await;
     }
 
     /// Asks whether an object of this uid is gone.

@@ -5,6 +5,7 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use clap::Parser;
@@ -233,6 +234,37 @@ fn image() -> Result<(), Failed> {
     let user = &deployment()?["spec"]["template"]["spec"]["securityContext"];
     let user = format!("USER {}:{}", user["runAsUser"], user["runAsGroup"]);
     assert!(dockerfile.contains(&user), "no {user}");
+    // Cargo reads a package only if all its targets are there, built or not.
+    let listed = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
+        .current_dir(root())
+        .output()?;
+    let listed: Value = serde_json::from_slice(&listed.stdout)?;
+    let packages = listed["packages"].as_array().ok_or("no packages")?;
+    let targets = packages
+        .iter()
+        .filter_map(|package| package["targets"].as_array());
+    let sources = targets.flatten().filter_map(|target| target["src_path"].as_str());
+    let mut folders = BTreeSet::new();
+    for source in sources {
+        let inside = Path::new(source).strip_prefix(root())?;
+        folders.extend(
+            inside
+                .components()
+                .next()
+                .and_then(|folder| folder.as_os_str().to_str()),
+        );
+    }
+    assert!(folders.len() > 2, "{folders:?}");
+    let context = fs::read_to_string(root().join(".dockerignore"))?;
+    for folder in folders {
+        assert!(
+            context.lines().any(|line| line == format!("!{folder}")),
+            "{folder} is ignored"
+        );
+        let copied = format!("COPY {folder} {folder}");
+        assert!(dockerfile.lines().any(|line| line == copied), "no {copied}");
+    }
     Ok(())
 }
 

@@ -425,6 +425,7 @@ fn guardian(seen: &SeenGuardian) -> GuardianReport {
     };
     let (state, node, message) = match &view.state {
         GuardianState::Bound(node) => (GuardianStanding::Bound, Some(node.to_string()), None),
+        GuardianState::Unbound { .. } if view.covered() => (GuardianStanding::UnderCover, None, None),
         GuardianState::Unbound { unschedulable } => {
             (GuardianStanding::Unbound, None, unschedulable.as_deref())
         }
@@ -549,6 +550,10 @@ fn pending(seen: &SeenPair<'_>, ticket: &TicketView) -> String {
         SeenGuardian::Ours(view) if !view.deleting => Some(view),
         _ => None,
     });
+    let covered = |guardian: &SeenGuardian| matches!(guardian, SeenGuardian::Ours(view) if view.covered());
+    if guardians.iter().any(covered) {
+        return "its new Guardian, which is under cover, to take over the room of the old one".to_owned();
+    }
     match (view.map(|view| &view.state), guardians.first()) {
         (Some(GuardianState::Bound(_)), _) => {
             "the controller to see that the Guardian is bound, and to say Reserved".to_owned()
@@ -812,6 +817,7 @@ pub(super) mod testing {
                 node_name: node.name.clone(),
                 sequence: 0,
                 template_hash: spec.map_or("", |spec| spec.template.hash.as_str()).into(),
+                outline: crate::domain::outline::Outline::default(),
                 duration: None,
                 lifecycle: crate::api::order::Lifecycle::default(),
                 phase,
@@ -854,6 +860,8 @@ pub(super) mod testing {
                 ticket_uid: ticket.uid.clone(),
                 order: ticket.order.clone(),
                 state,
+                gates: Box::default(),
+                nominated: None,
                 deleting: false,
                 labels_intact: true,
                 template_hash: None,

@@ -227,6 +227,8 @@ pub(crate) enum GuardianStanding {
     Bound,
     /// The scheduler has not bound it.
     Unbound,
+    /// It is to take over the room of the other.
+    UnderCover,
     /// It Succeeded or Failed.
     Ended,
     /// This Ticket does not control it.

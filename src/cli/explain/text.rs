@@ -257,6 +257,7 @@ fn guardian(known: &GuardianReport, message: Option<&str>) -> String {
     let state = match known.state {
         GuardianStanding::Bound => "bound",
         GuardianStanding::Unbound => "not bound",
+        GuardianStanding::UnderCover => "under cover, to take over the room",
         GuardianStanding::Ended => "ended",
         GuardianStanding::Foreign => "not korder's: a foreign Pod has the name",
     };

@@ -17,7 +17,7 @@ use crate::{
         board::{Board, Due},
         slots::Slot,
     },
-    domain::{ids::OrderUid, time::Mono},
+    domain::{ids::OrderUid, rollout::newest, time::Mono},
     runtime::metrics,
     shard::{Report, ShardId},
     write::shards::ShardAnswer,
@@ -102,17 +102,17 @@ impl State {
             totals.own.remove(&slot.shard);
         }
         for (uid, totals) in &self.orders {
-            let Some(rollout) = &totals.told else {
-                continue;
-            };
+            let page = totals.pages.get(&slot.shard);
+            let page = page.map_or(0, |(_, counts)| counts.grant_seq);
+            let rollout = totals.told.clone().unwrap_or_default();
             // What is granted now was granted to whoever had the shard before, and so was what its page
             // speaks of: that process may have given it back.
-            let granted = rollout.grants.iter().find(|grant| grant.shard == slot.shard.0);
-            let granted = granted.map_or(0, |grant| grant.seq + 1);
-            let page = totals.pages.get(&slot.shard);
-            let floor = page.map_or(0, |(_, counts)| counts.grant_seq).max(granted);
-            slot.mailbox
-                .put(|inbox| inbox.rollout(uid.clone(), rollout.clone(), floor));
+            let granted = newest(&rollout.grants, slot.shard.0).map_or(0, |grant| grant.seq + 1);
+            let floor = page.max(granted);
+            if floor > 0 || totals.told.is_some() {
+                slot.mailbox
+                    .put(|inbox| inbox.rollout(uid.clone(), rollout, floor));
+            }
         }
         let own = Own {
             slot: slot.clone(),

@@ -1,5 +1,7 @@
 //! What comes in: records from the watch, and the answers to requests.
 
+use std::sync::Arc;
+
 use super::{Action, Answer, Attempt, Fatal, Flight, LeaseName, Member, Mono, Phase, Purpose, Record, Slot};
 use crate::shard::lease::Holder;
 
@@ -89,14 +91,15 @@ impl Member {
         let version = record.version.clone();
         let ours = record.holder.as_ref() == Some(&self.me);
         self.learn(name, record, now);
-        let round = self.round;
+        let suspected = !self.suspects.is_empty() && *name == LeaseName::Replica(self.me.replica.clone());
+        let again = suspected || self.round > Some(flight.started);
         let Some(slot) = self.slot(name) else {
             return;
         };
         if ours && !slot.gone && slot.version() == Some(version) {
             slot.hold(flight.started);
-            // A round that began meanwhile still renews it.
-            slot.next = (round > Some(flight.started)).then_some(now);
+            // A round that began meanwhile still renews it, and a suspect is to be cleared.
+            slot.next = again.then_some(now);
         }
     }
 
@@ -109,7 +112,10 @@ impl Member {
             let own = self.count.get();
             self.fatal.get_or_insert(Fatal::ShardCount { recorded, own });
         }
-        let holder = record.holder.clone();
+        let (holder, version) = (record.holder.clone(), record.version.clone());
+        if holder.as_ref() == Some(&me) && *name == LeaseName::Replica(me.replica.clone()) {
+            self.clear_suspects(&record);
+        }
         if !self.slot(name).is_some_and(|slot| slot.learn(record, &me, now)) || holder.as_ref() == Some(&me) {
             return;
         }
@@ -119,19 +125,33 @@ impl Member {
             self.out.push(Action::Drop(*shard));
         }
         if let Some(holder) = holder.filter(|holder| holder.replica == me.replica) {
-            self.saw_other_process(name, holder);
+            self.saw_other_process(name, holder, version, now);
         }
     }
 
     /// Another process of this replica is recorded: an older one, or one that took over from this.
-    fn saw_other_process(&mut self, name: &LeaseName, other: Holder) {
+    ///
+    /// One that takes over begins with the membership. What is only found on a shard that this process never
+    /// held may also be a late write of an older process: the next renewal of the membership tells.
+    fn saw_other_process(&mut self, name: &LeaseName, other: Holder, version: Arc<str>, now: Mono) {
         let joined = self.own.taken;
         let taken = self.slot(name).is_some_and(|slot| slot.taken);
         if !joined {
             self.older.insert(other.incarnation);
-        } else if taken || !self.older.contains(&other.incarnation) {
+        } else if taken {
             self.fatal.get_or_insert(Fatal::ForeignIncarnation(other.replica));
+        } else if !self.older.contains(&other.incarnation) {
+            self.suspects.insert(other.incarnation, version);
+            self.own.next = Some(now);
         }
+    }
+
+    /// The membership was this process's after a suspect had written: that one did not take over.
+    fn clear_suspects(&mut self, record: &Record) {
+        let cleared = self
+            .suspects
+            .extract_if(.., |_, version| record.newer_than(version));
+        self.older.extend(cleared.map(|(incarnation, _)| incarnation));
     }
 }
 

@@ -183,6 +183,7 @@ impl Member {
                 (Phase::Drained, _) => Some(Purpose::Release),
                 (Phase::Active | Phase::Draining, _) => slot.next.map(|_| Purpose::Hold),
                 (Phase::Idle, Grade::Live | Grade::Late) => None,
+                (Phase::Idle, Grade::Foreign) if slot.held_by_one_of(&self.suspects) => None,
                 (Phase::Idle, _) if mine => Some(Purpose::Hold),
                 (Phase::Idle, Grade::Expired) if free => Some(Purpose::Release),
                 (Phase::Idle, _) => slot

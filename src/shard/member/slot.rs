@@ -3,7 +3,7 @@
 //! A record counts only if it is newer than the one known, whichever way it came. Nothing here decides
 //! what to do.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Attempt, Seen};
 use crate::{
@@ -82,6 +82,12 @@ impl Slot {
     /// The recorded holder, also an expired one.
     pub(super) fn holder(&self) -> Option<&Holder> {
         self.seen.as_ref()?.record.holder.as_ref()
+    }
+
+    /// Whether one of these processes is recorded.
+    pub(super) fn held_by_one_of(&self, incarnations: &BTreeMap<Arc<str>, Arc<str>>) -> bool {
+        let holder = self.holder();
+        holder.is_some_and(|holder| incarnations.contains_key(&holder.incarnation))
     }
 
     /// The grade of the Lease. A deleted one is another's until it would have expired.

@@ -81,6 +81,8 @@ impl Rig {
                 ticket_uid: view.uid.clone(),
                 order: order.uid.clone(),
                 state: GuardianState::Bound("n1".into()),
+                gates: Box::default(),
+                nominated: None,
                 deleting: false,
                 labels_intact: true,
                 template_hash: Some(view.template_hash.clone()),
@@ -105,7 +107,10 @@ impl Rig {
             let end = view
                 .expires
                 .map_or(String::new(), |end| end.as_second().to_string());
-            let guardian = self.guardians.get(&view.key);
+            let guardian = self
+                .guardians
+                .values()
+                .find(|guardian| guardian.ticket == view.key);
             let kept = guardian.is_some_and(|guardian| guardian.uid.as_str().starts_with("pod-of-"));
             assert!(
                 guardian.is_none() || view.open(),

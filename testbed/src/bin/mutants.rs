@@ -36,6 +36,9 @@ struct Mutant {
     find: String,
     /// What stands there instead; `$on` is true while the defect is switched on.
     replace: String,
+    /// What a run with three replicas has to say of it: nothing else counts.
+    #[serde(default)]
+    says: Option<String>,
     /// Why nothing can notice it, if so.
     #[serde(default)]
     excused: Option<String>,
@@ -69,7 +72,7 @@ async fn main() -> Result<ExitCode> {
     }
     let suite = Suite::build(&tree, arguments.seeds)?;
     ensure!(
-        suite.noticed("none").await?.is_none(),
+        suite.noticed("none", None).await?.is_none(),
         "the suite fails without any defect: mend that first"
     );
     let chosen: Vec<&Mutant> = mutants
@@ -78,7 +81,7 @@ async fn main() -> Result<ExitCode> {
         .collect();
     let mut missed = Vec::new();
     for mutant in &chosen {
-        let by = suite.noticed(&mutant.name).await?;
+        let by = suite.noticed(&mutant.name, mutant.says.as_deref()).await?;
         println!("{:<40} {}", mutant.name, by.unwrap_or("NOT NOTICED"));
         if by.is_none() {
             missed.push(mutant);
@@ -189,7 +192,7 @@ impl Suite {
     }
 
     /// What notices a defect first.
-    async fn noticed(&self, mutant: &str) -> Result<Option<&'static str>> {
+    async fn noticed(&self, mutant: &str, says: Option<&str>) -> Result<Option<&'static str>> {
         let seeds = self.seeds.to_string();
         let soak = ["soak", "--first", "1", "--count", &seeds, "--stop"];
         let several = (self.seeds / 4).to_string();
@@ -203,6 +206,12 @@ impl Suite {
             "--replicas",
             "3",
         ];
+        if let Some(says) = says {
+            // It goes on after other violations, until one of them is this.
+            let arguments = shared.iter().copied().filter(|argument| *argument != "--stop");
+            let said = says_what(mutant, &self.sim, arguments).await?;
+            return Ok(said.contains(says).then_some("seeds with three replicas"));
+        }
         let runs: [(&str, &Path, &[&str]); 4] = [
             ("unit tests", &self.unit, &[]),
             ("fixed runs", &self.sim, &["fixed"]),
@@ -216,6 +225,16 @@ impl Suite {
         }
         Ok(None)
     }
+}
+
+/// What a run with the defect prints.
+async fn says_what(mutant: &str, program: &Path, arguments: impl Iterator<Item = &str>) -> Result<String> {
+    let run = tokio::process::Command::new(program)
+        .args(arguments)
+        .env("KORDER_MUTANT", mutant)
+        .stderr(Stdio::null())
+        .output();
+    Ok(String::from_utf8(run.await?.stdout)?)
 }
 
 /// Whether a run with the defect ends badly, or not at all.

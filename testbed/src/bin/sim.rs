@@ -7,7 +7,7 @@ use testbed::{
     sim::{journal::Keep, link::Plan},
     trial::{
         month,
-        run::{Options, Outcome, run},
+        run::{Kind, Options, Outcome, run},
         scenarios,
         script::Script,
         sweep::{self, Break, Failure, Sum},
@@ -34,8 +34,11 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         replicas: usize,
         /// Orders have windows
-        #[arg(long)]
+        #[arg(long, conflicts_with = "full")]
         timed: bool,
+        /// A roll-out on full nodes
+        #[arg(long)]
+        full: bool,
         /// Print all that happened
         #[arg(long)]
         journal: bool,
@@ -71,8 +74,11 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         replicas: usize,
         /// Orders have windows
-        #[arg(long)]
+        #[arg(long, conflicts_with = "full")]
         timed: bool,
+        /// Roll-outs on full nodes
+        #[arg(long)]
+        full: bool,
     },
     /// Weeks with twenty Orders, disturbed, against the same undisturbed
     Month {
@@ -95,12 +101,13 @@ fn main() -> ExitCode {
             seed,
             replicas,
             timed,
+            full,
             journal,
         } => {
             let options = Options {
                 keep: kept(journal),
                 replicas,
-                timed,
+                kind: kind(timed, full),
                 ..Options::default()
             };
             show(
@@ -138,10 +145,11 @@ fn main() -> ExitCode {
             stop,
             replicas,
             timed,
+            full,
         } => {
             let options = Options {
                 replicas,
-                timed,
+                kind: kind(timed, full),
                 ..Options::default()
             };
             soak(first, count, minutes, stop, options)
@@ -149,6 +157,14 @@ fn main() -> ExitCode {
         Command::Month { days, seed } => of_days(days, seed),
         Command::Fixed => fixed(),
         Command::Sweep => sweep_all(),
+    }
+}
+
+fn kind(timed: bool, full: bool) -> Kind {
+    match (timed, full) {
+        (true, _) => Kind::Timed,
+        (_, true) => Kind::Full,
+        _ => Kind::Any,
     }
 }
 

@@ -59,10 +59,15 @@ impl PlaneDir {
         &self.path
     }
 
-    /// Writes a file and gives its path.
+    /// Writes a file and gives its path. Who reads it meanwhile sees all of the old or all of the new.
     pub(crate) fn write(&self, name: &str, content: &str) -> Result<PathBuf> {
+        static WRITTEN: AtomicU32 = AtomicU32::new(0);
         let path = self.path.join(name);
-        fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
+        let new = self
+            .path
+            .join(format!("{name}.{}", WRITTEN.fetch_add(1, Ordering::Relaxed)));
+        let written = fs::write(&new, content).and_then(|()| fs::rename(&new, &path));
+        written.with_context(|| format!("cannot write {}", path.display()))?;
         Ok(path)
     }
 }

@@ -40,8 +40,8 @@ const LEASE: Duration = Duration::from_secs(15);
 const REPLICAS: usize = 3;
 const NODES: usize = 12;
 /// Until everything is Reserved and shared out.
-const SETTLED: Duration = Duration::from_secs(60);
-const OBSERVED: Duration = Duration::from_secs(60);
+const SETTLED: Duration = Duration::from_secs(25);
+const OBSERVED: Duration = Duration::from_secs(25);
 
 /// When what happened to each shard, by its number.
 #[derive(Debug, Default)]
@@ -140,7 +140,14 @@ async fn lose(
     stage.play().await;
     stage.until(at).await;
     let process = stage.seats[victim].process.as_ref().ok_or("it does not run")?;
-    let shards = process.replica.holds();
+    let held: BTreeSet<String> = process.replica.holds().iter().map(ToString::to_string).collect();
+    let shards: BTreeSet<String> = stage
+        .users
+        .guardians()
+        .iter()
+        .map(|pod| text(pod, "/metadata/labels/korder.dev~1shard").to_owned())
+        .filter(|shard| held.contains(shard))
+        .collect();
     let lost = stage.cluster.now();
     let started_after = Duration::from_secs(2);
     {
@@ -160,8 +167,6 @@ async fn lose(
         return Err(stage.violations.join("\n"));
     }
     let times = times.lock();
-    let wrote = shards.iter().map(ToString::to_string);
-    let wrote = wrote.filter_map(|shard| times.written.get(&shard).copied());
     let since = match loss {
         Loss::Crash => times.renewed.get(&format!("korder-{victim}")).copied(),
         Loss::End => Some(lost),
@@ -169,7 +174,13 @@ async fn lose(
     };
     let since = since.ok_or("it never held a Lease")?;
     let took = |written: Timestamp| written.duration_since(since).as_secs_f64() / LEASE.as_secs_f64();
-    Ok(wrote.map(took).collect())
+    let wrote = |shard: &String| {
+        let first = times.written.get(shard).copied();
+        first
+            .map(took)
+            .ok_or_else(|| format!("nobody wrote to the pairs of shard {shard}"))
+    };
+    shards.iter().map(wrote).collect()
 }
 
 /// Takes all Guardians away, so that every shard with pairs has something to write.

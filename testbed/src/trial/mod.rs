@@ -3,6 +3,7 @@
 //! The only part of this crate that knows korder, and only its composition root.
 
 pub mod failover;
+pub mod full;
 pub mod month;
 pub mod run;
 pub mod scenarios;

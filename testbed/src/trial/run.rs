@@ -41,8 +41,8 @@ pub const GRACE: Duration = Duration::from_secs(60);
 /// How long after the faults all must be as it should be: the longest backoff and the longest grace.
 const SETTLES_WITHIN: Duration = Duration::from_secs(30 * 60);
 /// How often korder may change one pair's Ticket and Guardian after the faults: a removal, then a Ticket as an
-/// older version of the Order asks for, and its replacement.
-const MOST_WRITES: u64 = 12;
+/// older version of the Order asks for, and its replacement under cover.
+const MOST_WRITES: u64 = 14;
 /// How long korder may act on what was before, in a run without faults and in one with them: delays,
 /// backoff and partitions included.
 const PROMPT: SignedDuration = SignedDuration::from_secs(15);
@@ -63,8 +63,20 @@ pub struct Options {
     pub brief: bool,
     /// How many replicas run, if more than one.
     pub replicas: usize,
-    /// Seeds are Orders with windows.
-    pub timed: bool,
+    /// What seeds are about.
+    pub kind: Kind,
+}
+
+/// What the script of a seed is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// Anything but what follows.
+    #[default]
+    Any,
+    /// A roll-out on full nodes.
+    Full,
+    /// Orders with windows.
+    Timed,
 }
 
 /// What came of a run.
@@ -143,7 +155,11 @@ fn grace() -> SignedDuration {
 impl<'a> Stage<'a> {
     pub(super) fn set(script: &'a Script, seed: u64, options: Options) -> Self {
         let cluster = Cluster::new(seed, script.rate, Journal::new(options.keep));
-        let dice = Dice::new(seed ^ 0xd1ce, script.faults.clone());
+        let faults = match script.most {
+            None => script.faults.clone(),
+            Some(_) => Faults::none(),
+        };
+        let dice = Dice::new(seed ^ 0xd1ce, faults);
         for crd in korder::api::crds() {
             let crd = serde_json::to_value(crd).expect("a CRD is JSON");
             cluster.api(|api| api.install(&crd));
@@ -151,7 +167,7 @@ impl<'a> Stage<'a> {
         cluster.api(|api| api.set_sharded(script.ranges));
         let undisturbed = script.faults == Faults::none() && options.plan == Plan::default();
         let lag = if undisturbed { PROMPT } else { DELAYED };
-        let safety = Safety::watch(&cluster, KORDER, grace(), lag);
+        let safety = Safety::watch(&cluster, KORDER, grace(), lag, script.most);
         let namespace = serde_json::json!({ "metadata": { "name": "korder-system" } });
         Users::new(&cluster).create("namespaces", &namespace);
         let nodes = Nodes::new(&cluster);
@@ -358,6 +374,10 @@ impl<'a> Stage<'a> {
             Step::Workload(name, cpu, node) => {
                 users.workload(name, cpu, node.as_deref(), None);
             }
+            Step::Thief(name, cpu, node) => {
+                users.thief(name, cpu, node.as_deref());
+            }
+            Step::Faults => self.dice.set(self.script.faults.clone()),
             Step::DeleteWorkload(name) => {
                 users.delete("pods", "default", name);
             }
@@ -371,9 +391,12 @@ impl<'a> Stage<'a> {
                     // A drain that hangs is found by the judges, as nothing starts again.
                     let drained =
                         tokio::time::timeout(Duration::from_secs(60), process.replica.drain()).await;
-                    if drained.is_err() {
-                        self.violations
-                            .push("it did not drain within a minute".to_owned());
+                    match drained {
+                        Ok(Ok(())) => {}
+                        Ok(Err(ended)) => self.violations.push(format!("its drain ended: {ended:?}")),
+                        Err(_) => self
+                            .violations
+                            .push("it did not drain within a minute".to_owned()),
                     }
                     process.link.set(State::Dead);
                 }

@@ -2,11 +2,15 @@
 
 use serde_json::json;
 
-use super::script::{Script, Step, nth_node, template};
+use super::{
+    full,
+    run::{Kind, Options},
+    script::{Script, Step, nth_node, template},
+};
 use crate::sim::actors::{nodes::Fortune, users::order};
 
 /// Seeds that once went wrong, and what korder did.
-pub const REGRESSIONS: &[(u64, &str)] = &[
+const REGRESSIONS: &[(u64, &str)] = &[
     (17, "a_list_that_was_never_answered_kept_a_watch_from_starting"),
     (57, "a_guardian_without_labels_kept_the_size_of_the_old_template"),
     (177, "a_guardian_without_labels_at_a_restart_kept_the_old_size"),
@@ -43,10 +47,15 @@ pub const REGRESSIONS: &[(u64, &str)] = &[
         7_004_118,
         "a_restart_let_a_roll_out_begin_before_all_shards_were_counted",
     ),
+    (
+        80_247,
+        "nodes_of_others_in_an_answer_without_selector_seemed_gone_later",
+    ),
+    (80_449, "a_late_lease_of_a_drained_process_ended_its_successor"),
 ];
 
 /// Seeds that once went wrong with three replicas, and what those did.
-pub const SHARED_REGRESSIONS: &[(u64, &str)] = &[
+const SHARED_REGRESSIONS: &[(u64, &str)] = &[
     (4, "a_shard_taken_later_did_not_hear_of_tickets_without_labels"),
     (
         254,
@@ -54,11 +63,44 @@ pub const SHARED_REGRESSIONS: &[(u64, &str)] = &[
     ),
     (299, "the_tickets_of_an_order_were_removed_in_no_shards_at_all"),
     (882, "the_end_of_a_page_took_its_successor_with_it"),
+    (
+        202_989,
+        "a_watch_of_nodes_that_was_replaced_twice_before_it_had_listed_kept_a_shard_from_starting",
+    ),
 ];
+
+/// Seeds of roll-outs on full nodes that once went wrong with three replicas.
+const FULL_REGRESSIONS: &[(u64, &str)] = &[(
+    610_017,
+    "of_two_guardians_that_fit_the_one_that_held_the_room_went",
+)];
+
+/// All seeds that once went wrong, with how they ran and what korder did.
+pub fn regressions() -> impl Iterator<Item = (u64, Options, &'static str)> {
+    let options = |replicas, kind| Options {
+        replicas,
+        kind,
+        ..Options::default()
+    };
+    let all = [
+        (REGRESSIONS, options(1, Kind::Any)),
+        (SHARED_REGRESSIONS, options(3, Kind::Any)),
+        (FULL_REGRESSIONS, options(3, Kind::Full)),
+    ];
+    all.into_iter()
+        .flat_map(|(seeds, options)| seeds.iter().map(move |&(seed, what)| (seed, options, what)))
+}
 
 /// All of them.
 pub fn all() -> Vec<Script> {
-    vec![reserve(), churn(), roll_out(), order_goes(), meddling()]
+    vec![
+        reserve(),
+        churn(),
+        roll_out(),
+        full_nodes(),
+        order_goes(),
+        meddling(),
+    ]
 }
 
 /// Two Orders on five nodes, one of which joins late.
@@ -98,6 +140,21 @@ fn roll_out() -> Script {
         .at(8, Step::Edit("agents".to_owned(), size("200m")))
         .at(40, Step::Edit("agents".to_owned(), size("300m")))
         .at(80, Step::Seats(None, std::time::Duration::ZERO))
+}
+
+/// Templates change on full nodes: smaller, back midway, with one more toleration and without it.
+fn full_nodes() -> Script {
+    let tolerations = |keys: &[&str]| {
+        let all: Vec<_> = keys.iter().map(|key| json!({ "key": key })).collect();
+        json!({ "tolerations": all })
+    };
+    full::quiet("full-nodes", 3, 2)
+        .at(31, full::edit(full::cpu("900m")))
+        .at(60, full::edit(full::cpu("800m")))
+        .at(61, full::edit(full::cpu("1")))
+        .at(90, full::edit(tolerations(&["a"])))
+        .at(100, full::edit(tolerations(&["b"])))
+        .at(130, Step::Seats(None, std::time::Duration::ZERO))
 }
 
 /// An Order goes, and another of its name comes.

@@ -22,7 +22,7 @@ pub struct Script {
     pub nodes: Vec<Value>,
     /// What happens, and when, in order.
     pub steps: Vec<(Duration, Step)>,
-    /// What goes wrong until the steps are over.
+    /// What goes wrong until the steps are over, from the beginning, or on full nodes from [`Step::Faults`] on.
     pub faults: Faults,
     /// When the faults end.
     pub calm_at: Duration,
@@ -42,6 +42,9 @@ pub struct Script {
     pub scheduling: Duration,
     /// Windows open and close: it is never silent for long.
     pub timed: bool,
+    /// The nodes are full: so many pairs of an Order may be without the Guardian they had, and no thief finds
+    /// room where there was one.
+    pub most: Option<u32>,
 }
 
 /// One thing that happens.
@@ -73,6 +76,10 @@ pub enum Step {
     Unsquat,
     /// A workload's Pod of this name, cpu and node comes.
     Workload(String, String, Option<String>),
+    /// The same of somebody who waits for room that is not his.
+    Thief(String, String, Option<String>),
+    /// Things go wrong from now on.
+    Faults,
     /// A workload's Pod goes.
     DeleteWorkload(String),
     /// Nothing gets through for so long.
@@ -170,6 +177,7 @@ impl Script {
             drift: 1.0,
             scheduling: Duration::from_millis(10),
             timed: false,
+            most: None,
         }
     }
 

@@ -8,7 +8,8 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{
-    run::{Options, Outcome, run},
+    full,
+    run::{Kind, Options, Outcome, run},
     scenarios,
     script::Script,
     timed,
@@ -54,9 +55,10 @@ impl Sum {
 
 /// A seed's own script.
 pub fn script(seed: u64, options: Options) -> Script {
-    let script = match options.timed {
-        true => timed::drawn(seed),
-        false => Script::drawn(seed),
+    let script = match options.kind {
+        Kind::Any => Script::drawn(seed),
+        Kind::Full => full::drawn(seed),
+        Kind::Timed => timed::drawn(seed),
     };
     match options.replicas {
         0 | 1 => script,
@@ -108,28 +110,24 @@ pub fn fixed() -> Sum {
         let outcome = guarded(|| run(&script, 1, Options::default()));
         sum.add(&format!("make sim SCENARIO={}", script.name), outcome);
     }
-    for (regressions, replicas) in [(scenarios::REGRESSIONS, 1), (scenarios::SHARED_REGRESSIONS, 3)] {
-        for (number, _) in regressions {
-            let options = Options {
-                replicas,
-                ..Options::default()
-            };
-            sum.add(&command(*number, options), guarded(|| seed(*number, options)));
-        }
+    for (number, options, _) in scenarios::regressions() {
+        sum.add(&command(number, options), guarded(|| seed(number, options)));
     }
     sum
 }
 
 /// What repeats a run.
 fn command(seed: u64, options: Options) -> String {
-    let mut command = format!("make sim SEED={seed}");
-    if options.replicas > 1 {
-        command += &format!(" REPLICAS={}", options.replicas);
-    }
-    if options.timed {
-        command += " TIMED=1";
-    }
-    command
+    let replicas = match options.replicas {
+        0 | 1 => String::new(),
+        replicas => format!(" REPLICAS={replicas}"),
+    };
+    let kind = match options.kind {
+        Kind::Any => "",
+        Kind::Full => " FULL=1",
+        Kind::Timed => " TIMED=1",
+    };
+    format!("make sim SEED={seed}{replicas}{kind}")
 }
 
 /// Which of a plot's points are broken.

@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use testbed::trial::{
-    run::{Options, run},
+    run::{Kind, Options, run},
     scenarios,
     sweep::{self, Break, Sum},
 };
@@ -26,12 +26,18 @@ fn main() {
     let mut trials = vec![
         Trial::test("sweep::crash_with_every_write", || points(Break::Crash, "write")),
         Trial::test("sweep::drop_every_event", || points(Break::Drop, "event")),
-        Trial::test("seeds::fresh", || fresh("SIM_SEEDS", 2000, 1, false)),
+        Trial::test("seeds::fresh", || fresh("SIM_SEEDS", 2000, 1, Kind::Any)),
         Trial::test("seeds::fresh_with_three_replicas", || {
-            fresh("SIM_SHARED_SEEDS", 300, 3, false)
+            fresh("SIM_SHARED_SEEDS", 300, 3, Kind::Any)
+        }),
+        Trial::test("seeds::fresh_roll_outs_on_full_nodes", || {
+            fresh("SIM_FULL_SEEDS", 300, 1, Kind::Full)
+        }),
+        Trial::test("seeds::fresh_roll_outs_on_full_nodes_with_three_replicas", || {
+            fresh("SIM_SHARED_FULL_SEEDS", 100, 3, Kind::Full)
         }),
         Trial::test("seeds::fresh_with_windows", || {
-            fresh("SIM_TIMED_SEEDS", 300, 1, true)
+            fresh("SIM_TIMED_SEEDS", 300, 1, Kind::Timed)
         }),
         Trial::test("month::same_tickets_as_undisturbed", month),
         Trial::test(
@@ -44,25 +50,16 @@ fn main() {
             judged(&run(&script, 1, Options::default()).violations)
         })
     }));
-    trials.extend(regressions(scenarios::REGRESSIONS, 1));
-    trials.extend(regressions(scenarios::SHARED_REGRESSIONS, 3));
+    trials.extend(scenarios::regressions().map(|(seed, options, was)| {
+        Trial::test(format!("seeds::{seed}::{was}"), move || {
+            judged(&sweep::seed(seed, options).violations)
+        })
+    }));
     trials.extend(brakes::trials());
     trials.extend(overload::trials());
     trials.extend(failover::trials());
     trials.extend(status::trials());
     libtest_mimic::run(&arguments, trials).exit();
-}
-
-fn regressions(of: &'static [(u64, &str)], replicas: usize) -> impl Iterator<Item = Trial> {
-    of.iter().map(move |&(seed, was)| {
-        let options = Options {
-            replicas,
-            ..Options::default()
-        };
-        Trial::test(format!("seeds::{seed}::{was}"), move || {
-            judged(&sweep::seed(seed, options).violations)
-        })
-    })
 }
 
 /// Fails with what was violated.
@@ -108,7 +105,7 @@ fn month() -> Result<(), Failed> {
 }
 
 /// Seeds that nobody has seen: named by the time unless given.
-fn fresh(how_many: &str, unless_said: u64, replicas: usize, timed: bool) -> Result<(), Failed> {
+fn fresh(how_many: &str, unless_said: u64, replicas: usize, kind: Kind) -> Result<(), Failed> {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -118,7 +115,7 @@ fn fresh(how_many: &str, unless_said: u64, replicas: usize, timed: bool) -> Resu
     println!("{count} seeds from {first}, replicas: {replicas}");
     let options = Options {
         replicas,
-        timed,
+        kind,
         ..Options::default()
     };
     let sum = sweep::seeds(first, count, None, false, options, |_| ());

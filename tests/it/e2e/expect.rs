@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::{
     api::core::v1::{Node, Pod},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
@@ -15,7 +15,7 @@ use testbed::real::wait;
 
 use super::{
     names,
-    world::{Ground, SOON, same},
+    world::{Ground, SOON, patience, same},
 };
 
 /// A Ticket and its Guardian.
@@ -80,7 +80,7 @@ impl Ground<'_> {
     /// Waits until so many Tickets are Reserved; if they do not come to be, says what some others wait for.
     pub(crate) async fn all_reserved(&self, count: usize) -> Result<()> {
         let reserved = ListParams::default().fields("status.phase=Reserved");
-        let all = wait::until(SOON * 4, "all Tickets to be Reserved", async || {
+        let all = wait::until(patience(count), "all Tickets to be Reserved", async || {
             let some = self.api::<Ticket>().list_metadata(&reserved).await?.items.len();
             ensure!(some == count, "{some} of {count} are");
             anyhow::Ok(())
@@ -126,9 +126,11 @@ impl Ground<'_> {
             let node = nodes
                 .get(&on)
                 .with_context(|| format!("Ticket {name} is for {on}, which is gone"))?;
-            let guardian = guardians.remove(&format!("guardian-{name}"));
+            let names = ["", "-1"].map(|suffix| format!("guardian-{name}{suffix}"));
+            let guardian = names.iter().find_map(|name| guardians.remove(name));
             let guardian = guardian.with_context(|| format!("Ticket {name} has no Guardian"))?;
-            check_ticket(&order, &ticket, node).with_context(|| format!("Ticket {name}"))?;
+            check_ticket(&order, &ticket, node, &guardian.name_any())
+                .with_context(|| format!("Ticket {name}"))?;
             check_guardian(&order, &ticket, &guardian).with_context(|| format!("Guardian of {name}"))?;
             if pairs.insert(on.clone(), Pair { ticket, guardian }).is_some() {
                 bail!("two Tickets for {on}");
@@ -192,7 +194,12 @@ fn brief(nodes: &BTreeSet<String>) -> String {
     }
 }
 
-fn check_ticket(order: &Order, ticket: &Ticket, node: &PartialObjectMeta<Node>) -> Result<()> {
+fn check_ticket(
+    order: &Order,
+    ticket: &Ticket,
+    node: &PartialObjectMeta<Node>,
+    guardian: &str,
+) -> Result<()> {
     let (order_uid, node_uid) = (order.uid().unwrap_or_default(), node.uid().unwrap_or_default());
     let spec = &ticket.spec;
     same("spec.nodeUID", &spec.node_uid, &node_uid)?;
@@ -237,11 +244,7 @@ fn check_ticket(order: &Order, ticket: &Ticket, node: &PartialObjectMeta<Node>) 
         status.reason.unwrap_or_default(),
         status.message.unwrap_or_default()
     );
-    same(
-        "status.podName",
-        &status.pod_name,
-        &Some(format!("guardian-{name}")),
-    )?;
+    same("status.podName", &status.pod_name, &Some(guardian.to_owned()))?;
     same(
         "status.reason and message",
         &(status.reason, status.message),
@@ -342,17 +345,20 @@ fn check_guardian(order: &Order, ticket: &Ticket, pod: &Pod) -> Result<()> {
     container(&spec["containers"], &resources(order))
 }
 
-/// The template's tolerations, then only those that the API server adds to every Pod.
+/// The template's tolerations, in whatever order they were added, and only those that the API server adds to
+/// every Pod.
 fn tolerations(seen: &Value, wanted: &Value) -> Result<()> {
     let none = Vec::new();
     let (seen, wanted) = (
         seen.as_array().unwrap_or(&none),
         wanted.as_array().unwrap_or(&none),
     );
-    let added = seen
-        .strip_prefix(wanted.as_slice())
-        .ok_or_else(|| anyhow!("spec.tolerations are {seen:?}"))?;
-    for toleration in added {
+    let missing = wanted.iter().find(|toleration| !seen.contains(toleration));
+    ensure!(
+        missing.is_none(),
+        "spec.tolerations are {seen:?}, without {missing:?}"
+    );
+    for toleration in seen.iter().filter(|toleration| !wanted.contains(toleration)) {
         let default = ["not-ready", "unreachable"].into_iter().any(|taint| {
             let key = format!("node.kubernetes.io/{taint}");
             *toleration == json!({ "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300 })

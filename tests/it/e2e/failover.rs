@@ -74,17 +74,16 @@ async fn crash(ground: &Ground<'_>) -> Result<()> {
     failovers(ground, Loss::Crash, 1.2).await
 }
 
-/// 0.1 is the aim; a busy machine needs longer, but nobody waits for the Lease to expire.
 async fn end(ground: &Ground<'_>) -> Result<()> {
-    failovers(ground, Loss::End, 0.9).await
+    failovers(ground, Loss::End, 0.1).await
 }
 
-/// Likewise, with an aim of 0.2.
 async fn restart(ground: &Ground<'_>) -> Result<()> {
-    failovers(ground, Loss::Restart, 0.9).await
+    failovers(ground, Loss::Restart, 0.2).await
 }
 
-/// E2E_FAILOVERS times (1), one after the other.
+/// E2E_FAILOVERS times (1), one after the other. Once on a busy machine is no measure: then it is only seen that
+/// nobody waits for the Lease to expire.
 async fn failovers(ground: &Ground<'_>, loss: Loss, most: f64) -> Result<()> {
     let names = ground.world.crowd(NODES).await?;
     let mark = ground.audit().settled_mark().await?;
@@ -92,6 +91,7 @@ async fn failovers(ground: &Ground<'_>, loss: Loss, most: f64) -> Result<()> {
     ground.ask_crowd("order", NODES, json!({})).await?;
     let before = ground.pairs("order", &names).await?;
     let count = setting("E2E_FAILOVERS", 1);
+    let most = if count < 5 { most.max(0.9) } else { most };
     let mut took = Vec::new();
     for _ in 0..count {
         let lost = Lost::now(ground, mark).await?;

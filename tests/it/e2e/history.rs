@@ -15,7 +15,7 @@ use super::world::Ground;
 
 mod cases;
 
-pub(crate) use cases::{disruptive, trials};
+pub(crate) use cases::{disruptive, request, trials};
 
 /// The uids of an Order and of a Node.
 type Pair = (String, String);
@@ -172,6 +172,7 @@ impl History {
     /// The shard of a Ticket or of its Guardian.
     pub(crate) fn shard(&self, name: &str) -> Option<&str> {
         let ticket = name.strip_prefix("guardian-").unwrap_or(name);
+        let ticket = ticket.strip_suffix("-1").unwrap_or(ticket);
         self.names.get(ticket).map(|(_, shard)| shard.as_str())
     }
 
@@ -203,14 +204,54 @@ impl History {
         Ok(())
     }
 
+    /// The shards of what a request is about: of several objects those that its selector names.
+    fn shards(&self, entry: &AuditEntry) -> Vec<String> {
+        if entry.verb != "deletecollection" {
+            return self.shard(&entry.name).map(str::to_owned).into_iter().collect();
+        }
+        let query = entry.uri.split_once('?').unwrap_or_default().1;
+        let mut pairs = form_urlencoded::parse(query.as_bytes());
+        let selector = pairs
+            .find(|(name, _)| name == "labelSelector")
+            .map(|(_, value)| value);
+        let named = selector.as_deref().and_then(|selector| {
+            let shards = selector.split_once("korder.dev/shard in (")?.1;
+            Some(shards.split_once(')')?.0.split(',').map(str::to_owned).collect())
+        });
+        named.unwrap_or_default()
+    }
+
+    /// Of late writes those that changed something: neither refused, nor answered with what was there.
+    pub(crate) fn harmful<'a>(late: &[&'a AuditEntry], entries: &[AuditEntry]) -> Vec<&'a AuditEntry> {
+        let harmful = |entry: &&&AuditEntry| {
+            let body: Option<Value> = entry
+                .response
+                .as_ref()
+                .and_then(|body| serde_json::from_str(body).ok());
+            let version = |body: &Value| body.pointer("/metadata/resourceVersion").cloned();
+            match (entry.code, entry.verb.as_str(), &body) {
+                (404 | 409 | 412, ..) => false,
+                (200, "deletecollection", Some(list)) => {
+                    list["items"].as_array().is_none_or(|items| !items.is_empty())
+                }
+                (200, "patch" | "update", Some(object)) => !entries
+                    .iter()
+                    .filter(|before| before.completed < entry.received && before.name == entry.name)
+                    .filter_map(|before| serde_json::from_str(before.response.as_ref()?).ok())
+                    .any(|before| version(&before) == version(object)),
+                _ => true,
+            }
+        };
+        late.iter().filter(harmful).copied().collect()
+    }
+
     /// Writes to Tickets and Guardians that arrived after another replica had taken the shard.
     pub(crate) fn late_writes<'a>(&self, entries: &'a [AuditEntry]) -> Vec<&'a AuditEntry> {
         let leases = ShardLeases::of(entries);
         let late = |entry: &&AuditEntry| {
-            let holder = self
-                .shard(&entry.name)
-                .and_then(|shard| leases.last_before(shard, entry));
-            holder.is_some_and(|holder| holder.user_agent != entry.user_agent)
+            let holders = self.shards(entry).into_iter();
+            let mut holders = holders.filter_map(|shard| leases.last_before(&shard, entry));
+            holders.any(|holder| holder.user_agent != entry.user_agent)
         };
         entries
             .iter()

@@ -20,6 +20,8 @@ mod ranges;
 mod rbac;
 mod replicas;
 mod rolling;
+mod rollout;
+mod rooms;
 mod scale;
 mod seen;
 mod start;
@@ -37,11 +39,13 @@ pub(crate) fn trials(harness: &Arc<Harness>) -> Vec<Trial> {
         start::trials(),
         ranges::trials(),
         history::trials(),
+        rooms::trials(),
         deploy::trials(harness),
         input::trials(harness),
         guardians::trials(harness),
         nodes::trials(harness),
         orders::trials(harness),
+        rollout::trials(harness),
         seen::trials(harness),
         windows::trials(harness),
         rbac::trials(harness),
@@ -54,6 +58,7 @@ pub(crate) fn trials(harness: &Arc<Harness>) -> Vec<Trial> {
         failover::disruptive(harness),
         rolling::disruptive(harness),
         history::disruptive(harness),
+        rollout::disruptive(harness),
         windows::disruptive(harness),
         scale::disruptive(harness),
         rbac::disruptive(harness),

@@ -111,6 +111,11 @@ pub(crate) async fn start_korder(plane: &Plane, name: &str, args: &[&str]) -> Re
     })
 }
 
+/// How long something may take that is done for so many nodes, also beside other work.
+pub(crate) fn patience(count: usize) -> Duration {
+    SOON * 4 + Duration::from_millis(500) * u32::try_from(count).expect("fewer than the tests have")
+}
+
 /// The time on this machine, which is also the API server's.
 #[expect(clippy::disallowed_methods, reason = "a trial measures real time")]
 pub(crate) fn now() -> Timestamp {

@@ -228,6 +228,62 @@ fn older_process_that_still_renews_a_shard_does_not_end_the_newer() {
     );
 }
 
+/// Alone, and before it holds the last shard another process of its replica is found there.
+fn suspicious() -> Rig {
+    let mut rig = Rig::new();
+    rig.member.listed();
+    rig.member.prepared();
+    rig.poll();
+    rig.land("a");
+    assert_eq!(rig.poll(), "create 0, create 1, create 2, create 3");
+    rig.saw("3", "a0").answer("3", Answer::Conflict);
+    assert_eq!(rig.poll(), "put a", "which came first?");
+    rig
+}
+
+#[test]
+fn a_late_write_of_an_older_process_does_not_end_the_newer() {
+    let mut rig = suspicious();
+    rig.land_all();
+    assert_eq!(
+        rig.poll(),
+        "start 0, start 1, start 2, put 3",
+        "the membership was renewed after it"
+    );
+    rig.land("3");
+    assert_eq!(rig.poll(), "start 3");
+    let mut rig = suspicious();
+    rig.answer("a", Answer::Unknown);
+    assert_eq!(rig.poll(), "");
+    assert_eq!(rig.wait(500).poll(), "put a");
+}
+
+#[test]
+fn a_newer_process_found_on_a_shard_first_is_not_taken_over_from() {
+    let mut rig = suspicious();
+    rig.answer("a", Answer::Conflict);
+    assert_eq!(rig.poll(), "get a");
+    let newer = rig.record("a0");
+    rig.answer("a", Answer::Found(Some(newer)));
+    assert!(rig.poll().starts_with("stop"));
+}
+
+#[test]
+fn a_renewal_on_its_way_does_not_clear_what_was_seen_since() {
+    let mut rig = Rig::new();
+    rig.member.listed();
+    rig.member.prepared();
+    rig.poll();
+    rig.land("a");
+    rig.poll();
+    rig.wait(5000).poll();
+    assert!(rig.asking("a"));
+    let renewed = rig.written("a");
+    rig.saw("3", "a0").answer("3", Answer::Conflict);
+    rig.answer("a", Answer::Landed(renewed));
+    assert_eq!(rig.poll(), "put a", "once more");
+}
+
 #[test]
 fn deleted_lease_is_made_again_while_it_is_held() {
     let mut rig = Rig::alone();

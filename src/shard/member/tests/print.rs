@@ -69,6 +69,15 @@ impl World {
         )
             .hash(print);
         member.older.hash(print);
+        for (incarnation, version) in &member.suspects {
+            let own = self.lease(&LeaseName::Replica(member.me.replica.clone()));
+            let record = self.server[own].record();
+            (
+                incarnation,
+                record.is_some_and(|record| record.newer_than(version)),
+            )
+                .hash(print);
+        }
         (at(member.round), at(member.gate), at(member.drain)).hash(print);
         for (lease, name) in self.names.iter().enumerate() {
             let slot = match name {

@@ -102,13 +102,18 @@ impl Rig {
         self.version.to_string().into()
     }
 
-    /// The watch shows a new record.
-    pub(super) fn saw(&mut self, lease: &str, text: &str) -> &mut Self {
-        let record = Record {
+    /// A new record.
+    pub(super) fn record(&mut self, text: &str) -> Record {
+        Record {
             version: self.version(),
             holder: holder(text),
             shards: None,
-        };
+        }
+    }
+
+    /// The watch shows a new record.
+    pub(super) fn saw(&mut self, lease: &str, text: &str) -> &mut Self {
+        let record = self.record(text);
         self.member.saw(&name(lease), Some(record), self.now());
         self
     }

@@ -23,7 +23,7 @@ pub(super) const fn units(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
-/// One Lease on the server. Versions are counted for each by itself.
+/// One Lease on the server. Versions are counted over all Leases, as etcd does.
 #[derive(Clone, Default)]
 pub(super) struct Entry {
     pub(super) version: u64,
@@ -34,7 +34,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    fn record(&self) -> Option<Record> {
+    pub(super) fn record(&self) -> Option<Record> {
         self.record.as_ref().map(|holder| Record {
             version: self.version.to_string().into(),
             holder: holder.clone(),
@@ -42,8 +42,8 @@ impl Entry {
         })
     }
 
-    /// A PUT: lands if the version stands.
-    fn put(&mut self, version: Option<&str>, holder: Option<Holder>, written: Mono) -> Answer {
+    /// A PUT: lands as version `next` if the version it names stands.
+    fn put(&mut self, next: u64, version: Option<&str>, holder: Option<Holder>, written: Mono) -> Answer {
         if !self.stands(version) {
             return match (version, &self.record) {
                 (Some(_), None) => Answer::Gone,
@@ -51,7 +51,7 @@ impl Entry {
             };
         }
         *self = Self {
-            version: self.version + 1,
+            version: next,
             record: Some(holder),
             written,
         };
@@ -65,11 +65,11 @@ impl Entry {
         }
     }
 
-    fn delete(&mut self, version: &str) -> Answer {
+    fn delete(&mut self, next: u64, version: &str) -> Answer {
         let Some(record) = self.record().filter(|record| *record.version == *version) else {
             return Answer::Conflict;
         };
-        self.version += 1;
+        self.version = next;
         self.record = None;
         Answer::Landed(record)
     }
@@ -207,11 +207,16 @@ impl World {
         replica.member.drain(replica.now);
     }
 
+    fn next_version(&self) -> u64 {
+        let versions = self.server.iter().map(|entry| entry.version);
+        versions.max().unwrap_or_default() + 1
+    }
+
     /// Lets the request that was slow arrive.
     pub(super) fn arrive(&mut self) {
         if let Some((at, lease, version, holder)) = self.late.take() {
-            let written = self.replicas[at].now;
-            self.server[lease].put(version.as_deref(), holder, written);
+            let (next, written) = (self.next_version(), self.replicas[at].now);
+            self.server[lease].put(next, version.as_deref(), holder, written);
         }
     }
 
@@ -302,6 +307,7 @@ impl World {
             Action::Start(_) | Action::Drop(_) => return,
         };
         let (lease, network) = (self.lease(&name), self.replicas[at].network);
+        let next = self.next_version();
         let answer = match action {
             Action::Put { version, holder, .. } if network == Network::Slow && self.late.is_none() => {
                 self.late = Some((at, lease, version, holder));
@@ -310,9 +316,9 @@ impl World {
             _ if network == Network::Cut => Answer::Unknown,
             Action::Put { version, holder, .. } => {
                 let written = self.replicas[at].now;
-                self.server[lease].put(version.as_deref(), holder, written)
+                self.server[lease].put(next, version.as_deref(), holder, written)
             }
-            Action::Delete { version, .. } => self.server[lease].delete(&version),
+            Action::Delete { version, .. } => self.server[lease].delete(next, &version),
             _ => Answer::Found(self.server[lease].record()),
         };
         let lost = match network {

@@ -110,7 +110,7 @@ impl Stage {
             cluster.api(|api| api.install(&crd));
         }
         let grace = SignedDuration::try_from(GRACE)?;
-        let safety = Safety::watch(&cluster, KORDER, grace, LAG);
+        let safety = Safety::watch(&cluster, KORDER, grace, LAG, None);
         let namespace = serde_json::json!({ "metadata": { "name": "korder-system" } });
         Users::new(&cluster).create("namespaces", &namespace);
         let board = Board::watch(&cluster, SHARDS.try_into()?);

@@ -1,6 +1,7 @@
 //! The scheduler: binds one Pod at a time, by priority, then age, where it fits.
 //!
-//! It counts nominated Pods as if they ran, leaves gated ones alone, and says of what does not fit why.
+//! Like kube-scheduler it counts a nominated Pod as if it ran, gated or not, for all others of its priority or
+//! a lower one; it leaves gated ones alone, and says of what does not fit why.
 
 use std::{
     cmp::Reverse,
@@ -30,8 +31,8 @@ pub struct Scheduler {
     /// Between two bindings.
     pace: Duration,
     nodes: BTreeMap<String, Room>,
-    /// Where each Pod counts, and with how much.
-    counted: BTreeMap<Key, (String, Amounts)>,
+    /// Where each Pod counts, and how.
+    counted: BTreeMap<Key, (String, Counted)>,
     pods: BTreeMap<Key, Arc<Value>>,
     queue: BTreeSet<Turn>,
     turns: BTreeMap<Key, Turn>,
@@ -42,11 +43,33 @@ pub struct Scheduler {
 
 type Turn = (Reverse<i64>, u64, Key);
 
+/// How a Pod counts on a node: bound, or nominated with its priority.
+#[derive(Clone, PartialEq)]
+enum Counted {
+    Bound(Amounts),
+    Nominated(i64, Amounts),
+}
+
 #[derive(Default)]
 struct Room {
     node: Option<Arc<Value>>,
     all: Amounts,
+    /// By Pods that are bound.
     used: Amounts,
+    nominated: BTreeMap<Key, (i64, Amounts)>,
+}
+
+impl Room {
+    /// What is taken for a Pod of this priority.
+    fn taken(&self, pod: &Key, priority: i64) -> Amounts {
+        let mut taken = self.used.clone();
+        for (other, (of, amounts)) in &self.nominated {
+            if other != pod && *of >= priority {
+                add(&mut taken, amounts, 1);
+            }
+        }
+        taken
+    }
 }
 
 impl Scheduler {
@@ -120,9 +143,13 @@ impl Scheduler {
         let key = key(pod);
         let bound = text(pod, "/spec/nodeName");
         let nominated = text(pod, "/status/nominatedNodeName");
-        let node = if bound.is_empty() { nominated } else { bound };
         let over = gone || matches!(text(pod, "/status/phase"), "Succeeded" | "Failed");
-        let counts = (!over && !node.is_empty()).then(|| (node.to_owned(), requests(pod)));
+        let counts = match (bound, nominated) {
+            _ if over => None,
+            ("", "") => None,
+            ("", node) => Some((node.to_owned(), Counted::Nominated(priority(pod), requests(pod)))),
+            (node, _) => Some((node.to_owned(), Counted::Bound(requests(pod)))),
+        };
         self.count(&key, counts);
         let mine = text(pod, "/spec/schedulerName") == "default-scheduler";
         let gated = !items(pod, "/spec/schedulingGates").is_empty();
@@ -147,28 +174,33 @@ impl Scheduler {
     }
 
     fn line_up(&mut self, key: Key, revision: u64) {
-        let priority = at(&self.pods[&key], "/spec/priority").and_then(Value::as_i64);
-        let turn = (Reverse(priority.unwrap_or_default()), revision, key.clone());
+        let turn = (Reverse(priority(&self.pods[&key])), revision, key.clone());
         self.turns.insert(key, turn.clone());
         self.queue.insert(turn);
     }
 
     /// Counts a Pod where it belongs now; room that came free wakes those who wait for it.
-    fn count(&mut self, key: &Key, counts: Option<(String, Amounts)>) {
+    fn count(&mut self, key: &Key, counts: Option<(String, Counted)>) {
         if self.counted.get(key) == counts.as_ref() {
             return;
         }
-        if let Some((node, amounts)) = self.counted.remove(key) {
-            add(
-                &mut self.nodes.entry(node.clone()).or_default().used,
-                &amounts,
-                -1,
-            );
+        if let Some((node, counted)) = self.counted.remove(key) {
+            let room = self.nodes.entry(node.clone()).or_default();
+            match counted {
+                Counted::Bound(amounts) => add(&mut room.used, &amounts, -1),
+                Counted::Nominated(..) => drop(room.nominated.remove(key)),
+            }
             self.wake(&node);
         }
-        if let Some((node, amounts)) = counts {
-            add(&mut self.nodes.entry(node.clone()).or_default().used, &amounts, 1);
-            self.counted.insert(key.clone(), (node, amounts));
+        if let Some((node, counted)) = counts {
+            let room = self.nodes.entry(node.clone()).or_default();
+            match &counted {
+                Counted::Bound(amounts) => add(&mut room.used, amounts, 1),
+                Counted::Nominated(priority, amounts) => {
+                    room.nominated.insert(key.clone(), (*priority, amounts.clone()));
+                }
+            }
+            self.counted.insert(key.clone(), (node, counted));
         }
     }
 
@@ -208,11 +240,7 @@ impl Scheduler {
             if room.node.is_none() && pinned.is_none() {
                 continue;
             }
-            let own = self.counted.get(pod).filter(|(node, _)| node == name);
-            let mut used = room.used.clone();
-            if let Some((_, amounts)) = own {
-                add(&mut used, amounts, -1);
-            }
+            let used = room.taken(pod, priority(&object));
             match refusal(room, &object, &asked, &used) {
                 Some(reason) => *why.entry(reason).or_default() += 1,
                 None => return self.bind(pod, &object, &name.clone(), asked),
@@ -227,7 +255,7 @@ impl Scheduler {
             .cluster
             .api(|api| api.bind(&self.user, namespace, name, uid(object), node));
         if bound.is_ok() {
-            self.count(pod, Some((node.to_owned(), asked)));
+            self.count(pod, Some((node.to_owned(), Counted::Bound(asked))));
         }
     }
 
@@ -255,6 +283,11 @@ impl Scheduler {
             .cluster
             .api(|api| api.merge(&self.user, "pods", namespace, name, Some("status"), &patch));
     }
+}
+
+fn priority(pod: &Value) -> i64 {
+    let priority = at(pod, "/spec/priority").and_then(Value::as_i64);
+    priority.unwrap_or_default()
 }
 
 /// Why a Pod cannot go to a node, in the scheduler's words.

@@ -5,6 +5,9 @@ use serde_json::{Value, json};
 use super::{deleting, items, key, text, uid};
 use crate::sim::{api::User, cluster::Cluster};
 
+/// Value of the label `app` of a Pod that waits for room that is not its own.
+pub const THIEF: &str = "thief";
+
 /// The users' hands on the cluster. Whatever they try may be refused, as in life.
 #[derive(Clone)]
 pub struct Users {
@@ -112,24 +115,12 @@ impl Users {
 
     /// A workload's Pod that asks for so much, pinned to a node or not.
     pub fn workload(&self, name: &str, cpu: &str, node: Option<&str>, priority: Option<&str>) -> bool {
-        let mut pod = json!({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": { "name": name, "namespace": "default", "labels": { "app": "load" } },
-            "spec": {
-                "containers": [{
-                    "name": "c", "image": "load",
-                    "resources": { "requests": { "cpu": cpu } },
-                }],
-                "terminationGracePeriodSeconds": 2,
-            },
-        });
-        if let Some(node) = node {
-            pod["spec"]["nodeSelector"] = json!({ "kubernetes.io/hostname": node });
-        }
-        if let Some(class) = priority {
-            pod["spec"]["priorityClassName"] = json!(class);
-        }
-        self.create("pods", &pod)
+        self.create("pods", &workload("load", name, cpu, node, priority))
+    }
+
+    /// The same of somebody who waits for room that is not his.
+    pub fn thief(&self, name: &str, cpu: &str, node: Option<&str>) -> bool {
+        self.create("pods", &workload(THIEF, name, cpu, node, None))
     }
 
     /// Takes finalizers off everything, so that what is being deleted can go.
@@ -148,4 +139,25 @@ impl Users {
             );
         }
     }
+}
+
+fn workload(app: &str, name: &str, cpu: &str, node: Option<&str>, priority: Option<&str>) -> Value {
+    let mut pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": name, "namespace": "default", "labels": { "app": app } },
+        "spec": {
+            "containers": [{
+                "name": "c", "image": "load",
+                "resources": { "requests": { "cpu": cpu } },
+            }],
+            "terminationGracePeriodSeconds": 2,
+        },
+    });
+    if let Some(node) = node {
+        pod["spec"]["nodeSelector"] = json!({ "kubernetes.io/hostname": node });
+    }
+    if let Some(class) = priority {
+        pod["spec"]["priorityClassName"] = json!(class);
+    }
+    pod
 }

@@ -4,6 +4,7 @@
 //! the controller under test.
 
 pub mod requests;
+mod rooms;
 pub mod rules;
 pub mod safety;
 pub mod settled;

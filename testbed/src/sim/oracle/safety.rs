@@ -11,11 +11,12 @@ use serde_json::Value;
 
 use super::{
     Pair, open, owner, pair,
+    rooms::Rooms,
     rules::{Deserves, deserves, valid},
     ticket_name, windows,
 };
 use crate::sim::{
-    actors::{Key, amounts::occupies, deleting, key, scheduler::overcommitted, text, uid},
+    actors::{Key, amounts::occupies, deleting, fit, items, key, scheduler::overcommitted, text, uid},
     api::{Change, ChangeKind},
     cluster::Cluster,
 };
@@ -40,7 +41,8 @@ struct Seen {
     /// Names of a pair's open Tickets.
     open: BTreeMap<Pair, BTreeSet<Key>>,
     /// Live Guardians by their Ticket's uid.
-    guardians: BTreeMap<String, BTreeSet<Key>>,
+    guardians: BTreeMap<String, BTreeMap<Key, Arc<Value>>>,
+    rooms: Rooms,
     /// Orders and Nodes by uid as they were, each from a time on; none while gone.
     pasts: BTreeMap<String, Past>,
     /// When an object of this uid ended, or was asked to by somebody else.
@@ -61,8 +63,14 @@ type Past = Vec<(Timestamp, Option<Arc<Value>>)>;
 
 impl Safety {
     /// Watches `cluster` from now on, and the writes of `controller` above all, which may act on what was so
-    /// within `lag`.
-    pub fn watch(cluster: &Cluster, controller: &str, grace: SignedDuration, lag: SignedDuration) -> Self {
+    /// within `lag`. On full nodes `most` is how many pairs may be without the Guardian they had.
+    pub fn watch(
+        cluster: &Cluster,
+        controller: &str,
+        grace: SignedDuration,
+        lag: SignedDuration,
+        most: Option<u32>,
+    ) -> Self {
         let seen = Seen {
             controller: controller.into(),
             grace,
@@ -71,6 +79,7 @@ impl Safety {
             tickets: BTreeMap::new(),
             open: BTreeMap::new(),
             guardians: BTreeMap::new(),
+            rooms: Rooms::new(most),
             pasts: BTreeMap::new(),
             ended: BTreeMap::new(),
             edited: BTreeMap::new(),
@@ -120,6 +129,9 @@ impl Seen {
             "tickets" => self.see_ticket(object, change, gone),
             "pods" => {
                 self.see_room(object, change, gone);
+                if let Some(wrong) = self.rooms.see_pod(object, gone) {
+                    self.violated(change, &wrong);
+                }
                 self.see_guardian(object, change, gone);
             }
             _ => {}
@@ -236,6 +248,7 @@ impl Seen {
 
     fn see_ticket(&mut self, ticket: &Arc<Value>, change: &Change, gone: bool) {
         let key = key(ticket);
+        self.rooms.see_ticket(ticket, gone);
         if gone {
             self.tickets.remove(uid(ticket));
         } else {
@@ -364,10 +377,12 @@ impl Seen {
         if gone || over || deleting(pod) {
             siblings.remove(&key(pod));
         } else {
-            siblings.insert(key(pod));
+            siblings.insert(key(pod), pod.clone());
         }
-        if siblings.len() > 1 {
-            let names = format!("two Guardians of one Ticket ({siblings:?})");
+        let open = siblings.values().filter(|sibling| !covered(sibling)).count();
+        if open > 1 || siblings.len() > 2 {
+            let names: Vec<_> = siblings.keys().collect();
+            let names = format!("{open} Guardians of one Ticket that are not under cover ({names:?})");
             self.violated(change, &names);
         }
         if own && change.kind == ChangeKind::Added {
@@ -385,10 +400,12 @@ impl Seen {
             }
             return;
         };
-        if *change.name != format!("guardian-{}", text(&known, "/metadata/name")) {
+        let plain = format!("guardian-{}", text(&known, "/metadata/name"));
+        let second = covered(pod) && *change.name == format!("{plain}-1");
+        if *change.name != plain && !second {
             self.violated(change, "a Guardian of the wrong name");
         }
-        if super::super::actors::fit::pinned(pod) != Some(text(&known, "/spec/nodeName")) {
+        if fit::pinned(pod) != Some(text(&known, "/spec/nodeName")) {
             self.violated(change, "a Guardian that is not pinned to its Ticket's node");
         }
     }
@@ -402,23 +419,55 @@ impl Seen {
                 let unbound = text(pod, "/spec/nodeName").is_empty();
                 let edited = self.just_now(self.edited.get(&pair.0), change.at);
                 let over = known.is_some_and(|known| windows::finished(known));
-                unbound || edited || over || self.removable(&pair, change.at) || self.rolling(&pair, known)
+                unbound || edited || over || self.removable(&pair, change.at) || replaced(pod, known)
             }
         };
+        if !self.relieved(pod, ticket, change.at) {
+            self.violated(change, "a Guardian went before another was to take over its room");
+        }
         if !justified {
             self.violated(change, "no rule removes the Guardian");
         }
     }
 
-    /// Whether a Ticket's Guardian is being replaced, which may take long after the edit.
-    fn rolling(&self, _pair: &Pair, ticket: Option<&Arc<Value>>) -> bool {
-        ticket.is_some_and(|ticket| text(ticket, "/status/reason") == "RollingOut")
+    /// Whether the room of a Guardian that goes is given up, or never was reserved, or another is bound or
+    /// nominated to take it.
+    fn relieved(&self, pod: &Value, ticket: &str, at: Timestamp) -> bool {
+        let known = self.tickets.get(ticket);
+        let reserved = |known: &&Arc<Value>| !text(known, "/status/activationTime").is_empty();
+        let kept = known
+            .filter(reserved)
+            .and_then(|known| pair(known))
+            .is_some_and(|pair| !self.removable(&pair, at));
+        let room = text(pod, "/spec/nodeName");
+        let takes = |sibling: &Arc<Value>| {
+            [
+                text(sibling, "/spec/nodeName"),
+                text(sibling, "/status/nominatedNodeName"),
+            ]
+            .contains(&room)
+        };
+        let mut siblings = self.guardians.get(ticket).into_iter().flat_map(BTreeMap::values);
+        !kept || room.is_empty() || siblings.any(takes)
     }
+}
+
+/// Whether a Pod is kept from the scheduler by korder.
+fn covered(pod: &Value) -> bool {
+    items(pod, "/spec/schedulingGates")
+        .iter()
+        .any(|gate| text(gate, "/name") == "korder.dev/cover")
+}
+
+/// Whether a Guardian is of another template than its Ticket.
+fn replaced(pod: &Value, ticket: Option<&Arc<Value>>) -> bool {
+    let of = text(pod, "/metadata/annotations/korder.dev~1template-hash");
+    ticket.is_some_and(|ticket| text(ticket, "/spec/templateHash") != of)
 }
 
 /// What of a Node decides what its pairs deserve.
 fn judged(node: &Value) -> [&Value; 4] {
-    let ready = super::super::actors::fit::condition(node, "Ready").unwrap_or(&Value::Null);
+    let ready = fit::condition(node, "Ready").unwrap_or(&Value::Null);
     [
         &node["metadata"]["labels"],
         &node["spec"],

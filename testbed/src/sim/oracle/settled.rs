@@ -102,12 +102,25 @@ impl State {
             let name = text(pod, "/metadata/name");
             if !known.contains_key(ticket) {
                 gaps.other.push(format!("{name} guards no Ticket"));
+            } else if self.waits_under_cover(pod, known[ticket]) {
+                // Until its node is eligible again.
             } else if guardians.insert(ticket, pod).is_some() {
                 gaps.other
                     .push(format!("{name} guards a Ticket that is guarded already"));
             }
         }
         guardians
+    }
+
+    /// Whether a Guardian under cover cannot take over now.
+    fn waits_under_cover(&self, pod: &Value, ticket: &Value) -> bool {
+        let of = |all: &[Arc<Value>], wanted: &str| all.iter().find(|one| uid(one) == wanted).cloned();
+        let order = of(&self.orders, owner(ticket, "Order").unwrap_or_default());
+        let node = of(&self.nodes, text(ticket, "/spec/nodeUID"));
+        let eligible = order
+            .zip(node)
+            .is_some_and(|(order, node)| deserves(&order, &node, self.grace, self.now) == Deserves::Ticket);
+        !items(pod, "/spec/schedulingGates").is_empty() && !eligible
     }
 
     fn order(
@@ -280,6 +293,13 @@ impl State {
         let Some(guardian) = guardians.get(uid(ticket)) else {
             return Some("a Ticket without a Guardian".to_owned());
         };
+        let tolerated = items(guardian, "/spec/tolerations");
+        if items(has, "/tolerations")
+            .iter()
+            .any(|asked| !tolerated.contains(asked))
+        {
+            return Some("a Guardian that tolerates less".to_owned());
+        }
         let asked = |object: &Value, list: &str| amounts(at(object, list));
         if asked(guardian, "/spec/containers/0/resources/requests") != asked(has, "/resources/requests")
             && wanted.get("resources").is_some()

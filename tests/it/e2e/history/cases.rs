@@ -74,7 +74,7 @@ async fn second(ground: &Ground<'_>) -> Result<()> {
 }
 
 /// A request that took a tenth of a second, with the answer that the API server would give.
-fn request(verb: &str, at: i64, response: Value) -> AuditEntry {
+pub(crate) fn request(verb: &str, at: i64, response: Value) -> AuditEntry {
     let received = Timestamp::from_millisecond(1000 * at).expect("a valid time");
     AuditEntry {
         user: String::new(),
@@ -198,15 +198,29 @@ fn late() -> Result<(), Failed> {
         }
     };
     let create = request("create", 2, ticket("a", 2, "Pending"));
+    let purge = |at, shards: &str, items: Value| {
+        let list = request("deletecollection", at, json!({ "items": items }));
+        let uri = format!("/tickets?limit=500&labelSelector=a%3Db%2Ckorder.dev%2Fshard+in+%28{shards}%29");
+        by(AuditEntry { uri, ..list }, "", "one")
+    };
+    let same = || by(request("patch", 6, ticket("a", 2, "Pending")), "a", "one");
     let entries = [
         lease(1, "one"),
         by(create.clone(), "a", "one"),
         lease(3, "other"),
         by(request("delete", 4, gone("a")), "guardian-a", "other"),
         by(request("delete", 5, gone("a")), "a", "one"),
+        purge(5, "1%2C2", json!([{}])),
+        purge(6, "1%2C7", json!([{}])),
+        purge(6, "7", json!([])),
+        AuditEntry { code: 409, ..same() },
+        same(),
+        by(request("patch", 7, ticket("a", 7, "Pending")), "a", "one"),
     ];
     let history = History::of(&[create]).map_err(|error| format!("{error:#}"))?;
     let late = history.late_writes(&entries);
-    assert_eq!(late, [&entries[4]]);
+    let all = [4, 6, 7, 8, 9, 10].map(|n| &entries[n]);
+    assert_eq!(late, all);
+    assert_eq!(History::harmful(&late, &entries), [4, 6, 10].map(|n| &entries[n]));
     Ok(())
 }
