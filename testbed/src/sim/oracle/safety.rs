@@ -229,8 +229,14 @@ impl Seen {
         let each = orders
             .iter()
             .flat_map(|order| nodes.iter().map(move |node| (order, node)));
+        let early = at.saturating_sub(self.lag).unwrap_or(at);
+        let late = at.saturating_add(SLACK).unwrap_or(at);
         each.into_iter().any(|pair| match pair {
-            (Some(order), Some(node)) => so(deserves(order, node, self.grace, at)),
+            (Some(order), Some(node)) => {
+                let deserved = deserves(order, node, self.grace, at);
+                let open = deserved == Deserves::Closed && windows::open_within(order, early, late);
+                so(deserved) || (open && so(Deserves::Ticket))
+            }
             _ => so(Deserves::Until(Some(Timestamp::MIN))),
         })
     }
@@ -434,7 +440,9 @@ impl Seen {
     /// nominated to take it.
     fn relieved(&self, pod: &Value, ticket: &str, at: Timestamp) -> bool {
         let known = self.tickets.get(ticket);
-        let reserved = |known: &&Arc<Value>| !text(known, "/status/activationTime").is_empty();
+        let reserved = |known: &&Arc<Value>| {
+            !text(known, "/status/activationTime").is_empty() && !windows::finished(known)
+        };
         let kept = known
             .filter(reserved)
             .and_then(|known| pair(known))

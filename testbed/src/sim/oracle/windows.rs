@@ -79,6 +79,12 @@ pub fn latest(order: &Value, now: Timestamp) -> Option<Window> {
     })
 }
 
+/// Whether a window is open at some time from `from` to `to`.
+pub fn open_within(order: &Value, from: Timestamp, to: Timestamp) -> bool {
+    let ends = |window: Window| window.end.is_none_or(|end| from < end);
+    latest(order, to).is_some_and(ends)
+}
+
 /// Whether a window opens after `now`.
 pub fn another(order: &Value, now: Timestamp) -> bool {
     match kind(order) {
