@@ -17,7 +17,7 @@ use super::{
     say,
 };
 use crate::{
-    api::{self, LABEL_PAGE, ShardStatus},
+    api::{self, ANNOTATION_SHARDS, LABEL_PAGE, ShardStatus},
     runtime::{config::namespace, error::one_line},
     shard::{ShardCount, ShardId},
 };
@@ -127,6 +127,7 @@ async fn answer(request: Request) -> anyhow::Result<Answer> {
     let leases = leases(&cluster).await?;
     let count = request
         .shards
+        .or_else(|| recorded(&leases))
         .unwrap_or_else(|| least(totals.keys().chain(leases.keys())));
     let now = cluster.now().server;
     let report = |shard: ShardId| {
@@ -202,6 +203,15 @@ fn locked(name: &str) -> Option<ShardId> {
     digits.parse().ok().map(ShardId)
 }
 
+/// The number of shards that the Leases record.
+fn recorded(leases: &BTreeMap<ShardId, Lease>) -> Option<ShardCount> {
+    let number = |lease: &Lease| lease.annotations().get(ANNOTATION_SHARDS)?.parse().ok();
+    leases
+        .values()
+        .filter_map(number)
+        .max_by_key(|count: &ShardCount| count.get())
+}
+
 /// The least number of shards among which all of these can be.
 fn least<'a>(shards: impl Iterator<Item = &'a ShardId>) -> ShardCount {
     let greatest = shards.map(|shard| shard.0).max().unwrap_or_default();
@@ -228,6 +238,20 @@ mod tests {
         for (greatest, count) in [(0, 1), (1, 2), (62, 64), (63, 64), (64, 128), (60_000, 1024)] {
             assert_eq!(least([ShardId(greatest)].iter()).get(), count, "{greatest}");
         }
+    }
+
+    #[test]
+    fn the_number_that_leases_record_counts_whatever_objects_were_left() {
+        let lease = |shards: &str| {
+            let mut lease = Lease::default();
+            lease
+                .annotations_mut()
+                .insert(ANNOTATION_SHARDS.to_owned(), shards.to_owned());
+            lease
+        };
+        let leases = BTreeMap::from([(ShardId(0), lease("32")), (ShardId(1), lease("x"))]);
+        assert_eq!(recorded(&leases).map(ShardCount::get), Some(32));
+        assert_eq!(recorded(&BTreeMap::new()), None);
     }
 
     #[test]

@@ -19,8 +19,8 @@ use super::{
 use crate::{
     domain::time::Mono,
     index::Snapshot,
-    runtime::{clock::Clock, pause::Pause},
-    shard::{Shard, ShardId},
+    runtime::{clock::Clock, metrics, pause::Pause},
+    shard::{ReplicaId, Shard, ShardId},
     write::Pending,
 };
 
@@ -55,6 +55,8 @@ pub struct Keeper {
 pub struct Crew {
     workers: JoinSet<()>,
     draining: FuturesUnordered<futures::future::BoxFuture<'static, Drained>>,
+    /// The replicas that were said to live.
+    pub members: Vec<ReplicaId>,
     /// The end of the last worker of each shard.
     last: BTreeMap<ShardId, CancellationToken>,
 }
@@ -119,7 +121,8 @@ impl Keeper {
                 worker.run().await;
             }));
         }
-        tracing::info!(?shards, "shards acquired");
+        let numbers: Vec<String> = shards.iter().map(ToString::to_string).collect();
+        tracing::info!(shards = numbers.join(","), "shards acquired");
         self.covers.cover(shards, synced);
     }
 
@@ -163,6 +166,7 @@ impl Keeper {
     /// The shard's Lease is lost: ends what is in flight.
     pub fn drop(&self, shard: ShardId) {
         self.end(shard);
+        metrics::shard_lost();
         tracing::warn!(%shard, "shard lost: its Lease was not renewed in time");
     }
 

@@ -25,9 +25,9 @@ use super::{
 use crate::{
     api::LABEL_LEASE,
     queue::deadline::Deadline,
-    runtime::clock::Clock,
+    runtime::{clock::Clock, metrics},
     shard::{
-        ShardCount,
+        ReplicaId, ShardCount,
         lease::{LeaseName, Record, Terms},
         member::{Action, Answer, Attempt, Fatal, Member},
     },
@@ -125,6 +125,7 @@ impl Membership {
             tokio::select! {
                 biased; // an answer may move a deadline that has come
                 Some((name, attempt, answer)) = requests.next() => {
+                    metrics::lease_request(answer.word());
                     self.member.answered(&name, attempt, answer, self.clock.mono());
                 }
                 () = news.bell.notified() => self.look(&news),
@@ -220,10 +221,26 @@ impl Membership {
         self.keeper.start(&started, crew);
         self.keeper.renew(until);
         self.lease.set(self.member.until().unwrap_or_default());
-        let ready = self.member.member(now.mono) && self.synced.all();
+        let member = self.member.member(now.mono);
+        let members = if member {
+            self.member.members(now.mono)
+        } else {
+            Vec::new()
+        };
+        metrics::membership(self.keeper.slots.owned().len(), members.len());
+        if member && members != crew.members {
+            tracing::info!(replicas = names(&members), "replicas that live");
+            crew.members = members;
+        }
+        let ready = member && self.synced.all();
         self.ready.store(ready, Ordering::Release);
         ending
     }
+}
+
+fn names(members: &[ReplicaId]) -> String {
+    let names: Vec<&str> = members.iter().map(ReplicaId::as_str).collect();
+    names.join(",")
 }
 
 #[cfg(test)]

@@ -62,22 +62,62 @@ impl Config {
         namespace(self.namespace.clone())
     }
 
-    /// The replica's name.
+    /// The replica's name; empty if there is none.
     pub fn replica(&self) -> String {
-        self.replica_id
-            .clone()
-            .or_else(|| std::env::var("POD_NAME").ok())
-            .or_else(|| std::fs::read_to_string(PathBuf::from("/etc/hostname")).ok())
-            .map(|name| name.trim().to_owned())
-            .filter(|name| !name.is_empty())
-            .unwrap_or_else(|| "korder".to_owned())
+        let host = || std::fs::read_to_string(PathBuf::from("/etc/hostname")).ok();
+        said(self.replica_id.clone())
+            .or_else(|| said(std::env::var("POD_NAME").ok()))
+            .or_else(|| said(host()))
+            .unwrap_or_default()
+    }
+
+    /// What no attempt can mend.
+    ///
+    /// # Errors
+    /// The flag, and what it may be.
+    pub fn check(&self) -> Result<(), String> {
+        let (replica, namespace) = (self.replica(), self.namespace());
+        if replica.is_empty() {
+            return Err("this replica has no name: give it one with --replica-id".to_owned());
+        }
+        if !is_name(&replica, 200, ".") {
+            return Err(format!(
+                "--replica-id {replica:?} cannot be part of the name of a Lease: use at most 200 lower-case letters, \
+                 digits, '-' and '.', with a letter or digit at both ends (default: POD_NAME, else the host name)"
+            ));
+        }
+        if !is_name(&namespace, 63, "") {
+            return Err(format!(
+                "--namespace {namespace:?} is not the name of a namespace: use at most 63 lower-case letters, digits \
+                 and '-', with a letter or digit at both ends"
+            ));
+        }
+        Ok(())
     }
 }
 
+/// Something that is not empty.
+fn said(text: Option<String>) -> Option<String> {
+    text.map(|text| text.trim().to_owned())
+        .filter(|text| !text.is_empty())
+}
+
+/// Whether a name follows RFC 1123, in parts between any of these separators.
+fn is_name(text: &str, longest: usize, separators: &str) -> bool {
+    let plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let part = |part: &str| {
+        let bytes = part.as_bytes();
+        let ends = [bytes.first(), bytes.last()];
+        ends.into_iter().all(|end| end.is_some_and(plain))
+            && bytes.iter().all(|byte| plain(byte) || *byte == b'-')
+    };
+    text.len() <= longest && text.split(|c| separators.contains(c)).all(part)
+}
+
 /// Where Leases and Shard objects live, if that is what was said.
-pub(crate) fn namespace(said: Option<String>) -> String {
-    said.or_else(|| std::env::var("POD_NAMESPACE").ok())
-        .filter(|name| !name.is_empty())
+pub(crate) fn namespace(flag: Option<String>) -> String {
+    said(flag)
+        .or_else(|| said(std::env::var("POD_NAMESPACE").ok()))
         .unwrap_or_else(|| "korder-system".to_owned())
 }
 
@@ -96,6 +136,23 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_what_kubernetes_takes() {
+        for good in ["a", "korder-5d9c-x2", "node.example.org", "0"] {
+            assert!(is_name(good, 200, "."), "{good}");
+        }
+        for bad in ["", "My_Host", "vm.", "-a", "a-", "a..b", "ä", &"a".repeat(201)] {
+            assert!(!is_name(bad, 200, "."), "{bad}");
+        }
+        assert!(!is_name("a.b", 63, ""));
+    }
+
+    #[test]
+    fn what_is_empty_has_not_been_said() {
+        assert_eq!(said(Some(" \n".to_owned())), None);
+        assert_eq!(said(Some("vm\n".to_owned())), Some("vm".to_owned()));
+    }
 
     #[test]
     fn spans_are_go_durations_that_are_not_negative() {

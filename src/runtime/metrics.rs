@@ -28,6 +28,10 @@ const WRITE_SECONDS: &str = "korder_write_duration_seconds";
 const CHANGE_TO_WRITE: &str = "korder_node_change_to_write_seconds";
 const CHANGE_TO_RESERVED: &str = "korder_node_change_to_reserved_seconds";
 const EVENTS: &str = "korder_events_total";
+const SHARDS: &str = "korder_shards";
+const SHARDS_LOST: &str = "korder_shards_lost_total";
+const REPLICAS: &str = "korder_replicas";
+const LEASE_REQUESTS: &str = "korder_lease_requests_total";
 
 const SECONDS: &[f64] = &[
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0,
@@ -99,6 +103,17 @@ fn describe() {
         "Time from seeing a Node or Order change to Reserved"
     );
     describe_counter!(EVENTS, "Events written on Orders, by reason");
+    describe_gauge!(SHARDS, "Shards that this replica has");
+    describe_counter!(
+        SHARDS_LOST,
+        "Shards lost because their Leases were not renewed in time"
+    );
+    describe_gauge!(
+        REPLICAS,
+        "Replicas that this one knows to live; 0 while it is none itself"
+    );
+    describe_counter!(LEASE_REQUESTS, "Requests for Leases, by outcome");
+    counter!(SHARDS_LOST).increment(0);
     // Shown from the start, so that the first one is an increase.
     for how in ["too_much", "silence"] {
         counter!(UNANSWERED, "how" => how).increment(0);
@@ -190,6 +205,22 @@ pub fn change_to_write(span: Duration) {
 /// A pair became Reserved after a change.
 pub fn change_to_reserved(span: Duration) {
     histogram!(CHANGE_TO_RESERVED).record(span);
+}
+
+/// What this replica has, and how many there are.
+pub fn membership(shards: usize, replicas: usize) {
+    gauge!(SHARDS).set(shards as f64);
+    gauge!(REPLICAS).set(replicas as f64);
+}
+
+/// A shard was lost.
+pub fn shard_lost() {
+    counter!(SHARDS_LOST).increment(1);
+}
+
+/// A request for a Lease was answered.
+pub fn lease_request(outcome: &'static str) {
+    counter!(LEASE_REQUESTS, "outcome" => outcome).increment(1);
 }
 
 /// An Event was written.

@@ -92,6 +92,7 @@ fn log(format: LogFormat) -> Result<(), Stop> {
 }
 
 async fn start(config: Config) -> Result<(), Stop> {
+    config.check().map_err(stop)?;
     let mut kubeconfig = kubeconfig::infer().await.map_err(stop)?;
     let listener = TcpListener::bind(config.listen).await.map_err(|error| {
         stop(format!(

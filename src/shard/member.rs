@@ -97,6 +97,19 @@ pub enum Answer {
     Unknown,
 }
 
+impl Answer {
+    /// For metrics.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Landed(_) => "landed",
+            Self::Conflict => "conflict",
+            Self::Gone => "gone",
+            Self::Found(_) => "found",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// One replica among the others.
 #[derive(Clone, Debug)]
 pub struct Member {

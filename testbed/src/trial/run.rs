@@ -41,14 +41,16 @@ pub const GRACE: Duration = Duration::from_secs(60);
 /// How long after the faults all must be as it should be: the longest backoff and the longest grace.
 const SETTLES_WITHIN: Duration = Duration::from_secs(30 * 60);
 /// How often korder may change one pair's Ticket and Guardian after the faults: a removal, then a Ticket as an
-/// older version of the Order asks for, and its replacement under cover.
-const MOST_WRITES: u64 = 14;
+/// older version of the Order asks for, its replacement under cover, and labels put back in between.
+const MOST_WRITES: u64 = 16;
 /// How long korder may act on what was before, in a run without faults and in one with them: delays,
 /// backoff and partitions included.
 const PROMPT: SignedDuration = SignedDuration::from_secs(15);
 const DELAYED: SignedDuration = SignedDuration::from_secs(150);
 /// How often it is looked at who may decide, where there are several replicas.
 const LOOK: Duration = Duration::from_millis(100);
+/// A run in which so much went wrong is over: what fights for ever would take hours.
+const HOPELESS: usize = 20;
 /// How long nothing may be written, or asked about a single object, after that.
 const SILENCE: Duration = Duration::from_secs(600);
 
@@ -232,6 +234,9 @@ impl<'a> Stage<'a> {
     pub(super) async fn play(&mut self) {
         for (at, step) in &self.script.steps {
             self.until(*at).await;
+            if self.is_hopeless() {
+                return;
+            }
             self.cluster
                 .journal()
                 .note(self.cluster.elapsed(), format_args!("step {step:?}"));
@@ -245,6 +250,9 @@ impl<'a> Stage<'a> {
     pub(super) async fn until(&mut self, elapsed: Duration) {
         let end = Instant::now() + elapsed.saturating_sub(self.cluster.elapsed());
         loop {
+            if self.is_hopeless() {
+                return;
+            }
             let due = |seat: &Seat| [seat.start_at, seat.up_at].into_iter().flatten().min();
             let next = self.seats.iter().filter_map(due).min();
             let look = (self.seats.len() > 1).then(|| Instant::now() + LOOK);
@@ -273,6 +281,10 @@ impl<'a> Stage<'a> {
                 }
             }
         }
+    }
+
+    fn is_hopeless(&self) -> bool {
+        self.violations.len() >= HOPELESS
     }
 
     /// No shard has two that may decide for it.
@@ -464,9 +476,12 @@ impl<'a> Stage<'a> {
             .note(self.cluster.elapsed(), format_args!("the faults end"));
         self.safety.count_from_now();
         let (calm, torn, writes) = (self.cluster.elapsed(), self.gaps().pairs.len(), self.writes());
-        let settled_after = self.settle(calm).await;
+        let settled_after = match self.is_hopeless() {
+            true => Duration::ZERO,
+            false => self.settle(calm).await,
+        };
         let repair = (torn, self.writes() - writes);
-        if !(self.options.brief || self.script.timed) {
+        if !(self.options.brief || self.script.timed || self.is_hopeless()) {
             self.keep_silence().await;
             self.restart_in_peace().await;
         }
@@ -505,6 +520,9 @@ impl<'a> Stage<'a> {
             // A state that is right once may be on its way elsewhere: it has to be right for a minute.
             steady = if gaps.none() { steady + 1 } else { 0 };
             let took = self.cluster.elapsed() - calm;
+            if self.is_hopeless() {
+                return took;
+            }
             // Where there are windows, while some of them open and close.
             let minutes = if self.script.timed { 6 } else { 1 };
             if steady > 12 * minutes {

@@ -249,9 +249,8 @@ impl History {
     pub(crate) fn late_writes<'a>(&self, entries: &'a [AuditEntry]) -> Vec<&'a AuditEntry> {
         let leases = ShardLeases::of(entries);
         let late = |entry: &&AuditEntry| {
-            let holders = self.shards(entry).into_iter();
-            let mut holders = holders.filter_map(|shard| leases.last_before(&shard, entry));
-            holders.any(|holder| holder.user_agent != entry.user_agent)
+            let shards = self.shards(entry);
+            shards.iter().any(|shard| leases.is_anothers(shard, entry))
         };
         entries
             .iter()
@@ -286,9 +285,26 @@ impl<'a> ShardLeases<'a> {
         Self(leases)
     }
 
+    /// Whether another replica had written the shard's Lease last when `entry` arrived, for sure: the release by
+    /// the former owner may be answered after the take that it made possible.
+    fn is_anothers(&self, shard: &str, entry: &AuditEntry) -> bool {
+        let Some(last) = self.last_before(shard, entry) else {
+            return false;
+        };
+        let own =
+            |lease: &&AuditEntry| lease.user_agent == entry.user_agent && lease.received <= entry.received;
+        let mut perhaps_later = self.of_shard(shard).iter().copied().filter(own);
+        last.user_agent != entry.user_agent && !perhaps_later.any(|own| own.completed >= last.received)
+    }
+
+    fn of_shard(&self, shard: &str) -> &[&'a AuditEntry] {
+        let writes = self.0.get(format!("{shard:0>2}").as_str());
+        writes.map_or(&[], Vec::as_slice)
+    }
+
     /// The last write of a shard's Lease that had been answered when `entry` arrived.
     pub(crate) fn last_before(&self, shard: &str, entry: &AuditEntry) -> Option<&'a AuditEntry> {
-        let writes = self.0.get(format!("{shard:0>2}").as_str())?;
+        let writes = self.of_shard(shard);
         let before = writes.partition_point(|lease| lease.completed < entry.received);
         writes[..before].last().copied()
     }

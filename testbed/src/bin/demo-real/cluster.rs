@@ -116,6 +116,8 @@ impl Cluster {
              kubectl get events | grep Tickets\n\
              korder explain infrastructure-reservation node-00013\n\
              kubectl cordon node-00004; kubectl get tickets -w\n\
+             korder run --replica-id b --listen 127.0.0.1:8081 --not-ready-grace 10s & sleep 9; korder shards\n\
+             kubectl get shards -n korder-system -l '!korder.dev/page'\n\
              curl -s localhost:{}/metrics | grep ^korder_\n\
              tail -f {dir}/korder.log",
             self.plane.kubeconfig().display(),

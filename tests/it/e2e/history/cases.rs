@@ -221,6 +221,19 @@ fn late() -> Result<(), Failed> {
     let late = history.late_writes(&entries);
     let all = [4, 6, 7, 8, 9, 10].map(|n| &entries[n]);
     assert_eq!(late, all);
+    // The take came after the release, though it was answered first.
+    let release = AuditEntry {
+        completed: Timestamp::from_millisecond(8500)?,
+        ..lease(7, "other")
+    };
+    let write = by(request("delete", 9, gone("a")), "a", "one");
+    let [take, much_earlier] = [8, 6].map(|at| lease(at, "one"));
+    assert!(
+        history
+            .late_writes(&[release.clone(), take, write.clone()])
+            .is_empty()
+    );
+    assert_eq!(history.late_writes(&[much_earlier, release, write]).len(), 1);
     assert_eq!(History::harmful(&late, &entries), [4, 6, 10].map(|n| &entries[n]));
     Ok(())
 }
