@@ -180,6 +180,8 @@ pub struct TemplateMetadata {
 pub struct TicketTemplateSpec {
     /// No room is held before this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("string(self) < '9999-12-29'")
+        .message("must be before 9999-12-29; to hold no room until further notice, set spec.paused instead"))]
     pub start_time: Option<Time>,
     /// Length of a window, such as `24h`; at least `1s`.
     #[schemars(length(max = 64))]

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    rollup::{Publication, Reports},
+    rollup::{Publication, Question, Reports},
     router::Router,
 };
 use crate::{
@@ -28,6 +28,8 @@ use crate::{
 const WRITES: usize = 4;
 /// Pages of counts per request: each may have 100 KB.
 const PAGE: u32 = 50;
+/// Shard objects that a GET has shown.
+type Found = Vec<(ShardObject, ShardView)>;
 /// Nothing is due sooner after it has changed, so nothing is missed by looking this often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -50,9 +52,20 @@ pub struct Publisher {
 impl Publisher {
     /// Works until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let mut writes = JoinSet::new();
+        let (mut reads, mut writes) = (JoinSet::new(), JoinSet::new());
         loop {
             let now = self.clock.mono();
+            for question in self.reports.questions() {
+                let (writer, namespace, clock) =
+                    (self.writer.clone(), self.namespace.clone(), self.clock.clone());
+                reads.spawn(async move {
+                    let pages = writer.shard_objects(&namespace, &question.pages).await;
+                    if pages.is_none() {
+                        clock.sleep_until(Some(clock.mono().after(LOOK_EVERY))).await;
+                    }
+                    (question, pages)
+                });
+            }
             let waiting = self.pending.waiting();
             let waits = |shard| waiting.get(&shard).copied().unwrap_or(0);
             let (due, wake) = self.reports.publications(&self.replica, waits, now);
@@ -76,10 +89,16 @@ impl Publisher {
             tokio::select! {
                 biased; // stopping comes first
                 () = stop.cancelled() => return,
+                Some(ended) = reads.join_next() => self.learn(ended),
                 ended = writes.join_next(), if !writes.is_empty() => self.finish(ended),
                 () = self.clock.sleep_until(Some(wake.map_or(look, |wake| wake.min(look)))) => {}
             }
         }
+    }
+
+    fn learn(&self, ended: Result<(Question, Option<Found>), tokio::task::JoinError>) {
+        let (question, pages) = ended.expect("a read neither panics nor is cancelled");
+        self.reports.answered(&question, pages);
     }
 
     fn finish(&self, ended: Option<Result<(Publication, ShardAnswer), tokio::task::JoinError>>) {

@@ -44,7 +44,7 @@ mod own;
 /// Which object, and its uid.
 type ShardRoute = (ShardObject, String);
 
-pub(super) use own::Publication;
+pub(super) use own::{Publication, Question};
 
 /// Least time between two status writes of one Order.
 const EVERY: Duration = Duration::from_secs(1);
@@ -178,11 +178,13 @@ impl Reports {
             }
             totals.revision = revision;
             if let Some(written) = written {
-                let rollout = written.rollout.as_ref();
-                if let Some(rollout) = rollout.filter(|&rollout| totals.told.as_deref() != Some(rollout)) {
-                    let rollout = Arc::new(rollout.clone());
+                // One that somebody has taken away grants nothing.
+                let none = totals.told.is_some().then(Rollout::default);
+                let rollout = written.rollout.clone().or(none);
+                if let Some(rollout) = rollout.filter(|rollout| totals.told.as_deref() != Some(rollout)) {
+                    let rollout = Arc::new(rollout);
                     totals.told = Some(rollout.clone());
-                    // Shards that have not decided yet are told when they have.
+                    // Shards that have not decided yet, or whose pages are to be read, are told later.
                     for own in state.own.values() {
                         own.tell(&order.uid, &rollout);
                     }

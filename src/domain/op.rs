@@ -13,6 +13,7 @@ use super::{
     node::Node,
     observed::{GuardianView, Revision, TicketView},
     order::Order,
+    reason,
 };
 use crate::api::ticket::Phase;
 
@@ -36,6 +37,8 @@ pub enum Op {
         order: Arc<Order>,
         /// The Ticket as it was seen.
         ticket: Box<TicketView>,
+        /// Whether it is to ask for what the template asks for, too; it may have to wait for its turn.
+        asks: bool,
     },
     /// Write the status.
     SetStatus {
@@ -94,7 +97,7 @@ pub enum Op {
         /// Its Node.
         node: Arc<Node>,
     },
-    /// Put the labels back on a Guardian.
+    /// Put the labels back on a Guardian, and the annotation.
     RelabelGuardian {
         /// The Guardian.
         pod: PodKey,
@@ -102,6 +105,8 @@ pub enum Op {
         uid: PodUid,
         /// Its Order.
         order: OrderUid,
+        /// The template that it was made from, if that is known.
+        template_hash: Option<Arc<str>>,
     },
     /// Add the tolerations of the Order's template to a Guardian.
     ExtendGuardian {
@@ -168,6 +173,11 @@ pub enum Op {
 }
 
 impl Op {
+    /// Whether this takes a Reserved Ticket's turn in a roll-out.
+    pub fn begins_replacement(&self) -> bool {
+        matches!(self, Self::SetStatus { status, .. } if status.reason.as_deref() == Some(reason::ROLLING_OUT))
+    }
+
     /// The word for this kind in metrics and logs.
     pub fn kind(&self) -> &'static str {
         match self {

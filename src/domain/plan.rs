@@ -324,19 +324,31 @@ impl Live<'_> {
         if self.keep_time(ticket, plan) {
             return;
         }
+        let nameless = |one: &&GuardianView| {
+            one.ticket_uid == ticket.uid && !one.deleting && one.template_hash.is_none()
+        };
+        if let (Phase::Reserved, [one]) = (&ticket.phase, guardians(self.view, ticket))
+            && nameless(&one)
+        {
+            self.relabel(ticket, one, plan);
+            return;
+        }
         if let Some(spec) = self.spec {
             let template = &spec.template;
             let outdated = ticket.template_hash.as_ref() != template.hash.as_str();
             let replaced = ticket.phase == Phase::Reserved
                 && !cover::guarded(guardians(self.view, ticket), ticket, &ticket.template_hash);
-            if (outdated || replaced) && self.eligible() && !self.order.paused {
-                return match outdated && ticket.outline.grows_into(&template.outline) {
-                    true => self.extend(ticket, plan),
-                    false => self.replace(ticket, plan),
-                };
+            let due = (outdated || replaced) && self.eligible() && !self.order.paused;
+            let grows = outdated && ticket.outline.grows_into(&template.outline);
+            let waits = !due || (!grows && ticket.phase == Phase::Reserved && !self.view.may_replace);
+            if waits && (!ticket.labels_intact || out_of_line(ticket, template)) {
+                return self.sync(ticket, !outdated, plan);
             }
-            if !outdated && (!ticket.labels_intact || out_of_line(ticket, template)) {
-                return self.sync(ticket, plan);
+            if due && grows && !self.taking_over(ticket) {
+                return self.extend(ticket, plan);
+            }
+            if due && !grows {
+                return self.replace(ticket, plan);
             }
         }
         match self.standing(ticket, plan) {
@@ -345,6 +357,12 @@ impl Live<'_> {
             Standing::Waiting(message) => self.waiting(ticket, message, plan),
             Standing::Missing => self.missing(ticket, plan),
         }
+    }
+
+    /// Whether one of the Ticket's Guardians is taking over from another: nothing is written to either of
+    /// them then but what that asks for.
+    fn taking_over(&self, ticket: &TicketView) -> bool {
+        ticket.phase == Phase::Pending && guardians(self.view, ticket).len() > 1
     }
 
     /// A Ticket of another template: Pending first, then the new spec; its Guardian is replaced under cover.
@@ -363,7 +381,7 @@ impl Live<'_> {
             // Nobody said that it may be replaced.
             self.reserved(ticket, pod, plan);
         } else {
-            self.sync(ticket, plan);
+            self.sync(ticket, true, plan);
         }
     }
 
@@ -392,15 +410,17 @@ impl Live<'_> {
                     order: self.order.clone(),
                 },
             ),
-            None => self.sync(ticket, plan),
+            None => self.sync(ticket, true, plan),
         }
     }
 
-    fn sync(&self, ticket: &TicketView, plan: &mut Plan) {
+    /// Edits a Ticket in place; `asks` if it is to ask for what the template asks for, too.
+    fn sync(&self, ticket: &TicketView, asks: bool, plan: &mut Plan) {
         let op = Op::SyncTicket {
             uid: ticket.uid.clone(),
             order: self.order.clone(),
             ticket: Box::new(ticket.clone()),
+            asks,
         };
         plan.push(&ticket.key, op);
     }
@@ -434,16 +454,7 @@ impl Live<'_> {
             return self.demote(ticket, (reason::GUARDIAN_DELETED, DELETED.into()), plan);
         }
         if !guardian.labels_intact || guardian.order != self.order.uid {
-            let (pod, uid) = (guardian.key.clone(), guardian.uid.clone());
-            plan.push(
-                &ticket.key,
-                Op::RelabelGuardian {
-                    pod,
-                    uid,
-                    order: self.order.uid.clone(),
-                },
-            );
-            return Standing::Done;
+            return self.relabel(ticket, guardian, plan);
         }
         match &guardian.state {
             GuardianState::Ended { message } if ticket.phase == Phase::Reserved => {
@@ -456,6 +467,19 @@ impl Live<'_> {
             GuardianState::Bound(_) => delete_guardian(ticket, guardian, Cause::WrongNode, plan),
             GuardianState::Unbound { unschedulable } => Standing::Waiting(unschedulable.clone()),
         }
+    }
+
+    /// Puts back what a Guardian is known by.
+    fn relabel(&self, ticket: &TicketView, guardian: &GuardianView, plan: &mut Plan) -> Standing {
+        let op = Op::RelabelGuardian {
+            pod: guardian.key.clone(),
+            uid: guardian.uid.clone(),
+            order: self.order.uid.clone(),
+            // While nothing is being replaced, it is what the Ticket asks for.
+            template_hash: (ticket.phase == Phase::Reserved).then(|| ticket.template_hash.clone()),
+        };
+        plan.push(&ticket.key, op);
+        Standing::Done
     }
 
     /// One step of a replacement under cover.

@@ -2,7 +2,7 @@
 //!
 //! Built on tokio's clock, so that virtual time moves everything.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
@@ -15,6 +15,8 @@ use crate::domain::time::{Mono, Now};
 const WORTH_A_WARNING: SignedDuration = SignedDuration::from_secs(5);
 /// The server's clock has been set, or has drifted, once it is this far from what it was.
 const JUMP: SignedDuration = SignedDuration::from_secs(1);
+/// How often that is told at most: where several API servers answer, each may have a clock of its own.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// Where `now` comes from.
 #[derive(Clone, Debug)]
@@ -24,6 +26,8 @@ pub struct Clock {
     rate: f64,
     local: Timestamp,
     server: Arc<Mutex<ServerTime>>,
+    /// When a jump was last told.
+    told: Arc<Mutex<Option<Mono>>>,
     warned: Arc<std::sync::atomic::AtomicBool>,
     /// What the server's clock showed at monotonic zero when that was last told.
     zero: Arc<watch::Sender<Timestamp>>,
@@ -44,6 +48,7 @@ impl Clock {
             rate: 1.0,
             local,
             server: Arc::new(Mutex::new(ServerTime::new(local))),
+            told: Arc::default(),
             warned: Arc::default(),
             zero: Arc::new(watch::Sender::new(local)),
         }
@@ -108,13 +113,16 @@ impl Clock {
             server.hear(date, sent, received);
             (server.at(received), server.at(Mono::default()))
         };
-        self.zero.send_if_modified(|told| {
-            let jumped = zero.duration_since(*told).abs() >= JUMP;
+        let mut told = self.told.lock();
+        self.zero.send_if_modified(|known| {
+            let again = told.is_none_or(|told| received >= told.after(TOLD_EVERY));
+            let jumped = again && zero.duration_since(*known).abs() >= JUMP;
             if jumped {
-                *told = zero;
+                (*known, *told) = (zero, Some(received));
             }
             jumped
         });
+        drop(told);
         let offset = self.local().duration_since(server);
         let far = offset.abs() > WORTH_A_WARNING;
         if far && !self.warned.swap(true, std::sync::atomic::Ordering::Relaxed) {

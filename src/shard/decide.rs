@@ -19,7 +19,6 @@ use crate::domain::{
     op::Op,
     order::Order,
     plan::{Fate, View, plan, term},
-    reason,
     time::{Mono, Now},
     window::Agenda,
 };
@@ -185,8 +184,7 @@ impl Shard {
             {
                 continue;
             }
-            if matches!(&op, Op::SetStatus { status, .. } if status.reason.as_deref() == Some(reason::ROLLING_OUT))
-            {
+            if op.begins_replacement() {
                 self.orders[&key.order].replacing.insert(key.node.clone());
             }
             pair.busy.retain(|(busy, _)| *busy != ticket);
@@ -215,7 +213,6 @@ impl Shard {
             Fate::Live(order) => order.spec.as_ref().ok(),
             _ => None,
         };
-        let hash = spec.map(|spec| spec.template.hash.clone());
         let policy = spec.map(|spec| spec.strategy.refresh_policy);
         let spent = |ticket: &TicketView| {
             agenda
@@ -223,15 +220,16 @@ impl Shard {
                 .is_some_and(|(agenda, policy)| term::spent(agenda, policy, ticket, now))
         };
         let spent = pair.tickets.iter().any(spent);
-        let hash = hash.as_ref().map(|hash| hash.as_str());
-        let summary = pair.summary(desired, spent, hash, &self.guardians);
+        let template = spec.map(|spec| &*spec.template);
+        let summary = pair.summary(desired, spent, template, &self.guardians);
         let entry = self.orders.entry(key.order.clone()).or_default();
         if summary.stale {
             entry.stale.insert(key.node.clone());
         } else {
             entry.stale.remove(&key.node);
         }
-        let begins = !summary.rolling && summary.stale && pair.awaits();
+        // Until it is known what has become of the write, it may have begun.
+        let begins = !summary.rolling && (pair.awaits() || pair.memory.overdue.is_some());
         let began = !begins && entry.replacing.remove(&key.node);
         if (began || pair.counted.rolling) && !summary.rolling {
             self.touched.insert(key.order.clone());

@@ -14,6 +14,7 @@ use crate::{
         ids::{NodeName, PairKey, PodKey, PodUid, TicketKey, TicketUid},
         observed::{GuardianState, GuardianView, Revision, TicketView},
         op::{Expect, Op},
+        order::Template,
         plan::{Memory, Overdue, Trouble},
         reason,
         time::Mono,
@@ -368,27 +369,42 @@ impl Pair {
         &self,
         desired: bool,
         spent: bool,
-        hash: Option<&str>,
+        template: Option<&Template>,
         guardians: &BTreeMap<TicketKey, Vec<GuardianView>>,
     ) -> PairSummary {
         let held =
             |ticket: &TicketView| matches!(ticket.phase, Phase::Reserved | Phase::Claiming | Phase::Claimed);
-        let stale = |ticket: &TicketView| {
+        let outdated = |ticket: &TicketView, template: &Template| {
+            ticket.template_hash.as_ref() != template.hash.as_str()
+        };
+        let guarded = |ticket: &TicketView, template: &Template| {
             let own = guardians.get(&ticket.key).map_or(&[][..], Vec::as_slice);
-            hash.is_some_and(|hash| {
-                ticket.template_hash.as_ref() != hash || !cover::guarded(own, ticket, hash)
-            })
+            cover::guarded(own, ticket, template.hash.as_str())
+        };
+        let updated = |ticket: &TicketView| {
+            template.is_none_or(|template| !outdated(ticket, template) && guarded(ticket, template))
+        };
+        // What is only to tolerate more, or is about to go, needs no grant.
+        let stale = |ticket: &TicketView| {
+            let replaced = |template: &Template| match outdated(ticket, template) {
+                true => !ticket.outline.grows_into(&template.outline),
+                false => !guarded(ticket, template),
+            };
+            !ticket.deleting && template.is_some_and(replaced)
         };
         let unavailable = desired && !spent && !self.tickets.iter().any(held);
         let reserved = |ticket: &&TicketView| ticket.phase == Phase::Reserved;
-        let rolling = |ticket: &TicketView| ticket.phase == Phase::Pending && ticket.activated.is_some();
+        // Also while its node is in its grace: its Guardian may not be bound when that is over.
+        let rolling = |ticket: &TicketView| {
+            ticket.phase == Phase::Pending && ticket.activated.is_some() && !ticket.deleting
+        };
         PairSummary {
             desired,
             phases: self.tickets.iter().map(|ticket| ticket.phase).collect(),
             unavailable: unavailable.then(|| self.why(guardians)),
-            updated: self.tickets.iter().filter(reserved).any(|ticket| !stale(ticket)),
+            updated: self.tickets.iter().filter(reserved).any(updated),
             stale: desired && self.tickets.iter().filter(reserved).any(stale),
-            rolling: desired && self.tickets.iter().any(rolling),
+            rolling: !self.node_gone && self.tickets.iter().any(rolling),
         }
     }
 

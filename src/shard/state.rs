@@ -404,6 +404,11 @@ impl Shard {
             Outcome::Retry { .. } => pair.hold_off(key, now),
             Outcome::Busy { .. } => pair.step_back(key, now),
         }
+        if !told && work.op.begins_replacement() {
+            // It may have landed all the same: a GET comes before anything else.
+            let pair = self.pairs.get_mut(key).expect("just held off");
+            pair.memory.overdue = Some(Overdue::Ticket(work.ticket.clone()));
+        }
         self.mark(key.clone(), |_| ());
     }
 
@@ -697,7 +702,11 @@ impl Shard {
         let lost = lost || awaited || known.as_ref().is_some_and(of_pair);
         let removed = known.is_some_and(|known| pair.guardian_removed(&known.uid));
         let own = removed || matches!(work.op, Op::DeleteGuardian { .. } | Op::DeleteOrphan { .. });
-        if lost && !own && pair.memory.trouble.is_none() {
+        let open = pair
+            .tickets
+            .iter()
+            .any(|ticket| ticket.key == work.ticket && ticket.open());
+        if lost && open && !own && pair.memory.trouble.is_none() {
             self.fail(key, reason::GUARDIAN_DELETED, DELETED.into(), now);
         }
     }

@@ -239,11 +239,13 @@ impl Rig {
                     Outcome::Landed(expect)
                 }
             },
-            Op::SyncTicket { order, .. } => {
+            Op::SyncTicket { order, asks, .. } => {
                 let template = order.spec.as_ref().unwrap().template.clone();
                 let mut view = self.tickets[&work.ticket].clone();
-                view.template_hash = template.hash.as_str().into();
-                view.outline = template.outline.clone();
+                if *asks {
+                    view.template_hash = template.hash.as_str().into();
+                    view.outline = template.outline.clone();
+                }
                 view.duration = template.duration.as_deref().map(Into::into);
                 view.labels_intact = true;
                 view.labels.clone_from(&template.labels);
@@ -347,7 +349,12 @@ impl Rig {
                 self.hide_pod(pod);
                 Outcome::Landed(Expect::GuardianGone(pod.clone(), uid.clone()))
             }
-            Op::RelabelGuardian { pod, .. } => self.patched(pod, |view| view.labels_intact = true),
+            Op::RelabelGuardian {
+                pod, template_hash, ..
+            } => self.patched(pod, |view| {
+                view.labels_intact = true;
+                view.template_hash = template_hash.clone().or(view.template_hash.take());
+            }),
             Op::ExtendGuardian { pod, order, .. } => {
                 let hash = order.spec.as_ref().unwrap().template.hash.as_str().into();
                 self.patched(pod, |view| view.template_hash = Some(hash))
@@ -1503,7 +1510,7 @@ fn guardian_that_only_a_get_has_shown_is_asked_for_again_until_the_watch_shows_i
         nominated: None,
         deleting: false,
         labels_intact: true,
-        template_hash: None,
+        template_hash: Some(rig.tickets[&work.ticket].template_hash.clone()),
     };
     rig.guardians.insert(view.key.clone(), view.clone());
     let mono = rig.now().mono;
@@ -1886,4 +1893,111 @@ fn no_more_is_begun_than_the_grant_leaves_beside_what_has_lost_its_room() {
     assert_eq!(rig.grant(2).decide().len(), 1);
 }
 
+#[test]
+fn what_is_under_way_on_a_node_in_its_grace_counts() {
+    let mut rig = Rig::new();
+    rig.node(node("n1")).node(node("n2")).order(everywhere(json!({})));
+    rig.settle();
+    rig.order(bigger(2, false)).settle();
+    rig.grant(1);
+    let bound = |rig: &Rig| {
+        let held = |one: &&GuardianView| matches!(one.state, GuardianState::Bound(_));
+        rig.guardians.values().filter(held).count()
+    };
+    while bound(&rig) == 2 {
+        rig.decide();
+        let work = rig.desk.pending.pop_first().expect("a next step").1;
+        rig.perform(&work);
+    }
+    let pending = |ticket: &&TicketView| ticket.phase == Phase::Pending;
+    let first = rig.tickets.values().find(pending).unwrap().node_name.to_string();
+    let since = i64::try_from(rig.seconds).unwrap();
+    rig.node(node(&first).ready(ReadyStatus::Unknown, since));
+    // No scheduler binds anything there now.
+    while !rig.decide().is_empty() {
+        let work = rig.desk.pending.pop_first().expect("just decided").1;
+        rig.perform(&work);
+    }
+    assert_eq!((bound(&rig), rig.acts().1), (1, 1));
+}
+
+#[test]
+fn a_ticket_that_is_about_to_go_keeps_no_grant() {
+    let mut rig = reserved();
+    let ticket = rig.ticket("n1", 0);
+    let mut view = rig.tickets[&ticket].clone();
+    (view.deleting, view.revision) = (true, rig.next());
+    rig.show(view);
+    rig.order(bigger(2, false)).settle();
+    rig.grant(1).settle();
+    assert_eq!(rig.acts(), (0, 0, 1), "given back");
+}
+
+#[test]
+fn a_ticket_that_waits_for_its_turn_is_edited_in_place() {
+    let mut rig = reserved();
+    let both = json!({ "template": { "spec": {
+        "duration": "1h", "resources": { "requests": { "cpu": "2" } } } } });
+    rig.order(generation(everywhere(both), 2));
+    let before = rig.tickets.values().next().unwrap().template_hash.clone();
+    rig.settle();
+    let ticket = rig.tickets.values().next().unwrap();
+    assert_eq!(
+        (ticket.duration.as_deref(), ticket.phase),
+        (Some("1h"), Phase::Reserved)
+    );
+    assert_eq!(ticket.template_hash, before);
+}
+
+#[test]
+fn nothing_is_written_to_the_new_guardian_between_its_nomination_and_the_end_of_the_old_one() {
+    let mut rig = replaced_so_far(4);
+    assert!(
+        rig.guardians
+            .values()
+            .any(|one| one.covered() && one.nominated.is_some())
+    );
+    assert_eq!(rig.guardians.len(), 2);
+    let more = json!({ "template": { "spec": {
+        "resources": { "requests": { "cpu": "2" } },
+        "tolerations": [{ "key": "a", "operator": "Exists" }] } } });
+    rig.order(generation(everywhere(more), 3)).grant(9);
+    let log = rig.settle();
+    assert_eq!(log[0], "delete_guardian Replaced", "{log:?}");
+    assert!(log.iter().any(|one| one == "patch_guardian"), "{log:?}");
+}
+
+#[test]
+fn a_replacement_that_may_have_begun_counts_until_a_get_has_told() {
+    let mut rig = Rig::new();
+    rig.node(node("n1")).node(node("n2")).order(everywhere(json!({})));
+    rig.settle();
+    rig.order(bigger(2, false)).settle();
+    rig.grant(1);
+    assert_eq!(rig.decide(), ["ticket_status Pending RollingOut"]);
+    let work = rig.desk.pending.pop_first().unwrap().1;
+    let lost = Outcome::Retry {
+        message: "no answer within 4 s".into(),
+    };
+    let mono = rig.now().mono;
+    rig.shard.apply_outcome(&work, lost, mono);
+    assert_eq!(rig.decide(), [""; 0]);
+    assert_eq!(rig.acts().1, 1, "it may have landed");
+    rig.seconds += 1;
+    assert_eq!(rig.decide(), ["get_ticket"], "before anything else");
+    rig.perform(&work);
+    rig.decide();
+    assert_eq!(rig.acts().1, 1);
+}
+
+#[test]
+fn a_guardian_that_lost_its_annotation_is_given_it_back_and_replaced_in_its_turn() {
+    let mut rig = reserved();
+    let ticket = rig.ticket("n1", 0);
+    rig.guardian(&ticket, |view| view.template_hash = None);
+    rig.order(bigger(2, false)).grant(1);
+    let log = rig.settle();
+    assert_eq!(log[0], "patch_guardian", "{log:?}");
+    assert!(log.iter().any(|one| one == "delete_guardian Replaced"), "{log:?}");
+}
 mod windows;

@@ -75,14 +75,8 @@ pub(super) fn ticket(
     }
 }
 
-/// The merge patch that brings a Ticket in line with its Order's template; `present` is what the
-/// Ticket asks for now.
-pub(super) fn sync_patch(
-    view: &TicketView,
-    template: &Template,
-    present: Option<&Resources>,
-    shard: ShardId,
-) -> Value {
+/// The merge patch of all that is edited in place, without what a Ticket asks for.
+pub(super) fn align_patch(view: &TicketView, template: &Template, shard: ShardId) -> Value {
     let mut labels = template.labels.clone();
     labels.extend(ticket_labels(&view.order_name, &view.order, &view.node, shard));
     json!({
@@ -91,16 +85,30 @@ pub(super) fn sync_patch(
             "labels": labels,
             "annotations": template.annotations,
         },
-        "spec": {
-            "templateHash": template.hash.to_string(),
-            "duration": template.duration,
-            "resources": resources_patch(&template.resources, present),
-            "tolerations": template.tolerations,
-            "priorityClassName": template.priority_class_name,
-            "schedulerName": template.scheduler_name,
-            "lifecycle": template.lifecycle,
-        },
+        "spec": { "duration": template.duration, "lifecycle": template.lifecycle },
     })
+}
+
+/// The merge patch that brings a Ticket in line with its Order's template; `present` is what the
+/// Ticket asks for now.
+pub(super) fn sync_patch(
+    view: &TicketView,
+    template: &Template,
+    present: Option<&Resources>,
+    shard: ShardId,
+) -> Value {
+    let mut patch = align_patch(view, template, shard);
+    let asked = [
+        ("templateHash", json!(template.hash.to_string())),
+        ("resources", resources_patch(&template.resources, present)),
+        ("tolerations", json!(template.tolerations)),
+        ("priorityClassName", json!(template.priority_class_name)),
+        ("schedulerName", json!(template.scheduler_name)),
+    ];
+    for (field, asked) in asked {
+        patch["spec"][field] = asked;
+    }
+    patch
 }
 
 /// A merge patch removes only what it names: amounts that are no longer asked for become null.
@@ -181,8 +189,17 @@ fn whole_seconds(at: Timestamp) -> Value {
 }
 
 /// The merge patch that puts a Guardian's labels back.
-pub(super) fn relabel_patch(uid: &PodUid, ticket: &TicketKey, order: &OrderUid, shard: ShardId) -> Value {
-    json!({ "metadata": { "uid": uid.as_str(), "labels": guardian_labels(ticket, order, shard) } })
+pub(super) fn relabel_patch(
+    uid: &PodUid,
+    ticket: &TicketKey,
+    order: &OrderUid,
+    shard: ShardId,
+    template_hash: Option<&str>,
+) -> Value {
+    let annotations = template_hash.map(|hash| (ANNOTATION_TEMPLATE_HASH, hash));
+    let annotations: BTreeMap<_, _> = annotations.into_iter().collect();
+    let labels = guardian_labels(ticket, order, shard);
+    json!({ "metadata": { "uid": uid.as_str(), "labels": labels, "annotations": annotations } })
 }
 
 /// The merge patch that adds tolerations to a Guardian, on the revision they were read at.

@@ -49,8 +49,11 @@ impl Writer {
         let orders: Api<PartialObjectMeta<api::Order>> = self.api(&order.key);
         let mut body = json!(status);
         for absent in ["nextScheduleTime", "rollout", "unavailableReasons", "conditions"] {
-            // A merge patch removes only what it names.
-            body[absent] = body.get(absent).cloned().unwrap_or_default();
+            // A merge patch removes only what it names. Of an Order that cannot be read, what is granted is
+            // not known, and stays.
+            if absent != "rollout" || order.spec.is_ok() {
+                body[absent] = body.get(absent).cloned().unwrap_or_default();
+            }
         }
         let patch = Patch::Merge(json!({
             "metadata": { "uid": order.uid.as_str(), "resourceVersion": revision.0.to_string() },

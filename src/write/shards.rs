@@ -73,6 +73,29 @@ impl Writer {
         }
     }
 
+    /// Those of these objects that there are; none if that cannot be told.
+    pub async fn shard_objects(
+        &self,
+        namespace: &Namespace,
+        objects: &[ShardObject],
+    ) -> Option<Vec<(ShardObject, ShardView)>> {
+        let writer = self.in_lane(Lane::Settle);
+        let mut found = Vec::new();
+        for object in objects {
+            let key = ObjectKey::new(namespace.clone(), object.name(self.shards));
+            let shards: Api<SlimShard> = writer.api(&key);
+            match writer.ask(shards.get(&key.name)).await {
+                Ok(shard) => found.extend(shard.view(self.shards)),
+                Err(Failure::NotFound) => {}
+                Err(failure) => {
+                    tracing::debug!(shard = %key, ?failure, "shard object not read");
+                    return None;
+                }
+            }
+        }
+        Some(found)
+    }
+
     async fn create_shard(&self, key: &ObjectKey, object: ShardObject) -> Result<ShardVersion, Failure> {
         let shards: Api<api::Shard> = self.api(key);
         let shard = api::Shard {

@@ -146,7 +146,9 @@ impl Writer {
                 node,
                 sequence,
             } => self.create_ticket(order, node, *sequence, work.shard).await,
-            Op::SyncTicket { order, ticket, .. } => self.sync_ticket(order, ticket, work.shard).await,
+            Op::SyncTicket {
+                order, ticket, asks, ..
+            } => self.sync_ticket(order, ticket, *asks, work.shard).await,
             Op::SetStatus {
                 uid,
                 revision,
@@ -217,7 +219,16 @@ impl Writer {
                 let sent = self.patch_pod(pod, &body::ungate_patch(uid, gates)).await;
                 self.patched_guardian(work, pod, sent).await
             }
-            Op::RelabelGuardian { pod, uid, order } => self.relabel_guardian(work, pod, uid, order).await,
+            Op::RelabelGuardian {
+                pod,
+                uid,
+                order,
+                template_hash,
+            } => {
+                let patch =
+                    body::relabel_patch(uid, &work.ticket, order, work.shard, template_hash.as_deref());
+                self.relabel_guardian(work, pod, &patch).await
+            }
             Op::DeleteGuardian { pod, uid, .. } => self.delete_guardian(work, pod, uid).await,
             Op::DeleteOrphan { pod, uid, ticket } => self.delete_orphan(work, pod, uid, ticket).await,
             Op::ConfirmTicket => self.see_ticket(&work.ticket).await,
@@ -250,10 +261,16 @@ impl Writer {
         }
     }
 
-    async fn sync_ticket(&self, order: &order::Order, ticket: &TicketView, shard: ShardId) -> Outcome {
+    async fn sync_ticket(
+        &self,
+        order: &order::Order,
+        ticket: &TicketView,
+        asks: bool,
+        shard: ShardId,
+    ) -> Outcome {
         let template = template(order);
         let mut present = None;
-        if ticket.template_hash.as_ref() != template.hash.as_str() {
+        if asks && ticket.template_hash.as_ref() != template.hash.as_str() {
             match self.ask(self.tickets(&ticket.key).get(&ticket.key.name)).await {
                 Ok(found) => present = found.spec.resources,
                 Err(Failure::NotFound) => {
@@ -262,7 +279,10 @@ impl Writer {
                 Err(failure) => return failure.outcome(reason::TICKET_REFUSED),
             }
         }
-        let patch = body::sync_patch(ticket, template, present.as_ref(), shard);
+        let patch = match asks {
+            true => body::sync_patch(ticket, template, present.as_ref(), shard),
+            false => body::align_patch(ticket, template, shard),
+        };
         let sent = self.patch_ticket(&ticket.key, patch.clone()).await;
         match sent {
             Ok(landed) if !stays(&patch, &landed.metadata) => undone("Tickets"),
@@ -329,11 +349,10 @@ impl Writer {
         }
     }
 
-    async fn relabel_guardian(&self, work: &Work, pod: &PodKey, uid: &PodUid, order: &OrderUid) -> Outcome {
-        let patch = body::relabel_patch(uid, &work.ticket, order, work.shard);
-        let sent = self.patch_pod(pod, &patch).await;
+    async fn relabel_guardian(&self, work: &Work, pod: &PodKey, patch: &Value) -> Outcome {
+        let sent = self.patch_pod(pod, patch).await;
         match sent {
-            Ok(patched) if !stays(&patch, &patched.metadata) => undone("Guardian Pods"),
+            Ok(patched) if !stays(patch, &patched.metadata) => undone("Guardian Pods"),
             sent => self.patched_guardian(work, pod, sent).await,
         }
     }

@@ -337,7 +337,7 @@ fn yaml(toleration: &Toleration) -> String {
 }
 
 /// What becomes of an open Ticket, in the order in which `domain::plan` asks.
-fn open_ticket(order: &Order, judged: Option<&Judged<'_>>, now: Timestamp) -> OpenTicket {
+fn open_ticket(order: &Arc<Order>, judged: Option<&Judged<'_>>, now: Timestamp) -> OpenTicket {
     let said = |fate, detail: &str| OpenTicket {
         fate,
         at: None,
@@ -350,7 +350,10 @@ fn open_ticket(order: &Order, judged: Option<&Judged<'_>>, now: Timestamp) -> Op
         return said(Fate::Stays, "stays until the spec is valid");
     };
     let Some((failure, source)) = judged.least() else {
-        return said(Fate::Stays, "stays while every rule holds");
+        let window = Agenda::at(order, now).and_then(|agenda| agenda.current);
+        let closes = window.is_some_and(|window| window.end.is_some() && !window.followed);
+        let until = if closes { " and its window is open" } else { "" };
+        return said(Fate::Stays, &format!("stays while every rule holds{until}"));
     };
     let mut found = kept(failure, source, now);
     if found.at.is_some() && judged.first_sight(failure, now) {

@@ -324,7 +324,7 @@ Eligible     yes
   Selected     holds  nodeSelector kubernetes.io/os=linux
   Tolerated    holds  taint dedicated=gpu:NoSchedule is tolerated by {operator:
                       Exists, effect: NoSchedule}
-Open Ticket  stays while every rule holds
+Open Ticket  stays while every rule holds and its window is open
 
 Ticket       agents-zujshfzjp7paa, Reserved, sequence 0
   Guardian   guardian-agents-zujshfzjp7paa, bound to n1
@@ -369,7 +369,7 @@ Waits for    the node to be eligible; the first rule that fails is Ready
     fn a_ticket_that_waits_for_room() {
         let scene = agents().pending("0/2 nodes are available: 1 Insufficient cpu, 1 node(s) didn't match.");
         let text = scene.text();
-        let (_, ticket) = text.split_once("rule holds\n\n").unwrap();
+        let (_, ticket) = text.split_once("window is open\n\n").unwrap();
         assert_eq!(
             ticket,
             "\

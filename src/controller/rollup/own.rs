@@ -19,7 +19,8 @@ use crate::{
     },
     domain::{ids::OrderUid, rollout::newest, time::Mono},
     runtime::metrics,
-    shard::{Report, ShardId},
+    shard::{Report, ShardId, ShardObject},
+    watch::shard::ShardView,
     write::shards::ShardAnswer,
 };
 
@@ -30,8 +31,19 @@ pub(super) struct Own {
     nodes: NodeCounts,
     /// Sums over all Orders.
     sum: OrderCounts,
-    /// None until all Shard objects have been listed.
+    /// Whether its pages have been read since this replica has it.
+    pages: Pages,
+    /// None until they have.
     board: Option<Board>,
+}
+
+/// What a shard has given back only its pages say, and the watch may be behind: they are read before
+/// anything that is granted is acted on.
+#[derive(Debug, PartialEq)]
+enum Pages {
+    Unread,
+    Asked,
+    Read,
 }
 
 /// What a report has led to.
@@ -39,6 +51,12 @@ pub(super) struct Own {
 pub(super) struct News {
     pub(super) first: bool,
     pub(super) any: bool,
+}
+
+/// Pages to be read, and for whom.
+pub(in crate::controller) struct Question {
+    slot: Arc<Slot>,
+    pub(in crate::controller) pages: Vec<ShardObject>,
 }
 
 /// A write of a Shard object, and for whom.
@@ -101,6 +119,18 @@ impl State {
         for totals in self.orders.values_mut() {
             totals.own.remove(&slot.shard);
         }
+        let own = Own {
+            slot: slot.clone(),
+            nodes: NodeCounts::default(),
+            sum: OrderCounts::default(),
+            pages: Pages::Unread,
+            board: None,
+        };
+        self.own.insert(slot.shard, own);
+    }
+
+    /// Tells a shard whose pages have been read what is granted.
+    fn tell_all(&self, slot: &Slot) {
         for (uid, totals) in &self.orders {
             let page = totals.pages.get(&slot.shard);
             let page = page.map_or(0, |(_, counts)| counts.grant_seq);
@@ -114,13 +144,6 @@ impl State {
                     .put(|inbox| inbox.rollout(uid.clone(), rollout, floor));
             }
         }
-        let own = Own {
-            slot: slot.clone(),
-            nodes: NodeCounts::default(),
-            sum: OrderCounts::default(),
-            board: None,
-        };
-        self.own.insert(slot.shard, own);
     }
 
     pub(super) fn board(&mut self, shard: ShardId) -> Option<&mut Board> {
@@ -129,10 +152,8 @@ impl State {
 
     /// Gives every own shard its board, once what is there is known.
     fn set_up(&mut self, now: Mono) {
-        if !self.listed {
-            return;
-        }
-        for (&shard, own) in self.own.iter_mut().filter(|(_, own)| own.board.is_none()) {
+        let due = |own: &Own| own.board.is_none() && own.pages == Pages::Read;
+        for (&shard, own) in self.own.iter_mut().filter(|(_, own)| due(own)) {
             let counts = self.orders.iter().filter_map(|(uid, totals)| {
                 let counts = totals.own.get(&shard)?;
                 Some((uid.clone(), counts.clone()))
@@ -145,6 +166,59 @@ impl State {
 }
 
 impl Reports {
+    /// Pages of own shards that are to be read now: those that the watch has shown, and one more.
+    pub(in crate::controller) fn questions(&self) -> Vec<Question> {
+        let mut state = self.state.lock();
+        let State {
+            own, objects, listed, ..
+        } = &mut *state;
+        let unread = own
+            .iter_mut()
+            .filter(|(_, own)| *listed && own.pages == Pages::Unread);
+        let ask = |(&shard, own): (&ShardId, &mut Own)| {
+            own.pages = Pages::Asked;
+            let known = objects.keys().filter(|object| object.shard == shard);
+            let next = known.filter_map(|object| object.page).max();
+            let pages = 0..=next.map_or(0, |next| next.saturating_add(1));
+            let object = |page| ShardObject {
+                shard,
+                page: Some(page),
+            };
+            Question {
+                slot: own.slot.clone(),
+                pages: pages.map(object).collect(),
+            }
+        };
+        unread.map(ask).collect()
+    }
+
+    /// What the pages are; none if they could not be read.
+    pub(in crate::controller) fn answered(
+        &self,
+        question: &Question,
+        pages: Option<Vec<(ShardObject, ShardView)>>,
+    ) {
+        let shard = question.slot.shard;
+        let mut state = self.state.lock();
+        let own = state.own.get_mut(&shard);
+        let Some(own) = own.filter(|own| Arc::ptr_eq(&own.slot, &question.slot)) else {
+            return;
+        };
+        let Some(pages) = pages else {
+            own.pages = Pages::Unread;
+            return;
+        };
+        own.pages = Pages::Read;
+        for (object, view) in pages {
+            let newer = |known: &ShardView| known.version.revision >= view.version.revision;
+            if !state.objects.get(&object).is_some_and(newer) {
+                state.read(object, &view);
+                state.objects.insert(object, view);
+            }
+        }
+        state.tell_all(&question.slot);
+    }
+
     /// Shard objects that are to be written now, and when to look again. `waiting` is how many writes
     /// of a shard wait.
     pub(in crate::controller) fn publications(
@@ -208,6 +282,9 @@ impl Reports {
 impl Own {
     /// The Order's status shows another roll-out.
     pub(super) fn tell(&self, order: &OrderUid, rollout: &Arc<Rollout>) {
+        if self.pages != Pages::Read {
+            return;
+        }
         self.slot
             .mailbox
             .put(|inbox| inbox.rollout(order.clone(), rollout.clone(), 0));

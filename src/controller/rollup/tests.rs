@@ -102,6 +102,32 @@ impl Rig {
         self
     }
 
+    /// Answers what is asked of own pages: a page of the other shard, if that is one's own, says this.
+    fn read(&mut self, counts: Option<OrderCounts>) {
+        self.revision += 1;
+        let version = ShardVersion {
+            uid: "u".to_owned(),
+            revision: Revision(self.revision),
+        };
+        let listing = counts.map(|counts| (self.order.uid.clone(), Arc::new(counts)));
+        let listing: Vec<_> = listing.into_iter().collect();
+        self.reports.see(Change::Synced, mono(0));
+        for question in self.reports.questions() {
+            let page = ShardObject {
+                shard: self.other,
+                page: Some(0),
+            };
+            let view = ShardView {
+                version: version.clone(),
+                listing: listing.clone(),
+                ..ShardView::default()
+            };
+            let there = question.pages.contains(&page) && !listing.is_empty();
+            let found = there.then_some((page, view)).into_iter().collect();
+            self.reports.answered(&question, Some(found));
+        }
+    }
+
     fn page_gone(&self, uid: &str) {
         let object = ShardObject {
             shard: self.other,
@@ -288,29 +314,37 @@ fn a_roll_out_reaches_own_shards_once_and_those_that_begin_later() {
         rollouts.map(|(_, floor)| floor).collect::<Vec<_>>()
     };
     rig.report(&rig.own, counts(0));
+    rig.read(None);
+    told(&rig.own);
     rig.reports.order(&rig.order, Revision(2), Some(status.clone()));
     assert_eq!(told(&rig.own), [0]);
     rig.reports.order(&rig.order, Revision(3), Some(status.clone()));
     assert_eq!(told(&rig.own), [0; 0]);
     let taken = rig.slots.take(rig.other, Mono(Duration::MAX));
     rig.report(&taken, counts(0));
+    assert_eq!(told(&taken), [0; 0], "its pages have not been read");
+    rig.read(None);
     assert_eq!(
         told(&taken),
         [5],
         "what was granted to another process is given back"
     );
-    // A page that speaks of a later grant is believed, too.
+    // A page that speaks of a later grant is believed, too, though the watch is behind.
     rig.reports.lose(rig.other);
-    rig.page(Some(OrderCounts {
+    let taken = rig.slots.take(rig.other, Mono(Duration::MAX));
+    rig.report(&taken, counts(0));
+    rig.reports.order(&rig.order, Revision(4), Some(status.clone()));
+    rig.read(Some(OrderCounts {
         grant_seq: 8,
         ..counts(0)
     }));
-    let taken = rig.slots.take(rig.other, Mono(Duration::MAX));
-    rig.report(&taken, counts(0));
-    rig.reports
-        .order(&rig.order, Revision(4), Some(OrderStatus::default()));
-    rig.reports.order(&rig.order, Revision(5), Some(status));
     assert_eq!(told(&taken), [8]);
+    // A roll-out that somebody takes out of the status grants nothing any more.
+    rig.reports
+        .order(&rig.order, Revision(5), Some(OrderStatus::default()));
+    assert_eq!(told(&taken), [0]);
+    rig.reports.order(&rig.order, Revision(6), Some(status));
+    assert_eq!(told(&taken), [0]);
 }
 
 #[test]
@@ -342,6 +376,12 @@ fn what_is_published_follows_the_reports_of_a_shard_that_this_replica_still_has(
     let due = |seconds| rig.reports.publications("r", |_| 2, mono(seconds)).0;
     assert_eq!(due(1).len(), 0, "what is there has not been listed");
     rig.reports.see(Change::Synced, mono(1));
+    assert_eq!(due(1).len(), 0, "its pages have not been read");
+    let question = rig.reports.questions().pop().unwrap();
+    rig.reports.answered(&question, None);
+    assert_eq!(due(1).len(), 0, "they could not be read");
+    let question = rig.reports.questions().pop().unwrap();
+    rig.reports.answered(&question, Some(Vec::new()));
     assert_eq!(due(1).len(), 0, "not quiet yet");
     let both = due(5);
     let totals = ShardStatus {

@@ -7,7 +7,7 @@ use std::{cmp::Reverse, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Live, Plan, delete_guardian, delete_stranger, guardians};
+use super::{Live, Plan, delete_guardian, delete_stranger, guardian_key, guardians, other_key};
 use crate::{
     api::{
         order::{CleanupPolicy, RefreshPolicy},
@@ -15,7 +15,7 @@ use crate::{
     },
     domain::{
         hash::fnv1a64,
-        ids::{NodeUid, OrderUid},
+        ids::{NodeUid, OrderUid, PodKey},
         observed::TicketView,
         op::{Cause, Op, Term},
         time::later,
@@ -97,7 +97,8 @@ fn turn(window: Window, order: &OrderUid, node: &NodeUid) -> Duration {
 
 fn stage(agenda: &Agenda, ticket: &TicketView, now: Timestamp) -> Stage {
     let start = belongs_to(ticket);
-    if start > now && start <= later(now, AHEAD) {
+    // Nothing is over before it has begun, whatever has happened to a clock.
+    if start > now && (start <= later(now, AHEAD) || agenda.current.is_none()) {
         return Stage::Lasts;
     }
     let own = agenda.latest(start);
@@ -134,6 +135,10 @@ impl Live<'_> {
         let Some(agenda) = self.view.agenda else {
             return false;
         };
+        let begins = belongs_to(ticket);
+        if now.server < begins {
+            plan.wake_at(now.mono_at(begins));
+        }
         match stage(agenda, ticket, now.server) {
             Stage::Lasts => false,
             Stage::Renewal(at) if now.server < at => {
@@ -151,12 +156,16 @@ impl Live<'_> {
                 true
             }
             Stage::Over if ticket.phase == Phase::Claiming => false,
+            Stage::Over if self.hidden(ticket, plan) => true,
             Stage::Over => {
                 let waited = ticket.phase == Phase::Pending;
+                let own = window_of(agenda, ticket);
+                // Of other windows than those that the Order had then, it keeps what it says.
+                let own = own.filter(|own| ticket.window_start.is_none_or(|said| said == own.start));
                 let op = Op::Expire {
                     uid: ticket.uid.clone(),
                     revision: ticket.revision,
-                    term: window_of(agenda, ticket).map(Term::from),
+                    term: own.map(Term::from),
                     finished: now.server,
                     reason: ticket.reason.clone().filter(|_| waited),
                     message: ticket.message.clone().filter(|_| waited),
@@ -170,6 +179,10 @@ impl Live<'_> {
     /// Sees to all Tickets that are not open, and looks again when a window begins or ends.
     pub(super) fn keep_times(&self, keeper: Option<&TicketView>, plan: &mut Plan) {
         let Some(agenda) = self.view.agenda else {
+            let finished = self.view.tickets.iter().filter(|ticket| ticket.finished());
+            for ticket in finished {
+                self.unguard(ticket, plan);
+            }
             return;
         };
         let claiming = |ticket: &&TicketView| ticket.phase == Phase::Claiming && !ticket.deleting;
@@ -253,9 +266,38 @@ impl Live<'_> {
             Some(stranger) => {
                 delete_stranger(ticket, stranger, plan);
             }
+            None if guardians.is_empty() => return self.lost(ticket, plan),
             None => {}
         }
         !guardians.is_empty()
+    }
+
+    /// Asks for a Guardian of a finished Ticket that the watch says is gone; returns whether there is one to
+    /// ask for.
+    fn lost(&self, ticket: &TicketView, plan: &mut Plan) -> bool {
+        let plain = guardian_key(&ticket.key);
+        let of_ticket = |lost: &&PodKey| **lost == plain || **lost == other_key(&ticket.key, &plain);
+        let lost = self.view.memory.lost_guardian.as_ref().filter(of_ticket);
+        if let Some(lost) = lost {
+            plan.push(&ticket.key, Op::ConfirmGuardian(lost.clone()));
+        }
+        lost.is_some()
+    }
+
+    /// Asks for the Guardian of a Ticket that is about to expire, if none is seen: one that has lost its
+    /// labels would hold its room for as long as the Ticket is remembered.
+    fn hidden(&self, ticket: &TicketView, plan: &mut Plan) -> bool {
+        let named = ticket.pod_name.as_ref();
+        let pod = named.map_or_else(
+            || guardian_key(&ticket.key),
+            |name| PodKey::new(ticket.key.namespace.clone(), name.clone()),
+        );
+        let unseen = guardians(self.view, ticket).is_empty();
+        let asks = unseen && self.view.memory.absent.as_ref() != Some(&pod);
+        if asks {
+            plan.push(&ticket.key, Op::ConfirmGuardian(pod));
+        }
+        asks
     }
 
     /// Names the window in every status that is written.

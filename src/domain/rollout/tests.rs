@@ -317,7 +317,7 @@ impl Model {
         });
     }
 
-    /// Another process takes the shard over: its page is what it knows best, the Order may look as it did.
+    /// Another process takes the shard over: it reads the page anew, the Order may look as it did.
     fn take_over(&mut self, n: usize, view: usize) {
         self.actors[n].view = view.min(self.actors[n].view);
         let seq = self.view(n).1.map_or(0, |grant| grant.seq + 1);
@@ -458,4 +458,40 @@ proptest! {
         }
         model.go_on(most)?;
     }
+}
+
+/// The page is read anew, so the new owner knows what the one before gave back, however old its Order is.
+#[test]
+fn who_takes_a_shard_over_does_not_act_on_a_grant_that_was_given_up() {
+    let mut model = Model::new(2, 2, 1);
+    model.actors[0].tickets[0] = 0;
+    model.publish(0);
+    model.actors[0].read = 1;
+    let before = model.past.len() - 1;
+    model.write();
+    model.see(1, usize::MAX);
+    assert_eq!(model.cap(1), 1);
+    // Shard 0 has one that lost its Guardian: shard 1's grant is taken back, which it acknowledges.
+    model.actors[0].hurt = 1;
+    model.publish(0);
+    model.publish(1);
+    (model.actors[0].read, model.actors[1].read) = (2, 1);
+    model.write();
+    model.see(1, usize::MAX);
+    assert_eq!(model.cap(1), 0);
+    model.publish(1);
+    // Mended; shard 0 gets the grant.
+    (model.actors[0].hurt, model.actors[0].tickets[0]) = (0, 1);
+    model.publish(0);
+    (model.actors[0].read, model.actors[1].read) = (3, 2);
+    model.write();
+    model.see(0, usize::MAX);
+    assert_eq!(model.cap(0), 1);
+    model.begin(0);
+    model.check(1).unwrap();
+    model.take_over(1, before);
+    model.see(1, before + 1);
+    assert_eq!(model.cap(1), 0);
+    model.begin(1);
+    model.check(1).unwrap();
 }

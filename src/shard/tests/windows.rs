@@ -744,7 +744,7 @@ fn an_edited_strategy_moves_the_ticket_and_makes_no_hole() {
                 Some("30s"),
                 json!({ "strategy": { "schedule": "*/7 * * * *" } }),
             ),
-            "3 Expired 840..870",
+            "3 Expired 1200..1500",
         ),
         (
             "for ever",
@@ -889,4 +889,74 @@ fn a_new_owner_decides_the_same() {
             "{kind} {policy} {duration:?}"
         );
     }
+}
+
+#[test]
+fn a_ticket_made_just_before_the_last_window_ends_expires() {
+    let order = timed("OneTime", "OnClaim", Some("2000s"), json!({}));
+    let mut rig = Rig::since(1999);
+    rig.node(node("n1")).order(order);
+    for _ in 0..2 {
+        // The Ticket, then its Guardian, of which no scheduler says anything.
+        rig.decide();
+        let works = std::mem::take(&mut rig.desk.pending);
+        works.values().for_each(|work| rig.perform(work));
+    }
+    assert_eq!(rig.told(), "0 Pending -..");
+    while rig.tickets.values().any(TicketView::open) {
+        let Mono(wake) = rig.shard.next_wake().expect("it ends some time");
+        rig.seconds = (wake.as_secs() + u64::from(wake.subsec_nanos() > 0)).max(rig.seconds + 1);
+        rig.decide();
+        let works = std::mem::take(&mut rig.desk.pending);
+        works.values().for_each(|work| rig.perform(work));
+    }
+    assert!(rig.seconds < 2010, "{}", rig.seconds);
+}
+
+#[test]
+fn a_clock_set_back_before_the_first_window_takes_no_room_away() {
+    let start = json!({ "template": { "spec": { "startTime": "1970-01-01T01:00:00Z" } } });
+    for (kind, duration) in [
+        ("OneTime", None),
+        ("Recurring", None),
+        ("Scheduled", Some("300s")),
+    ] {
+        let mut rig = Rig::since(3700);
+        rig.node(node("n1"))
+            .order(timed(kind, "OnClaim", duration, start.clone()));
+        rig.settle();
+        let before = rig.told();
+        assert!(before.starts_with("0 Reserved 3600.."), "{kind}: {before}");
+        rig.seconds = 3500;
+        rig.shard.clock_was_set();
+        let pairs: Vec<_> = rig.shard.pairs.keys().cloned().collect();
+        rig.shard.marked.extend(pairs);
+        assert_eq!((rig.settle(), rig.told()), (vec![], before), "{kind}");
+    }
+}
+
+/// Nothing tells that a Guardian without its labels is there, until a GET asks for it.
+#[test]
+fn a_guardian_out_of_sight_is_asked_for_before_its_ticket_expires() {
+    let order = timed("OneTime", "OnClaim", Some("2000s"), json!({}));
+    let mut rig = Rig::since(10);
+    rig.node(node("n1")).order(order.clone());
+    rig.settle();
+    let ticket = rig.ticket("n1", 0);
+    let hidden = rig.guardians.remove(&guardian_key(&ticket)).expect("a Guardian");
+    rig.another_owner();
+    rig.node(node("n1")).order(order).seconds = 2001;
+    assert_eq!(rig.decide(), ["get_guardian"]);
+    rig.desk.pending.clear();
+    rig.show_guardian(hidden);
+    rig.decide();
+    let done = rig.live(2100);
+    assert_eq!(
+        done,
+        [
+            "ticket_status Expired",
+            "delete_guardian Finished",
+            "delete_ticket Finished"
+        ]
+    );
 }

@@ -1,7 +1,7 @@
 //! Roll-outs on full nodes with thieves that wait for room: a seed is a script.
 //!
-//! Nobody but korder takes a Guardian away here, and no node goes, so that every room that is lost is
-//! korder's doing.
+//! Nobody but korder takes a Guardian away here, no node goes or is NotReady for as long as its grace, so that
+//! every room that is lost is korder's doing.
 
 use std::time::Duration;
 
@@ -9,7 +9,10 @@ use serde_json::{Value, json};
 
 use super::script::{Script, Step, template};
 use crate::sim::{
-    actors::{nodes::node, users::order},
+    actors::{
+        nodes::{Fortune, node},
+        users::order,
+    },
     faults::Faults,
 };
 
@@ -17,6 +20,8 @@ use crate::sim::{
 const FILLING: &str = "3";
 /// What a thief asks for: more than a smaller template leaves free.
 const THIEF: &str = "500m";
+/// How long a node is NotReady at most, in milliseconds; its grace is a minute.
+const SHORT_OF_GRACE: u64 = 40_000;
 /// When all Guardians are bound.
 const BEGUN: u64 = 30;
 
@@ -74,19 +79,30 @@ pub fn drawn(seed: u64) -> Script {
     let mut at = BEGUN * 1000 + 1000;
     let pace = [500, 3000, 15_000][rng.usize(0..3)];
     let end = at + rng.u64(10_000..120_000);
+    let mut last = end;
     while at < end {
         let step = step(&mut rng);
         script.steps.push((Duration::from_millis(at), step));
+        if rng.u8(0..8) == 0 {
+            let name = format!("node-{}", rng.usize(0..nodes));
+            let until = at + rng.u64(100..SHORT_OF_GRACE);
+            for (at, ready) in [(at, ["False", "Unknown"][rng.usize(0..2)]), (until, "True")] {
+                let befalls = Step::Befall(name.clone(), Fortune::Ready(ready));
+                script.steps.push((Duration::from_millis(at), befalls));
+            }
+            last = last.max(until);
+        }
         at += rng.u64(1..2 * pace);
     }
-    script.calm_at = Duration::from_millis(at);
-    for last in [
+    script.calm_at = Duration::from_millis(at.max(last));
+    for calmed in [
         Step::Seats(None, Duration::ZERO),
         Step::RefusePods(false),
         Step::Edit("agents".to_owned(), json!({ "spec": { "paused": false } })),
     ] {
-        script.steps.push((script.calm_at, last));
+        script.steps.push((script.calm_at, calmed));
     }
+    script.steps.sort_by_key(|(at, _)| *at);
     script
 }
 

@@ -135,8 +135,10 @@ fn script(days: u64, disturbed: bool, seed: u64) -> Script {
             Step::Edit("order-07".to_owned(), json!({ "spec": { "paused": false } })),
         ),
     ];
-    for (day, step) in life.into_iter().filter(|(day, _)| *day < days) {
-        script = script.at(day * DAY + 7 * 60 + 30, step);
+    for (tenth, step) in life {
+        // Clear of every window's edge.
+        let hours = tenth * days * 24 / 10;
+        script = script.at(hours * 3600 + 7 * 60 + 30, step);
     }
     if disturbed {
         disturb(&mut script, days, seed);

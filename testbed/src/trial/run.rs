@@ -43,6 +43,10 @@ const SETTLES_WITHIN: Duration = Duration::from_secs(30 * 60);
 /// How often korder may change one pair's Ticket and Guardian after the faults: a removal, then a Ticket as an
 /// older version of the Order asks for, its replacement under cover, and labels put back in between.
 const MOST_WRITES: u64 = 16;
+/// The least time between two windows of an Order in a run with windows, and how often korder may change one
+/// pair's Ticket and Guardian because one opens and closes.
+const SHORTEST: Duration = Duration::from_secs(120);
+const WRITES_PER_WINDOW: u64 = 8;
 /// How long korder may act on what was before, in a run without faults and in one with them: delays,
 /// backoff and partitions included.
 const PROMPT: SignedDuration = SignedDuration::from_secs(15);
@@ -485,9 +489,12 @@ impl<'a> Stage<'a> {
             self.keep_silence().await;
             self.restart_in_peace().await;
         }
-        if !self.script.timed {
-            self.violations.extend(self.safety.busy(MOST_WRITES));
-        }
+        let windows = match self.script.timed {
+            true => 1 + (self.cluster.elapsed() - calm).as_secs() / SHORTEST.as_secs(),
+            false => 0,
+        };
+        let most = MOST_WRITES + windows * WRITES_PER_WINDOW;
+        self.violations.extend(self.safety.busy(most));
         let (violations, revisions) = self.verdict();
         self.violations = violations;
         Outcome {
@@ -513,10 +520,14 @@ impl<'a> Stage<'a> {
 
     async fn settle(&mut self, calm: Duration) -> Duration {
         let mut steady = 0;
+        let mut last = (calm, Gaps::default());
         loop {
             let at = self.cluster.elapsed() + Duration::from_secs(5);
             self.until(at).await;
             let gaps = self.gaps();
+            if !gaps.none() {
+                last = (at, gaps.clone());
+            }
             // A state that is right once may be on its way elsewhere: it has to be right for a minute.
             steady = if gaps.none() { steady + 1 } else { 0 };
             let took = self.cluster.elapsed() - calm;
@@ -530,8 +541,9 @@ impl<'a> Stage<'a> {
             }
             if took > SETTLES_WITHIN {
                 let minutes = SETTLES_WITHIN.as_secs() / 60;
+                let (at, gaps) = last;
                 self.violations.push(format!(
-                    "not settled {minutes} minutes after the faults: {gaps:?}"
+                    "not settled {minutes} minutes after the faults, last at {at:?}: {gaps:?}"
                 ));
                 return took;
             }

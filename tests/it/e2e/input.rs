@@ -120,6 +120,10 @@ fn mistakes() -> Vec<(Value, [&'static str; 2])> {
             ["startTime", "date-time"],
         ),
         (
+            template(json!({ "startTime": "9999-12-31T23:59:59Z" })),
+            ["startTime", "spec.paused"],
+        ),
+        (
             template(json!({ "lifecycle": { "ttlSecondsAfterFinished": -1 } })),
             ["ttlSecondsAfterFinished", "greater than or equal to 0"],
         ),

@@ -214,7 +214,9 @@ fn one_each(writes: &[AuditEntry], pairs: &Pairs, start: Timestamp, ticks: i32) 
         names.len(),
         writes.len(),
     );
-    ensure!(latest < MINUTE, "renewed {latest:#} after the tick");
+    // Half of it, and what a slow machine needs.
+    let half = MINUTE * 3 / 4;
+    ensure!(latest < half, "renewed {latest:#} after the tick");
     Ok(())
 }
 

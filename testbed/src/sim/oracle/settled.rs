@@ -24,6 +24,16 @@ use crate::sim::{
 /// How long after a window opens or closes, and before, Tickets may be on their way.
 const EDGE: SignedDuration = SignedDuration::from_secs(15);
 
+/// How many of so many pairs a roll-out may have without a running Guardian.
+fn max_unavailable(order: &Value, pairs: usize) -> usize {
+    let most = at(order, "/spec/updateStrategy/maxUnavailable");
+    let percent = most.map_or("10%", |most| most.as_str().unwrap_or_default());
+    let percent = percent.strip_suffix('%').and_then(|number| number.parse().ok());
+    let number = most.and_then(Value::as_u64).and_then(|most| most.try_into().ok());
+    let most = number.or_else(|| percent.map(|percent: usize| pairs * percent / 100));
+    most.expect("a number or a share").max(1)
+}
+
 /// All objects at one revision.
 pub struct State {
     orders: Vec<Arc<Value>>,
@@ -237,13 +247,18 @@ impl State {
         }
     }
 
-    /// Whether a roll-out may stand still: one of the Order's Tickets waits for room.
+    /// Whether a roll-out may stand still: as many pairs as may have lost the room they had, and wait for it.
     fn stuck(&self, order: &Value) -> bool {
+        let eligible = |node: &&Arc<Value>| deserves(order, node, self.grace, self.now) == Deserves::Ticket;
         let own = |ticket: &&Arc<Value>| owner(ticket, "Order") == Some(uid(order));
-        self.tickets
-            .iter()
-            .filter(own)
-            .any(|ticket| text(ticket, "/status/phase") == "Pending")
+        let waits = |ticket: &&Arc<Value>| {
+            text(ticket, "/status/phase") == "Pending" && !text(ticket, "/status/activationTime").is_empty()
+        };
+        let (desired, waiting) = (
+            self.nodes.iter().filter(eligible).count(),
+            self.tickets.iter().filter(own).filter(waits).count(),
+        );
+        waiting >= max_unavailable(order, desired)
     }
 
     /// What is wrong with the window that a Ticket's status names.
