@@ -410,6 +410,10 @@ impl Live<'_> {
                     order: self.order.clone(),
                 },
             ),
+            // One that is out of sight is found first: it is known to tolerate no more than it did.
+            None if ticket.phase == Phase::Reserved && guardians(self.view, ticket).is_empty() => {
+                self.missing(ticket, plan);
+            }
             None => self.sync(ticket, true, plan),
         }
     }
@@ -476,7 +480,8 @@ impl Live<'_> {
             uid: guardian.uid.clone(),
             order: self.order.uid.clone(),
             // While nothing is being replaced, it is what the Ticket asks for.
-            template_hash: (ticket.phase == Phase::Reserved).then(|| ticket.template_hash.clone()),
+            template_hash: (ticket.phase == Phase::Reserved && guardian.template_hash.is_none())
+                .then(|| ticket.template_hash.clone()),
         };
         plan.push(&ticket.key, op);
         Standing::Done

@@ -99,8 +99,11 @@ impl Users {
         self.merge(resource, &namespace, &name, &patch)
     }
 
-    /// Fails a bound Guardian, as a kubelet that evicts it.
+    /// Fails a Guardian, as a kubelet that evicts it; no kubelet has one that is not bound.
     pub fn evict(&self, pod: &Value) {
+        if text(pod, "/spec/nodeName").is_empty() {
+            return;
+        }
         let (namespace, name) = key(pod);
         let patch = json!({
             "metadata": { "uid": uid(pod) },
