@@ -1,6 +1,6 @@
 //! Windows by the rules, on plain objects, looked for minute by minute: slow, and nothing to get wrong.
 //!
-//! Ticks further away than [`FAR`] are none here.
+//! Ticks further away than 32 days are none here.
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde_json::Value;
