@@ -251,8 +251,10 @@ impl Live<'_> {
             }
         }
         let keeper = open.first().filter(|ticket| !ticket.deleting);
+        let mut goes = false;
         match self.view.verdict {
             Verdict::Ineligible { reason, keep } if !self.order.paused && !self.view.held => {
+                goes = keep.ends(self.view.now.server);
                 match (keep, keeper) {
                     (_, None) => {}
                     (Keep::Remove, Some(ticket)) => {
@@ -273,7 +275,7 @@ impl Live<'_> {
                 None => self.create_ticket(plan),
             },
         }
-        self.keep_times(keeper.copied(), plan);
+        self.keep_times(keeper.copied().filter(|_| !goes), plan);
     }
 
     fn eligible(&self) -> bool {

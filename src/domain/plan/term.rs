@@ -176,7 +176,7 @@ impl Live<'_> {
         }
     }
 
-    /// Sees to all Tickets that are not open, and looks again when a window begins or ends.
+    /// Sees to all Tickets but the one that is kept open, if any, and looks again when a window begins or ends.
     pub(super) fn keep_times(&self, keeper: Option<&TicketView>, plan: &mut Plan) {
         let Some(agenda) = self.view.agenda else {
             let finished = self.view.tickets.iter().filter(|ticket| ticket.finished());
@@ -189,7 +189,7 @@ impl Live<'_> {
         for ticket in self.view.tickets.iter().filter(claiming) {
             self.keep_time(ticket, plan);
         }
-        self.tidy(agenda, plan);
+        self.tidy(agenda, keeper, plan);
         let renewed = agenda.current.is_some_and(|current| current.followed);
         let turn = match (agenda.next, keeper) {
             // All that is to be done then is to renew it, in its turn.
@@ -213,13 +213,18 @@ impl Live<'_> {
     }
 
     /// Finished Tickets hold no room, and go when nothing needs them any more.
-    fn tidy(&self, agenda: &Agenda, plan: &mut Plan) {
+    fn tidy(&self, agenda: &Agenda, keeper: Option<&TicketView>, plan: &mut Plan) {
         let Some(spec) = self.spec else {
             return;
         };
         let (lifecycle, now) = (&spec.template.lifecycle, self.view.now);
         let ttl = Duration::from_secs(lifecycle.ttl_seconds_after_finished.max(0).unsigned_abs());
-        let newest = self.view.tickets.iter().map(|ticket| ticket.sequence).max();
+        // An open Ticket that is about to go is no memory.
+        let stays = |ticket: &&TicketView| {
+            !ticket.deleting && (!ticket.open() || keeper.is_some_and(|keeper| keeper.uid == ticket.uid))
+        };
+        let lasting = self.view.tickets.iter().filter(stays);
+        let newest = lasting.map(|ticket| ticket.sequence).max();
         let mut finished: Vec<_> = self
             .view
             .tickets

@@ -28,13 +28,19 @@ impl Rooms {
         }
     }
 
-    /// A Pod changed; returns what is wrong with that.
-    pub(super) fn see_pod(&mut self, pod: &Value, gone: bool) -> Option<String> {
+    /// A Pod changed; returns what is wrong with that. `lost` tells of an Order and a node whether the room may
+    /// be let go for another reason.
+    pub(super) fn see_pod(
+        &mut self,
+        pod: &Value,
+        gone: bool,
+        lost: impl Fn(&str, &str) -> bool,
+    ) -> Option<String> {
         let most = self.most?;
         let node = text(pod, "/spec/nodeName");
         let bound = !gone && occupies(pod);
         if text(pod, "/metadata/labels/app") == THIEF {
-            let held = self.of.values().any(|(_, of)| of == node);
+            let held = self.of.values().any(|(order, of)| of == node && !lost(order, of));
             return (bound && held).then(|| "room stolen".to_owned());
         }
         let ticket = owner(pod, "Ticket")?;
@@ -44,8 +50,10 @@ impl Rooms {
         } else if let Some(own) = self.bound.get_mut(ticket) {
             own.remove(&key(pod));
         }
-        let without =
-            |(ticket, own): &(&String, &BTreeSet<Key>)| own.is_empty() && self.of.contains_key(*ticket);
+        let without = |(ticket, own): &(&String, &BTreeSet<Key>)| {
+            let of = self.of.get(*ticket);
+            own.is_empty() && of.is_some_and(|(order, node)| !lost(order, node))
+        };
         let mut orders = BTreeMap::<&str, u32>::new();
         for (ticket, _) in self.bound.iter().filter(without) {
             *orders.entry(&self.of[ticket].0).or_default() += 1;
@@ -94,26 +102,32 @@ mod tests {
         json!({ "metadata": { "labels": { "app": THIEF } }, "spec": { "nodeName": node } })
     }
 
+    fn kept(_: &str, _: &str) -> bool {
+        false
+    }
+
     #[test]
     fn one_pair_too_many_and_a_thief_are_seen() {
         let mut rooms = Rooms::new(Some(1));
         for (name, node) in [("a", "n1"), ("b", "n2")] {
             rooms.see_ticket(&ticket(name, node), false);
-            assert_eq!(rooms.see_pod(&guardian(name, node), false), None);
+            assert_eq!(rooms.see_pod(&guardian(name, node), false, kept), None);
         }
-        assert_eq!(rooms.see_pod(&thief(""), false), None);
+        assert_eq!(rooms.see_pod(&thief(""), false, kept), None);
         assert_eq!(
-            rooms.see_pod(&thief("n3"), false),
+            rooms.see_pod(&thief("n3"), false, kept),
             None,
             "a node that is nobody's"
         );
-        assert_eq!(rooms.see_pod(&guardian("a", "n1"), true), None);
+        assert_eq!(rooms.see_pod(&guardian("a", "n1"), true, kept), None);
         assert_eq!(
-            rooms.see_pod(&guardian("b", "n2"), true).unwrap(),
+            rooms.see_pod(&guardian("b", "n2"), true, kept).unwrap(),
             "2 pairs without the Guardian they had, not 1"
         );
-        assert_eq!(rooms.see_pod(&thief("n1"), false).unwrap(), "room stolen");
+        assert_eq!(rooms.see_pod(&thief("n1"), false, kept).unwrap(), "room stolen");
+        let lost = |_: &str, node: &str| node == "n1";
+        assert_eq!(rooms.see_pod(&thief("n1"), false, lost), None);
         rooms.see_ticket(&ticket("a", "n1"), true);
-        assert_eq!(rooms.see_pod(&guardian("c", "n4"), false), None);
+        assert_eq!(rooms.see_pod(&guardian("c", "n4"), false, kept), None);
     }
 }

@@ -45,6 +45,8 @@ struct Seen {
     rooms: Rooms,
     /// Orders and Nodes by uid as they were, each from a time on; none while gone.
     pasts: BTreeMap<String, Past>,
+    /// The Ticket of a pair that went last.
+    gone: BTreeMap<Pair, (Timestamp, Arc<Value>)>,
     /// When an object of this uid ended, or was asked to by somebody else.
     ended: BTreeMap<String, Timestamp>,
     /// When what an Order asks for has changed last.
@@ -81,6 +83,7 @@ impl Safety {
             guardians: BTreeMap::new(),
             rooms: Rooms::new(most),
             pasts: BTreeMap::new(),
+            gone: BTreeMap::new(),
             ended: BTreeMap::new(),
             edited: BTreeMap::new(),
             pods_on: BTreeMap::new(),
@@ -129,7 +132,14 @@ impl Seen {
             "tickets" => self.see_ticket(object, change, gone),
             "pods" => {
                 self.see_room(object, change, gone);
-                if let Some(wrong) = self.rooms.see_pod(object, gone) {
+                let mut rooms = std::mem::take(&mut self.rooms);
+                let lost = |order: &str, node: &str| {
+                    let node = self.nodes.get(node).map_or("", |node| uid(node));
+                    self.removable(&(order.to_owned(), node.to_owned()), change.at)
+                };
+                let wrong = rooms.see_pod(object, gone, lost);
+                self.rooms = rooms;
+                if let Some(wrong) = wrong {
                     self.violated(change, &wrong);
                 }
                 self.see_guardian(object, change, gone);
@@ -257,6 +267,9 @@ impl Seen {
         self.rooms.see_ticket(ticket, gone);
         if gone {
             self.tickets.remove(uid(ticket));
+            if let Some(pair) = pair(ticket) {
+                self.gone.insert(pair, (change.at, ticket.clone()));
+            }
         } else {
             self.tickets.insert(uid(ticket).to_owned(), ticket.clone());
         }
@@ -347,7 +360,14 @@ impl Seen {
             .tickets
             .values()
             .filter(|other| self::pair(other).as_ref() == Some(pair));
-        let newer = siblings.filter(|other| sequence(other) > sequence(ticket));
+        let just_gone = self
+            .gone
+            .get(pair)
+            .filter(|(gone, _)| self.just_now(Some(gone), at))
+            .map(|(_, gone)| gone);
+        let newer = siblings
+            .chain(just_gone)
+            .filter(|other| sequence(other) > sequence(ticket));
         let newer: Vec<&Value> = newer.map(|newer| &**newer).collect();
         let late = at.saturating_add(SLACK).unwrap_or(at);
         let gone = |order: Option<&Value>| {
