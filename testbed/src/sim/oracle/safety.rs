@@ -24,6 +24,9 @@ use crate::sim::{
 /// How far its idea of the server's time may be off.
 const SLACK: SignedDuration = SignedDuration::from_secs(3);
 
+/// How long korder may not have seen that a Guardian is bound.
+const UNSEEN: SignedDuration = SignedDuration::from_secs(5);
+
 /// Watches a run; clones share what was found.
 #[derive(Clone)]
 pub struct Safety {
@@ -45,8 +48,10 @@ struct Seen {
     rooms: Rooms,
     /// Orders and Nodes by uid as they were, each from a time on; none while gone.
     pasts: BTreeMap<String, Past>,
-    /// The Ticket of a pair that went last.
-    gone: BTreeMap<Pair, (Timestamp, Arc<Value>)>,
+    /// The Tickets of a pair that have gone lately.
+    gone: BTreeMap<Pair, Vec<(Timestamp, Arc<Value>)>>,
+    /// Since when Pods are bound, by uid.
+    bound: BTreeMap<String, Timestamp>,
     /// When an object of this uid ended, or was asked to by somebody else.
     ended: BTreeMap<String, Timestamp>,
     /// When what an Order asks for has changed last.
@@ -84,6 +89,7 @@ impl Safety {
             rooms: Rooms::new(most),
             pasts: BTreeMap::new(),
             gone: BTreeMap::new(),
+            bound: BTreeMap::new(),
             ended: BTreeMap::new(),
             edited: BTreeMap::new(),
             pods_on: BTreeMap::new(),
@@ -268,7 +274,9 @@ impl Seen {
         if gone {
             self.tickets.remove(uid(ticket));
             if let Some(pair) = pair(ticket) {
-                self.gone.insert(pair, (change.at, ticket.clone()));
+                let gone = self.gone.entry(pair).or_default();
+                gone.retain(|(gone, _)| gone.duration_until(change.at) <= self.lag);
+                gone.push((change.at, ticket.clone()));
             }
         } else {
             self.tickets.insert(uid(ticket).to_owned(), ticket.clone());
@@ -360,11 +368,9 @@ impl Seen {
             .tickets
             .values()
             .filter(|other| self::pair(other).as_ref() == Some(pair));
-        let just_gone = self
-            .gone
-            .get(pair)
-            .filter(|(gone, _)| self.just_now(Some(gone), at))
-            .map(|(_, gone)| gone);
+        let just_gone = self.gone.get(pair).into_iter().flatten();
+        let just_gone = just_gone.filter(|(gone, _)| self.just_now(Some(gone), at));
+        let just_gone = just_gone.map(|(_, gone)| gone);
         let newer = siblings
             .chain(just_gone)
             .filter(|other| sequence(other) > sequence(ticket));
@@ -399,6 +405,9 @@ impl Seen {
         }
         let own = change.by == self.controller;
         let over = matches!(text(pod, "/status/phase"), "Succeeded" | "Failed");
+        if !text(pod, "/spec/nodeName").is_empty() {
+            self.bound.entry(uid(pod).to_owned()).or_insert(change.at);
+        }
         let siblings = self.guardians.entry(ticket.clone()).or_default();
         if gone || over || deleting(pod) {
             siblings.remove(&key(pod));
@@ -468,6 +477,12 @@ impl Seen {
             .and_then(|known| pair(known))
             .is_some_and(|pair| !self.removable(&pair, at));
         let room = text(pod, "/spec/nodeName");
+        // It was not bound when that was decided.
+        let unseen = |bound: &Timestamp| bound.duration_until(at) <= UNSEEN;
+        let room = match self.bound.get(uid(pod)).is_some_and(unseen) {
+            true => "",
+            false => room,
+        };
         let takes = |sibling: &Arc<Value>| {
             [
                 text(sibling, "/spec/nodeName"),
