@@ -69,6 +69,14 @@ const SHARED_REGRESSIONS: &[(u64, &str)] = &[
     ),
 ];
 
+/// Seeds with windows that once went wrong.
+const TIMED_REGRESSIONS: &[(u64, &str)] =
+    &[(500_260, "a_guardian_without_labels_outlived_its_expired_ticket")];
+
+/// Seeds with windows that once went wrong with three replicas.
+const SHARED_TIMED_REGRESSIONS: &[(u64, &str)] =
+    &[(1_900_348, "the_memory_of_a_pair_went_with_the_ticket_after_it")];
+
 /// Seeds of roll-outs on full nodes that once went wrong with three replicas.
 const FULL_REGRESSIONS: &[(u64, &str)] = &[(
     610_017,
@@ -85,6 +93,8 @@ pub fn regressions() -> impl Iterator<Item = (u64, Options, &'static str)> {
     let all = [
         (REGRESSIONS, options(1, Kind::Any)),
         (SHARED_REGRESSIONS, options(3, Kind::Any)),
+        (TIMED_REGRESSIONS, options(1, Kind::Timed)),
+        (SHARED_TIMED_REGRESSIONS, options(3, Kind::Timed)),
         (FULL_REGRESSIONS, options(3, Kind::Full)),
     ];
     all.into_iter()

@@ -50,6 +50,8 @@ struct Seen {
     pasts: BTreeMap<String, Past>,
     /// The Tickets of a pair that have gone lately.
     gone: BTreeMap<Pair, Vec<(Timestamp, Arc<Value>)>>,
+    /// When somebody else last took a Ticket's Guardian away.
+    robbed: BTreeMap<String, Timestamp>,
     /// Since when Pods are bound, by uid.
     bound: BTreeMap<String, Timestamp>,
     /// When an object of this uid ended, or was asked to by somebody else.
@@ -89,6 +91,7 @@ impl Safety {
             rooms: Rooms::new(most),
             pasts: BTreeMap::new(),
             gone: BTreeMap::new(),
+            robbed: BTreeMap::new(),
             bound: BTreeMap::new(),
             ended: BTreeMap::new(),
             edited: BTreeMap::new(),
@@ -408,6 +411,9 @@ impl Seen {
         if !text(pod, "/spec/nodeName").is_empty() {
             self.bound.entry(uid(pod).to_owned()).or_insert(change.at);
         }
+        if !own && (gone || over || deleting(pod)) {
+            self.robbed.insert(ticket.clone(), change.at);
+        }
         let siblings = self.guardians.entry(ticket.clone()).or_default();
         if gone || over || deleting(pod) {
             siblings.remove(&key(pod));
@@ -491,7 +497,9 @@ impl Seen {
             .contains(&room)
         };
         let mut siblings = self.guardians.get(ticket).into_iter().flat_map(BTreeMap::values);
-        !kept || room.is_empty() || siblings.any(takes)
+        // The other one may have been there when that was decided.
+        let robbed = self.just_now(self.robbed.get(ticket), at);
+        !kept || room.is_empty() || robbed || siblings.any(takes)
     }
 }
 

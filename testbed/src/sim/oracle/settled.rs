@@ -34,6 +34,14 @@ fn max_unavailable(order: &Value, pairs: usize) -> usize {
     most.expect("a number or a share").max(1)
 }
 
+/// Whether a Guardian that never took over has lost its labels: if the template was edited back meanwhile and
+/// korder has been restarted since, nothing leads to it, and it has no room.
+fn out_of_sight(pod: &Value) -> bool {
+    let empty = |pointer: &str| text(pod, pointer).is_empty();
+    let gated = !items(pod, "/spec/schedulingGates").is_empty();
+    gated && empty("/status/nominatedNodeName") && empty("/metadata/labels/korder.dev~1guardian")
+}
+
 /// All objects at one revision.
 pub struct State {
     orders: Vec<Arc<Value>>,
@@ -112,8 +120,8 @@ impl State {
             let name = text(pod, "/metadata/name");
             if !known.contains_key(ticket) {
                 gaps.other.push(format!("{name} guards no Ticket"));
-            } else if self.waits_under_cover(pod, known[ticket]) {
-                // Until its node is eligible again.
+            } else if self.waits_under_cover(pod, known[ticket]) || out_of_sight(pod) {
+                // Until its node is eligible again; or until its Ticket ends, holding nothing.
             } else if guardians.insert(ticket, pod).is_some() {
                 gaps.other
                     .push(format!("{name} guards a Ticket that is guarded already"));
