@@ -63,7 +63,8 @@ pub struct OrderSpec {
     /// Accepted for compatibility, ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<LabelSelector>,
-    /// While true no new Tickets or Guardians are made and open Tickets stay.
+    /// While true no new Tickets or Guardians are made, no roll-out goes on, and open Tickets on nodes that are no
+    /// longer eligible stay; renewal, expiry and claims under way go on.
     #[serde(default)]
     pub paused: bool,
     /// When room is held, and what follows a claim.
@@ -84,7 +85,8 @@ pub struct OrderSpec {
     .field_path(".schedule"))]
 #[serde(rename_all = "camelCase")]
 pub struct Strategy {
-    /// `OneTime`, `Scheduled` or `Recurring`.
+    /// `OneTime`: one window from the start time on. `Scheduled`: one at each tick of the schedule. `Recurring`: one at
+    /// the start and at each tick after it; without a duration they follow each other without a gap.
     #[serde(default, rename = "type")]
     pub kind: StrategyType,
     /// Five-field cron; required unless the type is `OneTime`.
@@ -95,7 +97,9 @@ pub struct Strategy {
     #[schemars(length(max = 64))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
-    /// When a pair gets a new Ticket after a claim.
+    /// When a pair gets a new Ticket after a claim. `OnClaim`: at once. `Always`: likewise, and windows of OneTime (with a
+    /// duration) and Recurring follow each other without a gap. `OnRelease`: when the claimant ends. `Never`: in the next
+    /// window.
     #[serde(default)]
     pub refresh_policy: RefreshPolicy,
 }
@@ -108,7 +112,7 @@ pub enum StrategyType {
     OneTime,
     /// A window at each tick of the schedule.
     Scheduled,
-    /// Windows back to back, cut at each tick.
+    /// A window from the start on and at each tick of the schedule.
     Recurring,
 }
 
@@ -181,7 +185,7 @@ pub struct TicketTemplateSpec {
     /// No room is held before this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("string(self) < '9999-12-29'")
-        .message("must be before 9999-12-29; to hold no room until further notice, set spec.paused instead"))]
+        .message("must be before 9999-12-29; to hold no room until further notice, create the Order with spec.paused: true instead"))]
     pub start_time: Option<Time>,
     /// Length of a window, such as `24h`; at least `1s`.
     #[schemars(length(max = 64))]
@@ -246,7 +250,7 @@ pub struct Resources {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Lifecycle {
-    /// Seconds a finished Ticket stays.
+    /// Seconds a finished Ticket stays under `Delete`.
     #[schemars(range(min = 0))]
     #[serde(default)]
     pub ttl_seconds_after_finished: i64,

@@ -51,10 +51,15 @@ pub fn of<'a>(
         ..OrderStatus::default()
     };
     let (ready, reason, said) = ready(order, agenda, &status);
-    status.conditions = vec![condition("Ready", ready, reason, said, order, before, now)];
+    let generation = match &order.spec {
+        // Counts say nothing of that.
+        Err(_) => order.generation,
+        Ok(_) => status.observed_generation,
+    };
+    status.conditions = vec![condition("Ready", ready, reason, said, generation, before, now)];
     if let Some(close) = agenda.and_then(Agenda::close) {
         let (ending, word, message) = ending(close, now);
-        let condition = condition("Ending", ending, word, message, order, before, now);
+        let condition = condition("Ending", ending, word, message, order.generation, before, now);
         status.conditions.push(condition);
     }
     status
@@ -171,13 +176,14 @@ fn ready(
     }
 }
 
-/// A condition; it keeps its transition time while its status stays.
+/// A condition, by what all shards have said of this generation; it keeps its transition time while its
+/// status stays.
 pub(super) fn condition(
     kind: &str,
     status: &str,
     reason: &str,
     message: String,
-    order: &Order,
+    generation: i64,
     before: &OrderStatus,
     now: Timestamp,
 ) -> Condition {
@@ -195,7 +201,7 @@ pub(super) fn condition(
         reason: reason.to_owned(),
         message,
         last_transition_time: since,
-        observed_generation: Some(order.generation),
+        observed_generation: Some(generation),
     }
 }
 

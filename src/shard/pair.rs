@@ -382,7 +382,7 @@ impl Pair {
             cover::guarded(own, ticket, template.hash.as_str())
         };
         let updated = |ticket: &TicketView| {
-            template.is_none_or(|template| !outdated(ticket, template) && guarded(ticket, template))
+            template.is_some_and(|template| !outdated(ticket, template) && guarded(ticket, template))
         };
         // What is only to tolerate more, or is about to go, needs no grant.
         let stale = |ticket: &TicketView| {

@@ -53,8 +53,16 @@ impl Standing {
         };
         let sum = |of: &dyn Fn((u16, &OrderCounts)) -> u32| shards.clone().map(of).sum::<u32>();
         let most = spec.max_unavailable.of(sum(&|(_, counts)| counts.desired));
+        // Without grants, as while paused, only those count that say so: another may just have lost its Guardian.
+        let say_so = |counts: &OrderCounts| -> u32 {
+            let rolling = counts
+                .reasons
+                .iter()
+                .filter(|said| said.reason == reason::ROLLING_OUT);
+            rolling.map(|said| said.count).sum()
+        };
         let rolling = match sum(&|(shard, _)| cap(shard)) {
-            0 => 0,
+            0 => sum(&|(_, counts)| say_so(counts).min(counts.rolling)),
             _ => sum(&|(_, counts)| counts.rolling),
         };
         let needed = sum(&|(_, counts)| counts.stale) + rolling;
@@ -101,16 +109,31 @@ impl Pace {
         }
         let stalls_at = self.mark.is_some().then(|| self.since.after(STANDS_FOR));
         let stalled = stalled_before || stalls_at.is_some_and(|at| now.mono >= at);
+        if order.spec.is_err() {
+            // What there is to roll out is not known: what was said stays.
+            let known = before.conditions.iter();
+            let known = known.filter(|known| ["Progressing", "Stalled"].contains(&known.type_.as_str()));
+            status.conditions.extend(known.cloned());
+            return None;
+        }
+        let generation = status.observed_generation;
         let conditions = [
-            progressing(standing, order, before, now),
-            stall(standing, stalled, &status.unavailable_reasons, order, before, now),
+            progressing(standing, generation, before, now),
+            stall(
+                standing,
+                stalled,
+                &status.unavailable_reasons,
+                generation,
+                before,
+                now,
+            ),
         ];
         status.conditions.extend(conditions);
         stalls_at.filter(|_| !stalled)
     }
 }
 
-fn progressing(standing: &Standing, order: &Order, before: &OrderStatus, now: Now) -> Condition {
+fn progressing(standing: &Standing, generation: i64, before: &OrderStatus, now: Now) -> Condition {
     let (status, word, message) = match standing.left {
         0 => (
             "False",
@@ -123,14 +146,22 @@ fn progressing(standing: &Standing, order: &Order, before: &OrderStatus, now: No
             format!("{left} Tickets have an older template, or no running Guardian of the present one yet"),
         ),
     };
-    condition("Progressing", status, word, message, order, before, now.server)
+    condition(
+        "Progressing",
+        status,
+        word,
+        message,
+        generation,
+        before,
+        now.server,
+    )
 }
 
 fn stall(
     standing: &Standing,
     stalled: bool,
     reasons: &[UnavailableReason],
-    order: &Order,
+    generation: i64,
     before: &OrderStatus,
     now: Now,
 ) -> Condition {
@@ -156,7 +187,7 @@ fn stall(
         let message = "no roll-out has waited for two minutes with all that it may replace at once";
         ("False", "NotStalled".to_owned(), message.to_owned())
     };
-    condition("Stalled", status, &word, message, order, before, now.server)
+    condition("Stalled", status, &word, message, generation, before, now.server)
 }
 
 #[cfg(test)]

@@ -237,6 +237,7 @@ const EVERYWHERE: &[(&str, &str, &[&str])] = &[
         ],
     ),
     ("core.korder.dev", "tickets/status", &["patch"]),
+    ("", "pods/status", &["patch"]),
     (
         "",
         "pods",
@@ -279,7 +280,6 @@ const NEVER_NAMESPACED: &[(&str, &str)] = &[
     ("", "pods/eviction"),
     ("", "pods/exec"),
     ("", "pods/log"),
-    ("", "pods/status"),
     ("", "resourcequotas"),
     ("apps", "daemonsets"),
     ("apps", "deployments"),

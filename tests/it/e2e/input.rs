@@ -242,9 +242,8 @@ async fn invalid_spec(ground: &Ground<'_>) -> Result<()> {
     ground.pairs("witness", &ground.names(0..3)).await?;
     let during = ground.pairs("order", &all).await?;
     untouched(&before, &during, &all)?;
-    ground
-        .edit("order", json!({ "strategy": { "timeZone": null } }))
-        .await?;
+    let good = json!({ "type": "OneTime", "schedule": null, "timeZone": null });
+    ground.edit("order", json!({ "strategy": good })).await?;
     let after = ground.pairs("order", &ground.names(0..3)).await?;
     untouched(&before, &after, &all)?;
 

@@ -163,6 +163,29 @@ fn what_is_paused_or_waits_for_grants_has_not_stalled() {
 }
 
 #[test]
+fn what_is_under_way_when_the_order_is_paused_is_not_up_to_date() {
+    let mut counts = OrderCounts {
+        desired: 5,
+        reserved: 4,
+        updated: 4,
+        rolling: 1,
+        ..OrderCounts::default()
+    };
+    let story = Story::new();
+    let left = |counts: &OrderCounts| {
+        let shards = [(0u16, counts)];
+        Standing::of(&story.order, shards.into_iter(), None).left
+    };
+    assert_eq!(left(&counts), 0, "a Guardian was lost");
+    counts.reasons = vec![UnavailableReason {
+        reason: "RollingOut".to_owned(),
+        count: 1,
+        node: "n1".to_owned(),
+    }];
+    assert_eq!(left(&counts), 1);
+}
+
+#[test]
 fn the_last_tickets_of_a_roll_out_are_not_forgotten() {
     let mut story = Story::new();
     assert_eq!(
