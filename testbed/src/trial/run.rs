@@ -553,7 +553,7 @@ impl<'a> Stage<'a> {
     async fn keep_silence(&mut self) {
         // What was decided a moment ago may still be written, and an Order's last status: a roll-out that has
         // stood still for two minutes is said to.
-        let at = self.cluster.elapsed() + Duration::from_secs(90);
+        let at = self.cluster.elapsed() + Duration::from_secs(180);
         self.until(at).await;
         let before = (self.all_writes(), self.reads());
         let at = self.cluster.elapsed() + SILENCE;
