@@ -28,10 +28,11 @@ use crate::{
 const WRITES: usize = 4;
 /// Pages of counts per request: each may have 100 KB.
 const PAGE: u32 = 50;
-/// Shard objects that a GET has shown.
-type Found = Vec<(ShardObject, ShardView)>;
 /// Nothing is due sooner after it has changed, so nothing is missed by looking this often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Shard objects that a GET has shown.
+type Found = Vec<(ShardObject, ShardView)>;
 
 /// What the publisher needs.
 pub struct Publisher {

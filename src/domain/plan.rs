@@ -326,15 +326,6 @@ impl Live<'_> {
         if self.keep_time(ticket, plan) {
             return;
         }
-        let nameless = |one: &&GuardianView| {
-            one.ticket_uid == ticket.uid && !one.deleting && one.template_hash.is_none()
-        };
-        if let (Phase::Reserved, [one]) = (&ticket.phase, guardians(self.view, ticket))
-            && nameless(&one)
-        {
-            self.relabel(ticket, one, plan);
-            return;
-        }
         if let Some(spec) = self.spec {
             let template = &spec.template;
             let outdated = ticket.template_hash.as_ref() != template.hash.as_str();
@@ -345,6 +336,10 @@ impl Live<'_> {
             let waits = !due || (!grows && ticket.phase == Phase::Reserved && !self.view.may_replace);
             if waits && (!ticket.labels_intact || out_of_line(ticket, template)) {
                 return self.sync(ticket, !outdated, plan);
+            }
+            if due && let Some(nameless) = self.nameless(ticket) {
+                self.relabel(ticket, nameless, plan);
+                return;
             }
             if due && grows && !self.taking_over(ticket) {
                 return self.extend(ticket, plan);
@@ -359,6 +354,16 @@ impl Live<'_> {
             Standing::Waiting(message) => self.waiting(ticket, message, plan),
             Standing::Missing => self.missing(ticket, plan),
         }
+    }
+
+    /// The Guardian of a Reserved Ticket, if it has lost what says of which template it is: once the Ticket asks
+    /// for something else, nothing could tell.
+    fn nameless(&self, ticket: &TicketView) -> Option<&GuardianView> {
+        let own = |one: &&GuardianView| {
+            one.ticket_uid == ticket.uid && !one.deleting && one.template_hash.is_none()
+        };
+        let found = guardians(self.view, ticket).iter().find(own);
+        found.filter(|_| ticket.phase == Phase::Reserved)
     }
 
     /// Whether one of the Ticket's Guardians is taking over from another: nothing is written to either of
@@ -541,6 +546,9 @@ impl Live<'_> {
         if ticket.phase == Phase::Reserved && ticket.pod_name.as_ref() == Some(&pod) {
             return;
         }
+        if let Some(other) = self.unseen(ticket, &pod) {
+            return plan.push(&ticket.key, Op::ConfirmGuardian(other));
+        }
         let status = StatusChange {
             phase: Phase::Reserved,
             reason: None,
@@ -549,6 +557,16 @@ impl Live<'_> {
             activation: ticket.activated.is_none().then_some(self.view.now.server),
         };
         set_status(ticket, status, plan);
+    }
+
+    /// Where a second Guardian may be that no watch shows, as it has lost its labels: it would hold room
+    /// beside this one for as long as the Ticket lives.
+    fn unseen(&self, ticket: &TicketView, pod: &str) -> Option<PodKey> {
+        let name = cover_name(&ticket.key.name, pod);
+        let other = PodKey::new(ticket.key.namespace.clone(), name);
+        let again = ticket.phase == Phase::Pending && ticket.activated.is_some();
+        let seen = guardians(self.view, ticket).iter().any(|one| one.key == other);
+        (again && !seen && self.view.memory.absent.as_ref() != Some(&other)).then_some(other)
     }
 
     /// A Guardian that is not bound yet, with the scheduler's message if there is one.

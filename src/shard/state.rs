@@ -591,6 +591,15 @@ impl Shard {
     fn landed(&mut self, key: &PairKey, work: &Work, expect: Expect, now: Mono) {
         let pair = self.pairs.get_mut(key).expect("checked by the caller");
         pair.landed(&work.op);
+        match &work.op {
+            // A GET has told first.
+            Op::UngateGuardian { unless, .. } => pair.memory.absent = Some(unless.clone()),
+            Op::CreateGuardian {
+                unless: Some(unless), ..
+            } => pair.memory.absent = Some(unless.clone()),
+            Op::CreateGuardian { pod, .. } => drop(pair.memory.absent.take_if(|absent| absent == pod)),
+            _ => {}
+        }
         if let Expect::GuardianGone(pod, _) = &expect {
             pair.memory.lost_guardian.take_if(|lost| lost == pod);
         }

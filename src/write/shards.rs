@@ -79,7 +79,7 @@ impl Writer {
         namespace: &Namespace,
         objects: &[ShardObject],
     ) -> Option<Vec<(ShardObject, ShardView)>> {
-        let writer = self.in_lane(Lane::Settle);
+        let writer = self.in_lane(Lane::Status);
         let mut found = Vec::new();
         for object in objects {
             let key = ObjectKey::new(namespace.clone(), object.name(self.shards));

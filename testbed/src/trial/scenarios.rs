@@ -77,8 +77,14 @@ const TIMED_REGRESSIONS: &[(u64, &str)] =
 const SHARED_TIMED_REGRESSIONS: &[(u64, &str)] =
     &[(1_900_348, "the_memory_of_a_pair_went_with_the_ticket_after_it")];
 
-/// Seeds of roll-outs on full nodes that once went wrong with three replicas.
+/// Seeds of roll-outs on full nodes that once went wrong.
 const FULL_REGRESSIONS: &[(u64, &str)] = &[(
+    1_795_463_394_000_009,
+    "a_new_guardian_without_labels_stayed_when_the_template_was_edited_back",
+)];
+
+/// Seeds of roll-outs on full nodes that once went wrong with three replicas.
+const SHARED_FULL_REGRESSIONS: &[(u64, &str)] = &[(
     610_017,
     "of_two_guardians_that_fit_the_one_that_held_the_room_went",
 )];
@@ -95,7 +101,8 @@ pub fn regressions() -> impl Iterator<Item = (u64, Options, &'static str)> {
         (SHARED_REGRESSIONS, options(3, Kind::Any)),
         (TIMED_REGRESSIONS, options(1, Kind::Timed)),
         (SHARED_TIMED_REGRESSIONS, options(3, Kind::Timed)),
-        (FULL_REGRESSIONS, options(3, Kind::Full)),
+        (FULL_REGRESSIONS, options(1, Kind::Full)),
+        (SHARED_FULL_REGRESSIONS, options(3, Kind::Full)),
     ];
     all.into_iter()
         .flat_map(|(seeds, options)| seeds.iter().map(move |&(seed, what)| (seed, options, what)))
