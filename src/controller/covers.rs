@@ -21,13 +21,17 @@ use super::{
     watches::tickets_of,
 };
 use crate::{
-    domain::ids::{PodUid, TicketUid},
+    api,
+    domain::{
+        ids::{PodUid, TicketUid},
+        observed::TicketView,
+    },
     runtime::{clock::Clock, pause::Pause},
     shard::{ShardCount, ShardId},
     watch::{
         guardian::SlimPod,
         relist::{Brake, Change, Relist},
-        stream::follow,
+        stream::{every, follow},
         ticket::SlimTicket,
     },
     write::purge::shard_selector,
@@ -198,7 +202,8 @@ impl Covers {
     fn start(&self, shards: Vec<ShardId>, synced: Vec<Synced>, tasks: &mut JoinSet<()>) -> Cover {
         let (tickets, guardians) = (Relist::shared(Brake::Off), Relist::shared(Brake::Off));
         let config = watcher::Config::default().labels(&shard_selector(&shards));
-        let (router, told) = (self.router.clone(), synced.clone());
+        let listed = Arc::new(Notify::new());
+        let (router, told, bell) = (self.router.clone(), synced.clone(), listed.clone());
         let of_tickets = follow::<_, TicketUid, _, _>(
             "Ticket",
             Api::<SlimTicket>::all(self.client.clone()),
@@ -210,9 +215,20 @@ impl Covers {
                 router.ticket(change);
                 if listed {
                     told.iter().for_each(|told| told.part(Part::Tickets));
+                    bell.notify_one();
                 }
             },
         );
+        let (client, count) = (self.client.clone(), self.shards);
+        let (router, told) = (self.router.clone(), synced.clone());
+        let unlabelled = async move {
+            listed.notified().await;
+            for (shard, view) in unlabelled(client, count).await {
+                router.found(shard, view);
+            }
+            told.iter().for_each(|told| told.part(Part::Unlabelled));
+        };
+        let of_tickets = async { tokio::join!(of_tickets, unlabelled) };
         let read = |pod: SlimPod| {
             let (shard, view) = pod.view()?;
             let shard = shard?;
@@ -258,10 +274,21 @@ impl Covers {
             self.router.guardian(Change::Delete(route));
         }
         // It may have been replaced before it had listed anything.
-        for part in [Part::Tickets, Part::Guardians] {
+        for part in [Part::Tickets, Part::Guardians, Part::Unlabelled] {
             replaced.synced.iter().for_each(|synced| synced.part(part));
         }
     }
+}
+
+/// The Tickets that have no label of a shard. One that loses it while own Tickets are being listed is in neither
+/// list if this one was read before those, and the watch may say so late.
+async fn unlabelled(client: Client, shards: ShardCount) -> Vec<(ShardId, TicketView)> {
+    let selector = format!("!{}", api::LABEL_SHARD);
+    let found = every("unlabelled Ticket", Api::<SlimTicket>::all(client), &selector).await;
+    found
+        .into_iter()
+        .filter_map(|ticket| ticket.view(shards))
+        .collect()
 }
 
 impl Cover {
@@ -280,4 +307,90 @@ fn missing<U: Eq + Hash + Ord, R: Clone + Ord>(first: &Known<U, R>, second: &Kno
         .collect();
     missing.sort();
     missing
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        sync::atomic::{AtomicBool, Ordering},
+    };
+
+    use http::{Request, Response};
+    use kube::client::Body;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{controller::mailbox::TicketNews, domain::time::Mono};
+
+    fn ticket() -> Value {
+        let owner = json!({ "apiVersion": "core.korder.dev/v1alpha1", "kind": "Order", "name": "all",
+            "uid": "order-1", "controller": true });
+        json!({
+            "metadata": { "namespace": "default", "name": "all-x", "uid": "ticket-1", "resourceVersion": "7",
+                "ownerReferences": [owner] },
+            "spec": { "nodeName": "n1", "nodeUID": "node-1", "sequence": 0, "templateHash": "h" },
+            "status": { "phase": "Reserved" },
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ticket_that_lost_its_labels_between_two_lists_is_found() {
+        let stripped = AtomicBool::new(false);
+        let transport = tower::service_fn(move |request: Request<Body>| {
+            let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+            let watch = query.contains("watch=true");
+            let tickets = path.ends_with("/tickets");
+            let unlabelled = tickets && query.contains("labelSelector=%21");
+            let items = match stripped.load(Ordering::Relaxed) {
+                true if unlabelled => vec![ticket()],
+                _ => Vec::new(),
+            };
+            if tickets && !unlabelled {
+                stripped.store(true, Ordering::Relaxed);
+            }
+            let list = json!({ "kind": "List", "apiVersion": "v1", "metadata": { "resourceVersion": "7" },
+                "items": items });
+            async move {
+                if watch {
+                    return std::future::pending().await;
+                }
+                Ok::<_, Infallible>(Response::new(Body::from(list.to_string().into_bytes())))
+            }
+        });
+        let (client, clock) = (Client::new(transport, "default"), Clock::system());
+        let shards = ShardCount::try_from(1).unwrap();
+        let slots = Arc::new(Slots::new(shards));
+        let slot = slots.take(ShardId(0), Mono(Duration::MAX));
+        let router = Arc::new(Router::new(shards, slots.clone(), clock.clone()));
+        let pause = Pause::default();
+        let own = OwnNodes::new(
+            client.clone(),
+            shards,
+            router.clone(),
+            pause.clone(),
+            clock.clone(),
+        );
+        let covers = Arc::new(Covers::new(
+            client,
+            shards,
+            router,
+            slots,
+            pause,
+            clock,
+            Arc::new(own),
+        ));
+        let synced = Synced::own_only();
+        covers.cover(vec![ShardId(0)], synced.clone());
+        tokio::select! {
+            () = covers.run(CancellationToken::new()) => unreachable!("it runs until it is stopped"),
+            () = synced.wait() => {}
+        }
+        let inbox = slot.mailbox.take();
+        let found: Vec<_> = inbox.tickets.values().collect();
+        assert!(
+            matches!(&found[..], [TicketNews::Told(view)] if view.uid == "ticket-1".into() && view.unlabelled),
+            "{found:?}"
+        );
+    }
 }

@@ -36,6 +36,8 @@ pub enum NodeNews {
 pub enum TicketNews {
     /// It is there.
     Apply(Box<TicketView>),
+    /// It was there when somebody looked; a watch may have more to say.
+    Told(Box<TicketView>),
     /// It is gone.
     Delete(TicketKey),
 }

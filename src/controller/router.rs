@@ -211,6 +211,14 @@ impl Router {
         self.put_ticket(change, true);
     }
 
+    /// A list shows a Ticket without the label of a shard. What a watch has shown is newer, or will be.
+    pub fn found(&self, shard: ShardId, view: TicketView) {
+        self.put(shard, |inbox| {
+            let news = || TicketNews::Told(Box::new(view.clone()));
+            inbox.tickets.entry((view.uid.clone(), true)).or_insert_with(news);
+        });
+    }
+
     fn put_ticket(&self, change: Change<(ShardId, TicketView), TicketRoute>, unlabelled: bool) {
         match change {
             Change::Apply((shard, view)) => self.put(shard, |inbox| {

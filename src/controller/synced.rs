@@ -19,14 +19,14 @@ pub enum Part {
     Tickets,
     /// Own Guardians, routed.
     Guardians,
-    /// Tickets without labels, routed.
+    /// Tickets without labels, routed. Of a shard: what there was of them once its own had been listed.
     Unlabelled,
 }
 
 /// Parts of the whole replica.
 const COMMON: &[Part] = &[Part::Nodes, Part::Orders, Part::Unlabelled];
 /// Parts of every shard.
-const OWN: &[Part] = &[Part::Nodes, Part::Tickets, Part::Guardians];
+const OWN: &[Part] = &[Part::Nodes, Part::Tickets, Part::Guardians, Part::Unlabelled];
 
 /// Collects the parts; clones share them.
 #[derive(Clone, Debug)]

@@ -147,6 +147,7 @@ impl Worker {
         for ((uid, unlabelled), news) in inbox.tickets {
             match news {
                 TicketNews::Apply(view) => shard.apply_ticket(*view),
+                TicketNews::Told(view) => shard.told_ticket(*view, now.mono),
                 TicketNews::Delete(key) => left.push((key, uid, unlabelled)),
             }
         }

@@ -673,8 +673,8 @@ impl Shard {
         }
     }
 
-    /// A GET shows a Ticket.
-    fn told_ticket(&mut self, view: TicketView, now: Mono) {
+    /// A read shows a Ticket; the watch is expected to show it, too.
+    pub fn told_ticket(&mut self, view: TicketView, now: Mono) {
         let (uid, revision, ask) = (view.uid.clone(), view.revision, Overdue::Ticket(view.key.clone()));
         let known = self.by_ticket.get(&view.key).and_then(|key| self.pairs.get(key));
         let known = known.is_some_and(|pair| pair.tickets.iter().any(|known| known.uid == uid));

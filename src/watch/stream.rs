@@ -5,7 +5,7 @@ use std::{collections::HashSet, fmt::Debug, hash::Hash, sync::Arc, time::Duratio
 use futures::{FutureExt, StreamExt, future::BoxFuture};
 use kube::{
     Api, Resource, ResourceExt,
-    api::ListParams,
+    api::{ListParams, ObjectList},
     runtime::watcher::{Config, Error, Event, watcher},
 };
 use parking_lot::Mutex;
@@ -16,7 +16,7 @@ use crate::runtime::metrics;
 
 /// First and longest pause after an error.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
-/// Objects per request when only their metadata are read.
+/// Objects per request outside the watch.
 const PAGE: u32 = 500;
 
 /// Follows `api` and hands every change to `out`, which must not block.
@@ -90,33 +90,62 @@ pub async fn follow<K, U, R, V>(
 /// a resourceVersion. Goes on until it succeeds.
 async fn present<K, U>(kind: &'static str, api: Api<K>, after: Duration) -> HashSet<U>
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
     U: Eq + Hash + From<String>,
 {
     tokio::time::sleep(after).await;
+    let list = |page: ListParams| {
+        let api = api.clone();
+        async move { api.list_metadata(&page).await }
+    };
+    let found = insist(kind, &ListParams::default(), list).await;
+    found.iter().filter_map(ResourceExt::uid).map(U::from).collect()
+}
+
+/// All objects with these labels, by a read that the API server answers from what is committed. Goes on until it
+/// succeeds.
+pub async fn every<K>(kind: &'static str, api: Api<K>, labels: &str) -> Vec<K>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let params = ListParams::default().labels(labels);
+    let list = |page: ListParams| {
+        let api = api.clone();
+        async move { api.list(&page).await }
+    };
+    insist(kind, &params, list).await
+}
+
+async fn insist<K, F, L>(kind: &'static str, params: &ListParams, list: F) -> Vec<K>
+where
+    K: Clone,
+    F: Fn(ListParams) -> L,
+    L: Future<Output = kube::Result<ObjectList<K>>>,
+{
     let mut pause = PAUSE.0;
     loop {
-        match uids(&api).await {
-            Ok(uids) => return uids,
-            Err(error) => tracing::debug!(kind, %error, "the list could not be checked"),
+        match pages(params.clone().limit(PAGE), &list).await {
+            Ok(found) => return found,
+            Err(error) => tracing::debug!(kind, %error, "could not be listed"),
         }
         tokio::time::sleep(pause).await;
         pause = pause.saturating_mul(2).min(PAUSE.1);
     }
 }
 
-async fn uids<K, U>(api: &Api<K>) -> kube::Result<HashSet<U>>
+async fn pages<K, F, L>(params: ListParams, list: &F) -> kube::Result<Vec<K>>
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
-    U: Eq + Hash + From<String>,
+    K: Clone,
+    F: Fn(ListParams) -> L,
+    L: Future<Output = kube::Result<ObjectList<K>>>,
 {
-    let (mut uids, mut page) = (HashSet::new(), ListParams::default().limit(PAGE));
+    let (mut found, mut page) = (Vec::new(), params);
     loop {
-        let list = api.list_metadata(&page).await?;
-        uids.extend(list.items.iter().filter_map(ResourceExt::uid).map(U::from));
-        match list.metadata.continue_.filter(|token| !token.is_empty()) {
+        let part = list(page.clone()).await?;
+        found.extend(part.items);
+        match part.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => page = page.continue_token(&token),
-            None => return Ok(uids),
+            None => return Ok(found),
         }
     }
 }

@@ -47,6 +47,7 @@ fn unlisted() -> Worker {
     common.part(Part::Unlabelled);
     synced.part(Part::Nodes);
     synced.part(Part::Tickets);
+    synced.part(Part::Unlabelled);
     let (mut index, order) = (Index::default(), order("everywhere", json!({})));
     slot.mailbox.put(|inbox| {
         inbox.orders.insert(order.uid.clone());

@@ -70,8 +70,13 @@ const SHARED_REGRESSIONS: &[(u64, &str)] = &[
 ];
 
 /// Seeds with windows that once went wrong.
-const TIMED_REGRESSIONS: &[(u64, &str)] =
-    &[(500_260, "a_guardian_without_labels_outlived_its_expired_ticket")];
+const TIMED_REGRESSIONS: &[(u64, &str)] = &[
+    (500_260, "a_guardian_without_labels_outlived_its_expired_ticket"),
+    (
+        21_001_381,
+        "a_ticket_that_lost_its_labels_between_two_lists_was_made_again",
+    ),
+];
 
 /// Seeds with windows that once went wrong with three replicas.
 const SHARED_TIMED_REGRESSIONS: &[(u64, &str)] =

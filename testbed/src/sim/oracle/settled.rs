@@ -34,12 +34,16 @@ fn max_unavailable(order: &Value, pairs: usize) -> usize {
     most.expect("a number or a share").max(1)
 }
 
-/// Whether a Guardian that never took over has lost its labels: if the template was edited back meanwhile and
-/// korder has been restarted since, nothing leads to it, and it has no room.
-fn out_of_sight(pod: &Value) -> bool {
-    let empty = |pointer: &str| text(pod, pointer).is_empty();
-    let gated = !items(pod, "/spec/schedulingGates").is_empty();
-    gated && empty("/status/nominatedNodeName") && empty("/metadata/labels/korder.dev~1guardian")
+/// Whether a Guardian has lost its labels after the last that became of its Ticket: if that has finished and korder
+/// was restarted before the Guardian went, nothing leads to it until the Ticket goes.
+fn stripped_since(guardian: &Value, ticket: &Value) -> bool {
+    let revision = |object| {
+        text(object, "/metadata/resourceVersion")
+            .parse::<u64>()
+            .expect("a number")
+    };
+    text(guardian, "/metadata/labels/korder.dev~1guardian").is_empty()
+        && revision(guardian) > revision(ticket)
 }
 
 /// All objects at one revision.
@@ -120,8 +124,8 @@ impl State {
             let name = text(pod, "/metadata/name");
             if !known.contains_key(ticket) {
                 gaps.other.push(format!("{name} guards no Ticket"));
-            } else if self.waits_under_cover(pod, known[ticket]) || out_of_sight(pod) {
-                // Until its node is eligible again; or until its Ticket ends, holding nothing.
+            } else if self.waits_under_cover(pod, known[ticket]) {
+                // Until its node is eligible again.
             } else if guardians.insert(ticket, pod).is_some() {
                 gaps.other
                     .push(format!("{name} guards a Ticket that is guarded already"));
@@ -249,7 +253,8 @@ impl State {
             if windows::may_go(order, ticket, &newer, self.now - EDGE) {
                 gaps.other.push(format!("{name} is finished and stays"));
             }
-            if guardians.contains_key(uid(ticket)) {
+            let guardian = guardians.get(uid(ticket));
+            if guardian.is_some_and(|guardian| !stripped_since(guardian, ticket)) {
                 gaps.other.push(format!("{name} is finished and guarded"));
             }
         }
