@@ -79,6 +79,8 @@ pub enum Op {
     DeleteTicket {
         /// The Ticket's uid.
         uid: TicketUid,
+        /// The revision the decision was made on.
+        revision: Revision,
         /// Why.
         cause: Cause,
     },

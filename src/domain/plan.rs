@@ -53,8 +53,8 @@ pub struct Memory {
     pub pending: Option<(Arc<str>, Mono)>,
     /// A Guardian that the watch says is gone; a GET is to confirm it.
     pub lost_guardian: Option<PodKey>,
-    /// A name under which a GET has found no Guardian, and nothing has been seen since.
-    pub absent: Option<PodKey>,
+    /// Names under which a GET has found no Guardian, and nothing has been seen since.
+    pub absent: Vec<PodKey>,
     /// Tickets that the watch says are gone, though nobody here removed them; a GET is to confirm it.
     pub lost_tickets: Vec<TicketKey>,
     /// Somebody else has removed a Ticket: the Order may be gone as well; a GET is to tell.
@@ -212,6 +212,7 @@ fn remove(view: &View<'_>, ticket: &TicketView, cause: Cause, plan: &mut Plan) {
             &ticket.key,
             Op::DeleteTicket {
                 uid: ticket.uid.clone(),
+                revision: ticket.revision,
                 cause,
             },
         );
@@ -566,7 +567,7 @@ impl Live<'_> {
         let other = PodKey::new(ticket.key.namespace.clone(), name);
         let again = ticket.phase == Phase::Pending && ticket.activated.is_some();
         let seen = guardians(self.view, ticket).iter().any(|one| one.key == other);
-        (again && !seen && self.view.memory.absent.as_ref() != Some(&other)).then_some(other)
+        (again && !seen && !self.view.memory.absent.contains(&other)).then_some(other)
     }
 
     /// A Guardian that is not bound yet, with the scheduler's message if there is one.
@@ -585,7 +586,7 @@ impl Live<'_> {
             .as_ref()
             .filter(|_| ticket.phase == Phase::Reserved);
         let named = named.map(|name| PodKey::new(ticket.key.namespace.clone(), name.clone()));
-        let named = named.filter(|named| self.view.memory.absent.as_ref() != Some(named));
+        let named = named.filter(|named| !self.view.memory.absent.contains(named));
         if let Some(pod) = self.view.memory.lost_guardian.clone().or(named) {
             plan.push(&ticket.key, Op::ConfirmGuardian(pod));
         } else if ticket.phase == Phase::Reserved {

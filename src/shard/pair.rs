@@ -128,6 +128,7 @@ impl Pair {
         let lost = self.tickets.remove(index);
         self.settle(&Settled::TicketGone(&lost.uid));
         self.memory.lost_guardian = None;
+        self.memory.absent.clear();
         true
     }
 
@@ -180,6 +181,9 @@ impl Pair {
     pub(super) fn not_there(&mut self, pod: &PodKey) {
         let named = |ask: &Overdue| matches!(ask, Overdue::Guardian(_, asked) if asked == pod);
         self.unshown.retain(|unshown| !named(&unshown.ask));
+        if !self.memory.absent.contains(pod) {
+            self.memory.absent.push(pod.clone());
+        }
     }
 
     /// When the next object is to be asked for that only a GET has shown.

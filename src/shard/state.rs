@@ -326,7 +326,7 @@ impl Shard {
         self.mark(key.clone(), |pair| {
             pair.settle(&Settled::Guardian(&view));
             pair.memory.lost_guardian.take_if(|lost| *lost == view.key);
-            pair.memory.absent.take_if(|absent| *absent == view.key);
+            pair.memory.absent.retain(|absent| *absent != view.key);
             match &view.state {
                 GuardianState::Bound(_) => {
                     pair.memory.backoff.bound(now);
@@ -593,11 +593,11 @@ impl Shard {
         pair.landed(&work.op);
         match &work.op {
             // A GET has told first.
-            Op::UngateGuardian { unless, .. } => pair.memory.absent = Some(unless.clone()),
-            Op::CreateGuardian {
-                unless: Some(unless), ..
-            } => pair.memory.absent = Some(unless.clone()),
-            Op::CreateGuardian { pod, .. } => drop(pair.memory.absent.take_if(|absent| absent == pod)),
+            Op::UngateGuardian { unless, .. } => pair.not_there(unless),
+            Op::CreateGuardian { pod, unless, .. } => {
+                pair.memory.absent.retain(|absent| absent != pod);
+                unless.iter().for_each(|unless| pair.not_there(unless));
+            }
             _ => {}
         }
         if let Expect::GuardianGone(pod, _) = &expect {
@@ -706,7 +706,6 @@ impl Shard {
         let pair = self.pairs.get_mut(key).expect("checked by the caller");
         pair.not_there(pod);
         let lost = pair.memory.lost_guardian.take_if(|lost| lost == pod).is_some();
-        pair.memory.absent = Some(pod.clone());
         let of_pair = |known: &GuardianView| pair.tickets.iter().any(|ticket| ticket.uid == known.ticket_uid);
         let lost = lost || awaited || known.as_ref().is_some_and(of_pair);
         let removed = known.is_some_and(|known| pair.guardian_removed(&known.uid));

@@ -295,7 +295,11 @@ impl Rig {
                 }
                 self.landed(view, revision)
             }
-            Op::DeleteTicket { uid, .. } => {
+            Op::DeleteTicket {
+                uid, revision: on, ..
+            } => {
+                let known = self.tickets[&work.ticket].revision;
+                assert_eq!(known, *on, "decided on the newest revision");
                 self.hide_ticket(&work.ticket);
                 Outcome::Landed(Expect::TicketGone(uid.clone()))
             }

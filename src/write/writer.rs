@@ -174,7 +174,7 @@ impl Writer {
                 let patch = body::expiry_patch(uid, *revision, *term, *finished, said);
                 self.patch_status(work, patch).await
             }
-            Op::DeleteTicket { uid, .. } => self.delete_ticket(work, uid).await,
+            Op::DeleteTicket { uid, revision, .. } => self.delete_ticket(work, uid, *revision).await,
             Op::CreateGuardian {
                 pod,
                 covered,
@@ -315,8 +315,12 @@ impl Writer {
         }
     }
 
-    async fn delete_ticket(&self, work: &Work, uid: &TicketUid) -> Outcome {
-        let params = delete_params(uid.as_str());
+    async fn delete_ticket(&self, work: &Work, uid: &TicketUid, revision: Revision) -> Outcome {
+        let preconditions = Preconditions {
+            uid: Some(uid.to_string()),
+            resource_version: Some(revision.0.to_string()),
+        };
+        let params = DeleteParams::default().preconditions(preconditions);
         match self
             .ask(self.tickets(&work.ticket).delete(&work.ticket.name, &params))
             .await

@@ -249,14 +249,12 @@ impl Live<'_> {
                 CleanupPolicy::Delete => true,
             };
             if goes {
-                let uid = ticket.uid.clone();
-                plan.push(
-                    &ticket.key,
-                    Op::DeleteTicket {
-                        uid,
-                        cause: Cause::Finished,
-                    },
-                );
+                let op = Op::DeleteTicket {
+                    uid: ticket.uid.clone(),
+                    revision: ticket.revision,
+                    cause: Cause::Finished,
+                };
+                plan.push(&ticket.key, op);
             }
         }
     }
@@ -292,14 +290,20 @@ impl Live<'_> {
     /// Asks for the Guardian of a Ticket that is about to expire, if none is seen: one that has lost its
     /// labels would hold its room for as long as the Ticket is remembered.
     fn hidden(&self, ticket: &TicketView, plan: &mut Plan) -> bool {
-        let named = ticket.pod_name.as_ref();
-        let pod = named.map_or_else(
-            || guardian_key(&ticket.key),
-            |name| PodKey::new(ticket.key.namespace.clone(), name.clone()),
-        );
-        let unseen = guardians(self.view, ticket).is_empty();
-        let asks = unseen && self.view.memory.absent.as_ref() != Some(&pod);
-        if asks {
+        if !guardians(self.view, ticket).is_empty() {
+            return false;
+        }
+        let plain = guardian_key(&ticket.key);
+        let other = other_key(&ticket.key, &plain);
+        let may_be = |pod: &PodKey| match &ticket.pod_name {
+            Some(name) => pod.name == *name,
+            // One that took over room may have the other name; a Ticket that never had any has none.
+            None => *pod == plain || ticket.activated.is_some(),
+        };
+        let unknown = |pod: &PodKey| may_be(pod) && !self.view.memory.absent.contains(pod);
+        let pod = [plain.clone(), other].into_iter().find(unknown);
+        let asks = pod.is_some();
+        if let Some(pod) = pod {
             plan.push(&ticket.key, Op::ConfirmGuardian(pod));
         }
         asks

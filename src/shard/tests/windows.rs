@@ -3,6 +3,7 @@
 //! Times are seconds since the epoch, at which the Order was made. Ticks come every 600 s.
 
 use super::*;
+use crate::domain::ticket::cover_name;
 
 const STRATEGIES: [(&str, &str, Option<&str>); 6] = [
     ("for ever", "OneTime", None),
@@ -933,6 +934,36 @@ fn a_clock_set_back_before_the_first_window_takes_no_room_away() {
         rig.shard.marked.extend(pairs);
         assert_eq!((rig.settle(), rig.told()), (vec![], before), "{kind}");
     }
+}
+
+/// It may have either name once one has taken over from another.
+#[test]
+fn a_guardian_out_of_sight_is_asked_for_by_both_names_before_a_pending_ticket_expires() {
+    let order = timed("OneTime", "OnClaim", Some("2000s"), json!({}));
+    let mut rig = Rig::since(10);
+    rig.node(node("n1")).order(order.clone());
+    rig.settle();
+    let (ticket, revision) = (rig.ticket("n1", 0), rig.next());
+    let plain = guardian_key(&ticket);
+    let mut hidden = rig.guardians.remove(&plain).expect("a Guardian");
+    hidden.key = PodKey::new(ticket.namespace.clone(), cover_name(&ticket.name, &plain.name));
+    let mut waits = rig.tickets[&ticket].clone();
+    (waits.phase, waits.pod_name, waits.revision) = (Phase::Pending, None, revision);
+    rig.tickets.insert(ticket, waits);
+    rig.another_owner();
+    rig.guardians.insert(hidden.key.clone(), hidden);
+    rig.node(node("n1")).order(order).seconds = 2001;
+    rig.log.clear();
+    assert_eq!(
+        rig.live(2100),
+        [
+            "get_guardian",
+            "get_guardian",
+            "ticket_status Expired",
+            "delete_guardian Finished",
+            "delete_ticket Finished"
+        ]
+    );
 }
 
 /// Nothing tells that a Guardian without its labels is there, until a GET asks for it.

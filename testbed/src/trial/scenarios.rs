@@ -76,11 +76,20 @@ const TIMED_REGRESSIONS: &[(u64, &str)] = &[
         21_001_381,
         "a_ticket_that_lost_its_labels_between_two_lists_was_made_again",
     ),
+    (
+        23_001_401,
+        "a_guardian_without_labels_under_the_other_name_outlived_its_expired_ticket",
+    ),
 ];
 
 /// Seeds with windows that once went wrong with three replicas.
-const SHARED_TIMED_REGRESSIONS: &[(u64, &str)] =
-    &[(1_900_348, "the_memory_of_a_pair_went_with_the_ticket_after_it")];
+const SHARED_TIMED_REGRESSIONS: &[(u64, &str)] = &[
+    (1_900_348, "the_memory_of_a_pair_went_with_the_ticket_after_it"),
+    (
+        22_000_095,
+        "a_ticket_that_had_expired_meanwhile_was_removed_as_an_open_one",
+    ),
+];
 
 /// Seeds of roll-outs on full nodes that once went wrong.
 const FULL_REGRESSIONS: &[(u64, &str)] = &[(
