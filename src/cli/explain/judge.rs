@@ -9,7 +9,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::report::{
     ConditionReport, Fate, Group, GuardianReport, GuardianStanding, NodeReport, OpenTicket, OrderReport,
@@ -74,8 +74,8 @@ pub(super) fn time(at: Timestamp) -> Time {
 pub(super) fn order(seen: &SeenOrder, now: Timestamp) -> OrderReport {
     let order = &seen.order;
     let agenda = Agenda::at(order, now);
+    let conditions: Vec<_> = seen.status.conditions.iter().map(condition).collect();
     let problems = order.spec.as_ref().err().into_iter().flatten();
-    let ready = seen.status.conditions.iter().find(|known| known.type_ == "Ready");
     OrderReport {
         namespace: order.key.namespace.to_string(),
         name: order.key.name.to_string(),
@@ -95,12 +95,18 @@ pub(super) fn order(seen: &SeenOrder, now: Timestamp) -> OrderReport {
         strategy: seen.strategy.clone(),
         window: agenda.as_ref().and_then(|agenda| agenda.current).map(window),
         next_window: agenda.as_ref().and_then(|agenda| agenda.next).map(window),
-        ready: ready.map(|ready| ConditionReport {
-            status: ready.status.clone(),
-            reason: ready.reason.clone(),
-            message: ready.message.clone(),
-            observed_generation: ready.observed_generation,
-        }),
+        ready: conditions.iter().find(|known| known.kind == "Ready").cloned(),
+        conditions,
+    }
+}
+
+fn condition(known: &Condition) -> ConditionReport {
+    ConditionReport {
+        kind: known.type_.clone(),
+        status: known.status.clone(),
+        reason: known.reason.clone(),
+        message: known.message.clone(),
+        observed_generation: known.observed_generation,
     }
 }
 
@@ -743,7 +749,6 @@ impl Names {
 /// Scenes for tests: one Order `default/agents`, the Node `n1`, 100 s after the epoch.
 #[cfg(test)]
 pub(super) mod testing {
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
     use serde_json::Value;
 
     use super::*;
@@ -793,9 +798,19 @@ pub(super) mod testing {
             self
         }
 
-        pub(in crate::cli::explain) fn ready(mut self, status: &str, reason: &str, message: &str) -> Self {
+        pub(in crate::cli::explain) fn ready(self, status: &str, reason: &str, message: &str) -> Self {
+            self.condition("Ready", status, reason, message)
+        }
+
+        pub(in crate::cli::explain) fn condition(
+            mut self,
+            kind: &str,
+            status: &str,
+            reason: &str,
+            message: &str,
+        ) -> Self {
             self.order.status.conditions.push(Condition {
-                type_: "Ready".to_owned(),
+                type_: kind.to_owned(),
                 status: status.to_owned(),
                 reason: reason.to_owned(),
                 message: message.to_owned(),
@@ -1195,6 +1210,7 @@ mod tests {
                     "valid": true, "problems": [], "warnings": [], "paused": false, "deleting": false,
                     "strategy": { "type": "OneTime", "refreshPolicy": "OnClaim" },
                     "window": { "start": Time(at(0)), "followed": false },
+                    "conditions": [],
                 },
                 "pair": {
                     "node": { "name": "n1", "uid": "n1-uid", "deleting": false },

@@ -66,6 +66,8 @@ pub(crate) struct OrderReport {
     /// The condition `Ready`, if it was written yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ready: Option<ConditionReport>,
+    /// All conditions of its status, that one among them.
+    pub(crate) conditions: Vec<ConditionReport>,
 }
 
 /// One thing that is wrong with the spec.
@@ -109,6 +111,8 @@ pub(crate) struct WindowReport {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ConditionReport {
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
     pub(crate) status: String,
     pub(crate) reason: String,
     pub(crate) message: String,

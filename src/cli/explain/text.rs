@@ -82,9 +82,13 @@ impl Page {
         } else if order.paused {
             self.line("State", "paused: no new Tickets or Guardians, no roll-out");
         }
-        match &order.ready {
-            Some(ready) => self.line("Condition", &condition(ready, order.generation)),
-            None => self.line("Condition", "none yet: is `korder run` up?"),
+        if order.conditions.is_empty() {
+            self.line("Condition", "none yet: is `korder run` up?");
+        }
+        // But for `Ready`, what is not so is nothing to read about.
+        let telling = |known: &&ConditionReport| known.kind == "Ready" || known.status != "False";
+        for known in order.conditions.iter().filter(telling) {
+            self.line("Condition", &condition(known, order.generation));
         }
     }
 
@@ -220,14 +224,15 @@ fn window(open: Option<&WindowReport>, next: Option<&WindowReport>) -> String {
     }
 }
 
-fn condition(ready: &ConditionReport, generation: i64) -> String {
-    let seen = ready.observed_generation.filter(|&seen| seen < generation);
+fn condition(known: &ConditionReport, generation: i64) -> String {
+    let seen = known.observed_generation.filter(|&seen| seen < generation);
     let old = seen.map(|seen| format!(" (of generation {seen}; the Order is at {generation})"));
     format!(
-        "Ready={} {}: {}{}",
-        ready.status,
-        ready.reason,
-        ready.message,
+        "{}={} {}: {}{}",
+        known.kind,
+        known.status,
+        known.reason,
+        known.message,
         old.unwrap_or_default()
     )
 }
@@ -403,6 +408,31 @@ Ticket       agents-zujshfzjp7paa, Reserved, sequence 0
   Guardian   guardian-agents-zujshfzjp7paa, bound to n1
 Waits for    a valid spec; until then nothing is made, changed or removed
 "
+        );
+    }
+
+    #[test]
+    fn conditions_that_tell_something_are_shown() {
+        let text = scene(json!({}))
+            .condition("Stalled", "False", "Moving", "the roll-out goes on")
+            .condition(
+                "Progressing",
+                "True",
+                "RollingOut",
+                "2 of 9 Tickets are of the template",
+            )
+            .ready("False", "Reserving", "8 of 9")
+            .text();
+        let lines: Vec<_> = text
+            .lines()
+            .filter(|line| line.starts_with("Condition"))
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                "Condition    Progressing=True RollingOut: 2 of 9 Tickets are of the template",
+                "Condition    Ready=False Reserving: 8 of 9"
+            ]
         );
     }
 
