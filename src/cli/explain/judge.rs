@@ -662,7 +662,10 @@ impl<'a> Tally<'a> {
         if ticket.phase == Phase::Pending {
             self.pending(&ticket);
         }
-        self.with_ticket.insert(ticket.node);
+        // A finished one is remembered, and holds nothing.
+        if !ticket.finished() {
+            self.with_ticket.insert(ticket.node);
+        }
     }
 
     fn pending(&mut self, ticket: &TicketView) {
@@ -940,8 +943,8 @@ pub(super) mod testing {
             text::render(&self.explanation())
         }
 
-        /// Four nodes that are eligible, three of them with a Ticket; four of another system; one
-        /// that is broken.
+        /// Four nodes that are eligible, three of them with an open Ticket and one with an expired one; four of
+        /// another system; one that is broken.
         pub(in crate::cli::explain) fn summary_text(self) -> String {
             let mut tally = Tally::new(&self.order.order, GRACE);
             let linux = |name: &str| node(name).label("kubernetes.io/os", "linux");
@@ -949,6 +952,7 @@ pub(super) mod testing {
                 ("linux-2", Phase::Pending),
                 ("linux-1", Phase::Pending),
                 ("linux-0", Phase::Reserved),
+                ("linux-3", Phase::Expired),
             ] {
                 let mut ticket = self.ticket_on(&node(name), phase);
                 if phase == Phase::Pending {

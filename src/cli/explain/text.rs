@@ -509,6 +509,7 @@ NotReady                       1  broken
 TICKETS                    COUNT
 Pending                        2
 Reserved                       1
+Expired                        1
 
 PENDING BECAUSE            COUNT  EXAMPLE
 InsufficientResources          2  linux-1: 0/9 nodes are available: 1
