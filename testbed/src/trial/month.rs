@@ -41,7 +41,8 @@ pub struct Outcome {
 pub fn differences(days: u64, seed: u64) -> Result<String, Vec<String>> {
     let (calm, torn) = std::thread::scope(|scope| {
         let calm = scope.spawn(|| run(days, false, seed));
-        (calm.join().expect("it ends"), run(days, true, seed))
+        let torn = run(days, true, seed);
+        (calm.join().expect("it ends"), torn)
     });
     let mut wrong: Vec<String> = calm.violations.into_iter().chain(torn.violations).collect();
     let pairs: BTreeSet<_> = calm.tickets.keys().chain(torn.tickets.keys()).collect();
@@ -139,6 +140,9 @@ fn script(days: u64, disturbed: bool, seed: u64) -> Script {
         // Clear of every window's edge.
         let hours = tenth * days * 24 / 10;
         script = script.at(hours * 3600 + 7 * 60 + 30, step);
+    }
+    for hour in 1..days * 24 {
+        script = script.at(hour * 3600, Step::CompactOld);
     }
     if disturbed {
         disturb(&mut script, days, seed);

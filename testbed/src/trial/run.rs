@@ -47,6 +47,8 @@ const MOST_WRITES: u64 = 16;
 /// pair's Ticket and Guardian because one opens and closes.
 const SHORTEST: Duration = Duration::from_secs(120);
 const WRITES_PER_WINDOW: u64 = 8;
+/// What an API server keeps of its history.
+const COMPACTED: SignedDuration = SignedDuration::from_mins(5);
 /// How long korder may act on what was before, in a run without faults and in one with them: delays,
 /// backoff and partitions included.
 const PROMPT: SignedDuration = SignedDuration::from_secs(15);
@@ -420,6 +422,9 @@ impl<'a> Stage<'a> {
                 self.seats[target].start_at = Some(Instant::now() + *after);
             }
             Step::Compact => self.cluster.api(|api| api.compact(api.revision())),
+            Step::CompactOld => self
+                .cluster
+                .api(|api| api.compact(api.revision_before(COMPACTED))),
             Step::RefusePods(refuse) => {
                 for process in self.seats.iter().filter_map(|seat| seat.process.as_ref()) {
                     process.link.refuse_pods(*refuse);

@@ -92,6 +92,8 @@ pub enum Step {
     Restart(Duration),
     /// The API server forgets its past.
     Compact,
+    /// The API server forgets the history that is older than five minutes, as a real one does every so often.
+    CompactOld,
     /// Every new Pod is refused from now on, or no longer.
     RefusePods(bool),
     /// The next so many lists of Nodes are empty.
