@@ -187,7 +187,7 @@ pub struct TicketTemplateSpec {
     #[x_kube(validation = Rule::new("string(self) < '9999-12-29'")
         .message("must be before 9999-12-29; to hold no room until further notice, create the Order with spec.paused: true instead"))]
     pub start_time: Option<Time>,
-    /// Length of a window, such as `24h`; at least `1s`.
+    /// Length of a window, such as `24h`; at least `1s`. Required with `strategy.type: Scheduled`.
     #[schemars(length(max = 64))]
     #[x_kube(validation = Rule::new(r"self.matches(r'^\+?(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$') && duration(self) >= duration('1s')")
         .message("must be a Go duration of at least 1s and not negative, such as 24h or 1h30m"))]

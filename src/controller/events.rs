@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    domain::{ids::OrderUid, time::Mono},
+    domain::{ids::OrderUid, status, time::Mono},
     index::Snapshot,
     runtime::{clock::Clock, metrics},
     shard::{Notice, report::NoticeKind},
@@ -83,7 +83,10 @@ impl News {
                 wake = Some(wake.map_or(tally.due, |wake| wake.min(tally.due)));
             } else {
                 let reasons = std::mem::take(&mut tally.reasons);
-                let warning = tally.kind == NoticeKind::Failing;
+                let warning = match tally.kind {
+                    NoticeKind::Order(reason) => status::WARNINGS.contains(&reason),
+                    kind => kind == NoticeKind::Failing,
+                };
                 let note = note(tally.kind, &reasons);
                 due.push((
                     order.clone(),
@@ -106,7 +109,7 @@ fn event_reason(notice: &Notice) -> &'static str {
     match notice.kind {
         NoticeKind::Created => "TicketsCreated",
         NoticeKind::Removed => "TicketsRemoved",
-        NoticeKind::Window(reason) => reason,
+        NoticeKind::Order(reason) => reason,
         NoticeKind::Failing => [
             reason::INSUFFICIENT_RESOURCES,
             reason::GUARDIAN_REFUSED,
@@ -129,7 +132,7 @@ fn note(kind: NoticeKind, reasons: &BTreeMap<Arc<str>, (u32, Notice)>) -> String
     parts.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
     let (_, first) = parts.first().expect("a tally that is due has a reason");
     match kind {
-        NoticeKind::Window(_) => first.message.to_string(),
+        NoticeKind::Order(_) => first.message.to_string(),
         NoticeKind::Created => format!("made {total} {tickets}, such as for node {}", first.node),
         NoticeKind::Failing => format!(
             "{total} {tickets}, such as for node {}: {}",

@@ -273,8 +273,7 @@ impl Reports {
             let before = &totals.written;
             let alarm = totals.pace.note(&standing, &order, before, &mut status, *now);
             if status != *before {
-                let news = agenda.map(|agenda| status::news(&agenda, before, &status, now.server));
-                let news = news.unwrap_or_default().into_iter();
+                let news = status::news(agenda.as_ref(), before, &status, now.server).into_iter();
                 due.push(Due {
                     news: news
                         .map(|(reason, message)| Notice::on_order(&uid, reason, message))

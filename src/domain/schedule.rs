@@ -93,6 +93,7 @@ impl fmt::Display for Error {
         match self {
             Self::TimeZone => f.write_str("sets a time zone"),
             Self::Descriptor => f.write_str("is not a known schedule"),
+            Self::Fields(1) => f.write_str("has 1 field instead of 5"),
             Self::Fields(count) => write!(f, "has {count} fields instead of 5"),
             Self::Field { name, part, min, max } => {
                 write!(f, "has {part:?} as {name}, which must lie in {min}-{max}")

@@ -15,6 +15,8 @@ use crate::api::{OrderStatus, order::UnavailableReason, shard::OrderCounts};
 const REASONS: usize = 5;
 /// How long before the last window closes that is said.
 const ENDING: Duration = Duration::from_secs(3600);
+/// Reason of the condition Ready, and of an Event.
+const INVALID: &str = "InvalidSpec";
 /// Reasons of the condition Ready while no window is open.
 const CLOSED: [&str; 2] = ["OutsideWindow", "Completed"];
 
@@ -56,13 +58,27 @@ pub fn of<'a>(
         Err(_) => order.generation,
         Ok(_) => status.observed_generation,
     };
-    status.conditions = vec![condition("Ready", ready, reason, said, generation, before, now)];
+    let known = before.conditions.iter().find(|known| known.type_ == "Ready");
+    status.conditions = vec![
+        match known.filter(|known| too_early(order, &status, known, reason)) {
+            Some(known) => known.clone(),
+            None => condition("Ready", ready, reason, said, generation, before, now),
+        },
+    ];
     if let Some(close) = agenda.and_then(Agenda::close) {
         let (ending, word, message) = ending(close, now);
         let condition = condition("Ending", ending, word, message, order.generation, before, now);
         status.conditions.push(condition);
     }
     status
+}
+
+/// Whether what was said of the room stays until all shards have counted for the present spec: those that have not
+/// found an invalid one, or another, and count what that asks for.
+fn too_early(order: &Order, status: &OrderStatus, known: &Condition, reason: &str) -> bool {
+    let counted = ["AllReserved", "NoEligibleNodes", "Paused", "Reserving"].contains(&reason);
+    let of_all = ["AllReserved", "NoEligibleNodes"].contains(&reason) || known.reason == INVALID;
+    status.observed_generation < order.generation && counted && of_all
 }
 
 fn ending(close: Timestamp, now: Timestamp) -> (&'static str, &'static str, String) {
@@ -85,8 +101,34 @@ pub fn changes_at(agenda: &Agenda, now: Timestamp) -> Option<Timestamp> {
     agenda.until().into_iter().chain(warning).min()
 }
 
-/// What has happened to the Order's windows between two of its statuses, as reason and message of Events.
+/// What has happened to the Order between two of its statuses, as reason and message of Events; `agenda` as above.
 pub fn news(
+    agenda: Option<&Agenda>,
+    before: &OrderStatus,
+    after: &OrderStatus,
+    now: Timestamp,
+) -> Vec<(&'static str, String)> {
+    let mut news = agenda.map_or_else(Vec::new, |agenda| of_windows(agenda, before, after, now));
+    for (kind, status, event) in [("Ready", "False", INVALID), ("Stalled", "True", STALLED)] {
+        let is = |known: &&Condition| {
+            let said = known.type_ == kind && known.status == status;
+            said && (event != INVALID || known.reason == INVALID)
+        };
+        let [was, is] = [before, after].map(|of| of.conditions.iter().find(is));
+        // Another problem of an invalid spec is news, too.
+        let other = |was: &Condition| is.is_some_and(|is| event == INVALID && is.message != was.message);
+        if was.is_none_or(other) {
+            news.extend(is.map(|is| (event, is.message.clone())));
+        }
+    }
+    news
+}
+
+/// Events that somebody should look into.
+pub const WARNINGS: [&str; 2] = [INVALID, STALLED];
+const STALLED: &str = "Stalled";
+
+fn of_windows(
     agenda: &Agenda,
     before: &OrderStatus,
     after: &OrderStatus,
@@ -111,7 +153,7 @@ pub fn news(
                 .map_or_else(String::new, |end| format!(", which closes at {end}"));
             news.push((OPENED, format!("the window of {}{end}, is open", window.start)));
         }
-        (None, next) if !was_closed && ready.is_some_and(|ready| ready != "InvalidSpec") => {
+        (None, next) if !was_closed && ready.is_some_and(|ready| ready != INVALID) => {
             let next = next.map_or_else(
                 || "none follows".to_owned(),
                 |next| format!("the next opens at {}", next.start),
@@ -145,7 +187,7 @@ fn ready(
 ) -> (&'static str, &'static str, String) {
     if let Err(problems) = &order.spec {
         let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        return ("False", "InvalidSpec", problems.join("; "));
+        return ("False", INVALID, problems.join("; "));
     }
     if let Some(agenda) = agenda.filter(|agenda| agenda.current.is_none()) {
         return match (agenda.next, agenda.previous.and_then(|last| last.end)) {

@@ -160,7 +160,7 @@ impl Notice {
     pub(crate) fn on_order(order: &OrderUid, reason: &'static str, message: String) -> Self {
         Self {
             order: order.clone(),
-            kind: NoticeKind::Window(reason),
+            kind: NoticeKind::Order(reason),
             node: "".into(),
             reason: reason.into(),
             message: message.into(),
@@ -177,8 +177,8 @@ pub enum NoticeKind {
     Removed,
     /// A Ticket or its Guardian failed or was refused.
     Failing,
-    /// A window of the Order opened or closed, or the last one will soon; with the Event's reason.
-    Window(&'static str),
+    /// What is said of the Order itself has changed, such as that a window opened; with the Event's reason.
+    Order(&'static str),
 }
 
 #[cfg(test)]

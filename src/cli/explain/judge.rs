@@ -245,7 +245,7 @@ impl Judged<'_> {
 
     fn tolerated(&self, taint: &Taint) -> String {
         if !eligibility::matters(taint) {
-            return format!("taint {taint} is none that this rule looks at");
+            return format!("taint {taint} does not count here");
         }
         match self.tolerating(taint) {
             Some(toleration) => format!("taint {taint} is tolerated by {}", yaml(toleration)),
@@ -1191,7 +1191,7 @@ mod tests {
                 "condition Ready is True since 1970-01-01T00:00:00Z",
                 "not cordoned",
                 "node affinity zone In [a, b]",
-                "taint x:PreferNoSchedule is none that this rule looks at",
+                "taint x:PreferNoSchedule does not count here",
             ]
         );
     }

@@ -118,7 +118,7 @@ impl Pace {
         }
         let generation = status.observed_generation;
         let conditions = [
-            progressing(standing, generation, before, now),
+            progressing(standing, order.paused, generation, before, now),
             stall(
                 standing,
                 stalled,
@@ -133,18 +133,32 @@ impl Pace {
     }
 }
 
-fn progressing(standing: &Standing, generation: i64, before: &OrderStatus, now: Now) -> Condition {
+fn progressing(
+    standing: &Standing,
+    paused: bool,
+    generation: i64,
+    before: &OrderStatus,
+    now: Now,
+) -> Condition {
     let (status, word, message) = match standing.left {
         0 => (
             "False",
             "UpToDate",
             "every Reserved Ticket has the present template".to_owned(),
         ),
-        left => (
-            "True",
-            "RollingOut",
-            format!("{left} Tickets have an older template, or no running Guardian of the present one yet"),
-        ),
+        left => {
+            let left = format!(
+                "{left} Tickets have an older template, or no running Guardian of the present one yet"
+            );
+            match paused {
+                true => (
+                    "True",
+                    "Paused",
+                    format!("{left}; no more are replaced while the Order is paused"),
+                ),
+                false => ("True", "RollingOut", left),
+            }
+        }
     };
     condition(
         "Progressing",

@@ -38,7 +38,7 @@ impl Rig {
             &self.status,
             at(second),
         );
-        let told = agenda.map(|agenda| news(&agenda, &self.status, &after, at(second)));
+        let told = news(agenda.as_ref(), &self.status, &after, at(second)).into_iter();
         let condition = |kind: &str| after.conditions.iter().find(|one| one.type_ == kind).cloned();
         let ready = condition("Ready").unwrap();
         let next = after
@@ -49,7 +49,6 @@ impl Rig {
         let (due, missing) = (after.replicas, after.unavailable_replicas);
         assert!(after.unavailable_reasons.is_empty());
         self.status = after;
-        let told = told.unwrap_or_default().into_iter();
         (
             format!("{} {due}/{missing} {next} {ending}", ready.reason),
             told.map(|(reason, message)| format!("{reason}: {message}"))
@@ -135,7 +134,62 @@ fn room_for_ever_has_no_window_to_speak_of() {
 #[test]
 fn an_invalid_spec_is_all_there_is_to_say() {
     let mut rig = Rig::new(json!({ "type": "Recurring", "schedule": "whenever" }), json!({}));
-    assert_eq!(rig.at(5), quiet("InvalidSpec 3/1 0 -"));
+    let problem = "spec.strategy.schedule: \"whenever\"";
+    let (said, events) = rig.at(5);
+    assert_eq!(said, "InvalidSpec 3/1 0 -");
+    assert!(
+        matches!(&events[..], [one] if one.starts_with(&format!("InvalidSpec: {problem}"))),
+        "{events:?}"
+    );
+    assert_eq!(rig.at(6), quiet("InvalidSpec 3/1 0 -"));
+}
+
+#[test]
+fn a_spec_that_was_repaired_is_not_ready_before_all_shards_have_counted_for_it() {
+    let mut invalid = order(
+        "o",
+        json!({ "strategy": { "type": "Recurring", "schedule": "whenever" } }),
+    );
+    invalid.generation = 4;
+    let mut repaired = order("o", json!({}));
+    repaired.generation = 5;
+    let counts = |generation, desired| OrderCounts {
+        generation,
+        desired,
+        reserved: 9,
+        ..OrderCounts::default()
+    };
+    let ready = |order: &Order, counts: &[OrderCounts], before: &OrderStatus| {
+        let agenda = Agenda::at(&Arc::new(order.clone()), at(5));
+        of(order, agenda.as_ref(), counts.iter(), before, at(5))
+    };
+    let said = |status: &OrderStatus| {
+        let ready = &status.conditions[0];
+        (ready.reason.clone(), ready.observed_generation)
+    };
+    let before = ready(&invalid, &[counts(4, 0), counts(4, 0)], &OrderStatus::default());
+    assert_eq!(said(&before), ("InvalidSpec".to_owned(), Some(4)));
+    for counted in [[counts(4, 0), counts(4, 0)], [counts(5, 9), counts(4, 0)]] {
+        let status = ready(&repaired, &counted, &before);
+        assert_eq!(said(&status), ("InvalidSpec".to_owned(), Some(4)));
+    }
+    let status = ready(&repaired, &[counts(5, 9), counts(5, 9)], &before);
+    assert_eq!(said(&status), ("AllReserved".to_owned(), Some(5)));
+    repaired.generation = 6;
+    let mut missing = counts(6, 9);
+    missing.unavailable = 2;
+    let lags = ready(&repaired, &[missing, counts(5, 9)], &status);
+    assert_eq!(
+        said(&lags),
+        ("Reserving".to_owned(), Some(5)),
+        "what is missing is said at once"
+    );
+    let lags = ready(&repaired, &[counts(6, 9), counts(5, 9)], &lags);
+    assert_eq!(
+        said(&lags),
+        ("Reserving".to_owned(), Some(5)),
+        "what is there is not"
+    );
 }
 
 #[test]

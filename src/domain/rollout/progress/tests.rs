@@ -158,7 +158,7 @@ fn what_is_paused_or_waits_for_grants_has_not_stalled() {
     story.at(501, [(4, 1, 0), (4, 1, 0)], [1, 1]);
     assert_eq!(
         story.at(900, [(4, 1, 0), (4, 1, 0)], [1, 1]),
-        "RollingOut NotStalled None"
+        "Paused NotStalled None"
     );
 }
 

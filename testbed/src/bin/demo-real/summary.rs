@@ -153,8 +153,8 @@ pub(crate) async fn show(
     screen.fact(
         "change to Reserved",
         &format!(
-            "half within {}, 99 % within {} in the minute of life; half within {}, 99 % within {} when the \
-             Orders were applied",
+            "half in at most {}, 99 % in at most {} in the minute of life; half in at most {}, 99 % in at most {} \
+             when the Orders were applied (bounds of a histogram)",
             within(&now, Some(reserved), 50),
             within(&now, Some(reserved), 99),
             within(reserved, None, 50),
