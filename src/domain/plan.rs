@@ -656,14 +656,23 @@ enum Standing {
     Missing,
 }
 
-/// The Guardian of this Ticket that holds room best.
+/// The Guardian of this Ticket that holds room best. One that a Reserved Ticket names is bound, whatever an old list
+/// says of it and of the one before it.
 fn best<'a>(guardians: &'a [GuardianView], ticket: &TicketView, node: &NodeName) -> Option<&'a GuardianView> {
     guardians
         .iter()
         .filter(|guardian| guardian.ticket_uid == ticket.uid)
         .min_by_key(|guardian| {
+            let named =
+                ticket.phase == Phase::Reserved && ticket.pod_name.as_ref() == Some(&guardian.key.name);
+            let lost = match &guardian.state {
+                GuardianState::Bound(on) => on != node,
+                GuardianState::Ended { .. } => true,
+                GuardianState::Unbound { .. } => false,
+            };
             (
                 guardian.deleting,
+                !named || lost,
                 Reverse(cover::hold(guardian, node)),
                 !cover::fits(guardian, ticket),
                 guardian.key.name.len(),

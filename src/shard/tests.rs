@@ -1372,6 +1372,26 @@ fn guardian_out_of_sight_is_found_under_the_other_name_before_another_takes_its_
 }
 
 #[test]
+fn an_old_list_that_shows_the_guardian_before_as_well_does_not_cost_the_one_that_took_over() {
+    let mut rig = replaced_so_far(4);
+    let old: Vec<_> = rig.guardians.values().cloned().collect();
+    assert_eq!(old.len(), 2);
+    rig.settle();
+    let now = std::mem::take(&mut rig.guardians);
+    rig.guardians = old.into_iter().map(|view| (view.key.clone(), view)).collect();
+    rig.restart();
+    rig.guardians.clone_from(&now);
+    rig.grant(9);
+    let done = rig.decide();
+    assert_eq!(done, ["delete_guardian Duplicate"]);
+    let work = rig.desk.pending.pop_first().unwrap().1;
+    let Op::DeleteGuardian { pod, .. } = &work.op else {
+        panic!("{work:?}")
+    };
+    assert!(!now.contains_key(pod), "the one that is gone");
+}
+
+#[test]
 fn new_guardian_out_of_sight_is_found_and_removed_when_the_template_is_edited_back() {
     for done in [3, 4] {
         let mut rig = replaced_so_far(done);

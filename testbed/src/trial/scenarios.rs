@@ -92,10 +92,16 @@ const SHARED_TIMED_REGRESSIONS: &[(u64, &str)] = &[
 ];
 
 /// Seeds of roll-outs on full nodes that once went wrong.
-const FULL_REGRESSIONS: &[(u64, &str)] = &[(
-    1_795_463_394_000_009,
-    "a_new_guardian_without_labels_stayed_when_the_template_was_edited_back",
-)];
+const FULL_REGRESSIONS: &[(u64, &str)] = &[
+    (
+        1_795_463_394_000_009,
+        "a_new_guardian_without_labels_stayed_when_the_template_was_edited_back",
+    ),
+    (
+        1_795_472_751_000_036,
+        "an_old_list_cost_the_guardian_that_had_taken_over",
+    ),
+];
 
 /// Seeds of roll-outs on full nodes that once went wrong with three replicas.
 const SHARED_FULL_REGRESSIONS: &[(u64, &str)] = &[(
