@@ -73,12 +73,12 @@ pub fn of<'a>(
     status
 }
 
-/// Whether what was said of the room stays until all shards have counted for the present spec: those that have not
-/// found an invalid one, or another, and count what that asks for.
+/// Whether what was said before stays. Shards that have not counted for the present spec yet counted for another, or,
+/// if that was invalid, nothing: what holds of all nodes can be said only once every shard has.
 fn too_early(order: &Order, status: &OrderStatus, known: &Condition, reason: &str) -> bool {
-    let counted = ["AllReserved", "NoEligibleNodes", "Paused", "Reserving"].contains(&reason);
+    let of_counts = reason != INVALID && !CLOSED.contains(&reason);
     let of_all = ["AllReserved", "NoEligibleNodes"].contains(&reason) || known.reason == INVALID;
-    status.observed_generation < order.generation && counted && of_all
+    status.observed_generation < order.generation && of_counts && of_all
 }
 
 fn ending(close: Timestamp, now: Timestamp) -> (&'static str, &'static str, String) {
@@ -123,10 +123,6 @@ pub fn news(
     }
     news
 }
-
-/// Events that somebody should look into.
-pub const WARNINGS: [&str; 2] = [INVALID, STALLED];
-const STALLED: &str = "Stalled";
 
 fn of_windows(
     agenda: &Agenda,
@@ -178,6 +174,10 @@ fn of_windows(
 const OPENED: &str = "WindowOpened";
 const CLOSED_EVENT: &str = "WindowClosed";
 const ENDING_EVENT: &str = "Ending";
+/// Reason of an Event; the condition's type is the same.
+const STALLED: &str = "Stalled";
+/// Events that somebody should look into.
+pub const WARNINGS: [&str; 2] = [INVALID, STALLED];
 
 /// The first reason that holds.
 fn ready(

@@ -1307,9 +1307,10 @@ fn replacement_goes_on_from_what_there_is_after_every_step() {
         rig.restart();
         rig.bind_all();
         rig.grant(9);
-        let mut left = rig.settle();
-        left.retain(|one| one != "get_guardian");
-        assert_eq!(left.len(), steps + 1 - done, "after {done}: {left:?}");
+        let left = rig.settle();
+        // Only the answer that came before the gate was lifted is forgotten.
+        let asked = usize::from(done == steps);
+        assert_eq!(left.len(), steps + 1 - done + asked, "after {done}: {left:?}");
         at_rest(&rig, &template_hash(&bigger(2, false)));
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     api::{Order, Ticket},
     domain::{
         ids::{NodeUid, ObjectKey, OrderUid, PodKey, TicketKey, TicketUid},
-        observed::{GuardianView, TicketView},
+        observed::{GuardianView, Revision, TicketView},
         op::{Observation, Outcome},
         reason,
     },
@@ -35,11 +35,12 @@ impl Writer {
             found.uid().unwrap_or_default(),
             meta::controller(&found.metadata, "Order").cloned(),
         );
+        let revision = Revision::parse(found.resource_version().as_deref());
         match found.view(self.shards) {
             Some((_, view)) if ours(&view, order, node, sequence) => seen_ticket(view),
             _ => match owner {
                 Some(owner) if self.dead::<Order>(key, &owner.name, &owner.uid).await => {
-                    self.remove_dead::<Ticket>(key, &uid).await
+                    self.remove_dead::<Ticket>(key, &uid, revision).await
                 }
                 _ => taken("Ticket", key),
             },
@@ -57,10 +58,11 @@ impl Writer {
             found.uid().unwrap_or_default(),
             meta::controller(&found.metadata, "Ticket").cloned(),
         );
+        let revision = Revision::parse(found.resource_version().as_deref());
         match owner {
             Some(owner) if owner.uid == ticket.as_str() => seen_guardian(found, work),
             Some(owner) if self.dead::<Ticket>(key, &owner.name, &owner.uid).await => {
-                self.remove_dead::<k8s_openapi::api::core::v1::Pod>(key, &uid)
+                self.remove_dead::<k8s_openapi::api::core::v1::Pod>(key, &uid, revision)
                     .await
             }
             _ => taken("Pod", key),
@@ -105,7 +107,7 @@ impl Writer {
         }
     }
 
-    async fn remove_dead<K>(&self, key: &ObjectKey, uid: &str) -> Outcome
+    async fn remove_dead<K>(&self, key: &ObjectKey, uid: &str, revision: Revision) -> Outcome
     where
         K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
             + Clone
@@ -113,10 +115,8 @@ impl Writer {
             + serde::de::DeserializeOwned,
     {
         let api: Api<K> = self.api(key);
-        match self
-            .ask(api.delete(&key.name, &super::writer::delete_params(uid).grace_period(0)))
-            .await
-        {
+        let params = super::writer::delete_params(uid, Some(revision)).grace_period(0);
+        match self.ask(api.delete(&key.name, &params)).await {
             Ok(_) | Err(Failure::NotFound | Failure::Conflict) => {
                 let message = "an object left by a dead owner had the name and was deleted";
                 Outcome::Retry {

@@ -316,11 +316,7 @@ impl Writer {
     }
 
     async fn delete_ticket(&self, work: &Work, uid: &TicketUid, revision: Revision) -> Outcome {
-        let preconditions = Preconditions {
-            uid: Some(uid.to_string()),
-            resource_version: Some(revision.0.to_string()),
-        };
-        let params = DeleteParams::default().preconditions(preconditions);
+        let params = delete_params(uid.as_str(), Some(revision));
         match self
             .ask(self.tickets(&work.ticket).delete(&work.ticket.name, &params))
             .await
@@ -396,7 +392,7 @@ impl Writer {
     }
 
     pub(super) async fn delete_guardian(&self, work: &Work, pod: &PodKey, uid: &PodUid) -> Outcome {
-        let params = delete_params(uid.as_str()).grace_period(0);
+        let params = delete_params(uid.as_str(), None).grace_period(0);
         match self.ask(self.pods(pod).delete(&pod.name, &params)).await {
             Ok(_) => Outcome::Landed(Expect::GuardianGone(pod.clone(), uid.clone())),
             Err(Failure::NotFound) => Outcome::Observed(Observation::GuardianGone(pod.clone())),
@@ -625,10 +621,11 @@ fn template(order: &order::Order) -> &Template {
         .template
 }
 
-pub(super) fn delete_params(uid: &str) -> DeleteParams {
+/// To delete what has this uid and, if that was decided on it, still has this revision.
+pub(super) fn delete_params(uid: &str, revision: Option<Revision>) -> DeleteParams {
     let preconditions = Preconditions {
         uid: Some(uid.to_owned()),
-        resource_version: None,
+        resource_version: revision.map(|revision| revision.0.to_string()),
     };
     DeleteParams::default().preconditions(preconditions)
 }

@@ -16,7 +16,7 @@ use crate::{
     domain::{
         hash::fnv1a64,
         ids::{NodeUid, OrderUid, PodKey},
-        observed::TicketView,
+        observed::{GuardianView, TicketView},
         op::{Cause, Op, Term},
         time::later,
         window::{Agenda, CREATED_LATE, Window},
@@ -287,26 +287,31 @@ impl Live<'_> {
         lost.is_some()
     }
 
-    /// Asks for the Guardian of a Ticket that is about to expire, if none is seen: one that has lost its
-    /// labels would hold its room for as long as the Ticket is remembered.
+    /// Sees to Guardians of a Ticket that is about to expire which no label leads to: they would hold room for as
+    /// long as the Ticket is remembered. One that has lost its labels goes first, one that is not seen is asked for.
     fn hidden(&self, ticket: &TicketView, plan: &mut Plan) -> bool {
-        if !guardians(self.view, ticket).is_empty() {
-            return false;
+        let seen = guardians(self.view, ticket);
+        let stripped =
+            |one: &&GuardianView| one.ticket_uid == ticket.uid && !one.deleting && !one.labels_intact;
+        if let Some(stripped) = seen.iter().find(stripped) {
+            delete_guardian(ticket, stripped, Cause::Finished, plan);
+            return true;
         }
         let plain = guardian_key(&ticket.key);
         let other = other_key(&ticket.key, &plain);
-        let may_be = |pod: &PodKey| match &ticket.pod_name {
-            Some(name) => pod.name == *name,
-            // One that took over room may have the other name; a Ticket that never had any has none.
-            None => *pod == plain || ticket.activated.is_some(),
+        let unknown = |pod: &PodKey| {
+            let may_be = match &ticket.pod_name {
+                Some(name) => pod.name == *name,
+                // One that took over room may have the other name; a Ticket that never had any has none.
+                None => *pod == plain || ticket.activated.is_some(),
+            };
+            seen.is_empty() && may_be && !self.view.memory.absent.contains(pod)
         };
-        let unknown = |pod: &PodKey| may_be(pod) && !self.view.memory.absent.contains(pod);
-        let pod = [plain.clone(), other].into_iter().find(unknown);
-        let asks = pod.is_some();
-        if let Some(pod) = pod {
-            plan.push(&ticket.key, Op::ConfirmGuardian(pod));
-        }
-        asks
+        let Some(pod) = [&plain, &other].into_iter().find(|pod| unknown(pod)) else {
+            return false;
+        };
+        plan.push(&ticket.key, Op::ConfirmGuardian(pod.clone()));
+        true
     }
 
     /// Names the window in every status that is written.

@@ -936,6 +936,27 @@ fn a_clock_set_back_before_the_first_window_takes_no_room_away() {
     }
 }
 
+/// A korder that dies after the Ticket has expired would leave one that nothing leads to.
+#[test]
+fn a_guardian_that_has_lost_its_labels_goes_before_its_ticket_expires() {
+    let mut rig = Rig::since(10);
+    rig.node(node("n1"))
+        .order(timed("OneTime", "OnClaim", Some("2000s"), json!({})));
+    rig.settle();
+    let ticket = rig.ticket("n1", 0);
+    rig.seconds = 2011;
+    rig.guardian(&ticket, |view| view.labels_intact = false);
+    assert_eq!(
+        rig.settle(),
+        [
+            "delete_guardian Finished",
+            "get_guardian",
+            "ticket_status Expired",
+            "delete_ticket Finished"
+        ]
+    );
+}
+
 /// It may have either name once one has taken over from another.
 #[test]
 fn a_guardian_out_of_sight_is_asked_for_by_both_names_before_a_pending_ticket_expires() {

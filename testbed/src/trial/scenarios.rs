@@ -80,6 +80,10 @@ const TIMED_REGRESSIONS: &[(u64, &str)] = &[
         23_001_401,
         "a_guardian_without_labels_under_the_other_name_outlived_its_expired_ticket",
     ),
+    (
+        31_000_815,
+        "a_guardian_known_to_have_lost_its_labels_outlived_its_expired_ticket",
+    ),
 ];
 
 /// Seeds with windows that once went wrong with three replicas.

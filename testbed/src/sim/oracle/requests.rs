@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::sim::api::Request;
 
 /// What a write to a Ticket or Pod lacks, if anything: a uid to delete or to patch, and the revision that a
-/// status was decided on. A collection is deleted by its labels.
+/// status, or the end of a Ticket, was decided on. A collection is deleted by its labels.
 pub fn careless(request: &Request) -> Option<&'static str> {
     let segments: Vec<&str> = request.path.trim_matches('/').split('/').collect();
     let at = segments
@@ -20,6 +20,9 @@ pub fn careless(request: &Request) -> Option<&'static str> {
     let names = |pointer: &str| body.pointer(pointer).and_then(Value::as_str).is_some();
     match (&request.method, subresource) {
         (&Method::DELETE, _) if !names("/preconditions/uid") => Some("deletes without a uid"),
+        (&Method::DELETE, _) if segments[at] == "tickets" && !names("/preconditions/resourceVersion") => {
+            Some("deletes a Ticket without the revision it was decided on")
+        }
         (&Method::PATCH, Some(&"status")) if !names("/metadata/resourceVersion") => {
             Some("writes a status without the revision it was decided on")
         }
@@ -51,9 +54,13 @@ mod tests {
         let (uid, none) = (json!({ "metadata": { "uid": "u" } }), json!({}));
         let revision = json!({ "metadata": { "resourceVersion": "7" } });
         let precise = json!({ "preconditions": { "uid": "u" } });
+        let revised = json!({ "preconditions": { "uid": "u", "resourceVersion": "7" } });
         for (method, path, body, safe) in [
-            (Method::DELETE, "tickets/a", &precise, true),
+            (Method::DELETE, "tickets/a", &revised, true),
+            (Method::DELETE, "tickets/a", &precise, false),
             (Method::DELETE, "tickets/a", &none, false),
+            (Method::DELETE, "pods/a", &precise, true),
+            (Method::DELETE, "pods/a", &none, false),
             (Method::DELETE, "tickets", &none, true),
             (Method::PATCH, "tickets/a", &uid, true),
             (Method::PATCH, "tickets/a", &none, false),

@@ -34,10 +34,16 @@ fn max_unavailable(order: &Value, pairs: usize) -> usize {
     most.expect("a number or a share").max(1)
 }
 
-/// Whether a Guardian has lost its labels: if its Ticket has finished and korder was restarted before the Guardian went,
-/// nothing leads to it until the Ticket goes.
-fn stripped(guardian: &Value) -> bool {
+/// Whether a Guardian has lost its labels after the last that became of its Ticket: if that has finished and korder
+/// was restarted before the Guardian went, nothing leads to it until the Ticket goes.
+fn stripped_since(guardian: &Value, ticket: &Value) -> bool {
+    let revision = |object| {
+        text(object, "/metadata/resourceVersion")
+            .parse::<u64>()
+            .expect("a number")
+    };
     text(guardian, "/metadata/labels/korder.dev~1guardian").is_empty()
+        && revision(guardian) > revision(ticket)
 }
 
 /// All objects at one revision.
@@ -248,7 +254,7 @@ impl State {
                 gaps.other.push(format!("{name} is finished and stays"));
             }
             let guardian = guardians.get(uid(ticket));
-            if guardian.is_some_and(|guardian| !stripped(guardian)) {
+            if guardian.is_some_and(|guardian| !stripped_since(guardian, ticket)) {
                 gaps.other.push(format!("{name} is finished and guarded"));
             }
         }
