@@ -46,7 +46,7 @@ sweep: ## Break the fixed plots at every write and at every watch event
 	$(SIM) sweep
 
 model: ## Explore the lease machine at length (3.6 million states, a minute and a half)
-	cargo test --release --locked --package korder --lib shard::member -- --ignored --nocapture
+	cargo test --release --locked --package korder --lib lease::member -- --ignored --nocapture
 
 mutants: ## Plant defects and see that the tests notice (NAME=part-of-a-name)
 	cargo run --quiet --release --locked --package testbed --bin mutants -- --only "$(NAME)"

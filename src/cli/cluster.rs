@@ -8,8 +8,10 @@ use kube::{Api, Client, Resource, api::ListParams};
 use serde::de::DeserializeOwned;
 
 use crate::{
-    domain::time::Now,
-    runtime::{clients::Clients, clock::Clock, error::one_line, kubeconfig},
+    domain::values::time::Now,
+    env::clock::Clock,
+    runtime::{error::one_line, kubeconfig},
+    write::clients::Clients,
 };
 
 /// Objects per page.

@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     api::{self, ANNOTATION_SHARDS, LABEL_PAGE, ShardStatus},
+    domain::values::shard::{ShardCount, ShardId},
     runtime::{config::namespace, error::one_line},
-    shard::{ShardCount, ShardId},
 };
 
 mod text;

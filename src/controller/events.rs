@@ -8,9 +8,12 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    domain::{ids::OrderUid, status, time::Mono},
+    domain::{
+        status,
+        values::{ids::OrderUid, time::Mono},
+    },
+    env::{clock::Clock, metrics},
     index::Snapshot,
-    runtime::{clock::Clock, metrics},
     shard::{Notice, report::NoticeKind},
     write::{Writer, events::NewEvent},
 };
@@ -105,7 +108,7 @@ impl News {
 
 /// The Event's reason.
 fn event_reason(notice: &Notice) -> &'static str {
-    use crate::domain::reason;
+    use crate::domain::pair::reason;
     match notice.kind {
         NoticeKind::Created => "TicketsCreated",
         NoticeKind::Removed => "TicketsRemoved",

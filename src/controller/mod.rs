@@ -1,20 +1,9 @@
-//! What runs: the router, one worker per shard, the pump, and what looks after Orders.
+//! What runs: the shards this replica has, what comes in for them, the work on them, and what is counted.
 //!
 //! Every module is passed once, in one direction; the loop closes only through the API server.
 
-mod board;
-pub mod covers;
+pub mod counts;
 pub mod events;
-pub mod keeper;
-pub mod mailbox;
-pub mod membership;
-pub mod orders;
-pub mod own_nodes;
-pub mod publish;
-pub mod pump;
-pub mod rollup;
-pub mod router;
-pub mod slots;
-pub mod synced;
-pub mod watches;
-pub mod worker;
+pub mod intake;
+pub mod owned;
+pub mod shards;

@@ -1,14 +1,16 @@
 //! The status of an Order: sums of counts, conditions, the reasons behind what is missing.
 //!
-//! Pure. What there is to say of a roll-out is added by `rollout::progress`. A condition keeps its transition time
+//! Pure. What there is to say of a roll-out is added by `progress`. A condition keeps its transition time
 //! while its status stays. What shards count does not depend on windows; what is said of their counts does.
+
+pub mod progress;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::{order::Order, window::Agenda};
+use super::order::{spec::Order, window::Agenda};
 use crate::api::{OrderStatus, order::UnavailableReason, shard::OrderCounts};
 
 /// How many reasons a status names.

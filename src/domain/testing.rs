@@ -7,11 +7,13 @@ use k8s_openapi::api::core::v1 as core;
 use serde_json::{Value, json};
 
 use super::{
-    eligibility::Placement,
-    node::{Effect, Labels, Node, Ready, ReadyStatus, Taint},
-    order::Order,
-    selector::NodeSelector,
-    toleration::Toleration,
+    node::{
+        eligibility::Placement,
+        record::{Effect, Labels, Node, Ready, ReadyStatus, Taint},
+        selector::NodeSelector,
+        toleration::Toleration,
+    },
+    order::spec::Order,
 };
 use crate::api;
 

@@ -11,10 +11,12 @@ use std::{
 };
 
 use crate::domain::{
-    eligibility::{Verdict, evaluate},
-    ids::OrderUid,
-    node::Node,
-    order::Order,
+    node::{
+        eligibility::{Verdict, evaluate},
+        record::Node,
+    },
+    order::spec::Order,
+    values::ids::OrderUid,
 };
 
 /// All Orders at one moment.

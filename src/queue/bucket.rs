@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::time::Mono;
+use crate::domain::values::time::Mono;
 
 /// Tokens, refilled as time passes.
 #[derive(Clone, Debug)]

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use super::{bucket::Bucket, window::Window};
-use crate::domain::time::Mono;
+use super::{bucket::Bucket, limit::Window};
+use crate::domain::values::time::Mono;
 
 #[cfg(test)]
 mod model;

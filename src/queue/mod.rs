@@ -6,8 +6,7 @@
 
 mod bucket;
 pub mod budget;
-pub mod deadline;
-mod window;
+mod limit;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -15,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use crate::domain::time::Mono;
+use crate::domain::values::time::Mono;
 
 /// Which operations go first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -6,7 +6,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 
-use crate::{domain::duration, shard::ShardCount};
+use crate::domain::values::{duration, shard::ShardCount};
 
 /// Flags of `korder run`.
 #[derive(Args, Clone, Debug)]

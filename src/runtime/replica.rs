@@ -10,29 +10,38 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 
-use super::{clients::Clients, clock::Clock, config::Config, tasks::Tasks};
+use super::config::Config;
+use crate::env::{clock::Clock, tasks::Tasks};
+use crate::write::clients::Clients;
 use crate::{
     controller::{
-        covers::Covers,
+        counts::{
+            publish::Publisher,
+            rollup::{self, Reports},
+        },
         events::{self, News},
-        keeper::Keeper,
-        membership::{Ending, Membership},
-        orders::{OrderInbox, Orders},
-        own_nodes::OwnNodes,
-        publish::{Publisher, follow_shards},
-        pump,
-        rollup::{self, Reports},
-        router::Router,
-        slots::Slots,
-        synced::Synced,
-        watches::Watches,
+        intake::{
+            by_shard::Covers,
+            listed::Synced,
+            orders::{OrderInbox, Orders},
+            own_nodes::OwnNodes,
+            router::Router,
+            shard_objects::follow_shards,
+            watches::Watches,
+        },
+        owned::slots::Slots,
+        shards::{
+            keeper::Keeper,
+            membership::{Ending, Membership},
+            pump,
+        },
     },
+    domain::values::shard::ShardId,
     index::Snapshot,
-    queue::deadline::Deadline,
-    shard::{
-        ShardId,
-        lease::{Holder, Terms},
+    lease::{
+        deadline::Deadline,
         member::{Fatal, Member},
+        record::{Holder, Terms},
     },
     write::{Guardians, Pending, Writer},
 };

@@ -18,17 +18,16 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    clients::Clients,
-    clock::Clock,
     config::{Config, LogFormat},
     error::one_line,
-    http, kubeconfig, metrics,
+    http, kubeconfig,
     replica::{Ended, Replica},
-    tasks::Tasks,
 };
+use crate::env::{clock::Clock, metrics, tasks::Tasks};
+use crate::write::clients::Clients;
 use crate::{
     api,
-    shard::{lease::LeaseName, member::Fatal},
+    lease::{member::Fatal, record::LeaseName},
 };
 
 /// How long an API server that does not answer, or lacks the CRDs, is tried at start.

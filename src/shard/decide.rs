@@ -12,15 +12,20 @@ use super::{
     state::{Fleet, ORPHANED_AFTER, Shard, Sink, Work},
 };
 use crate::domain::{
-    eligibility::{Keep, Verdict, evaluate, evaluate_spared},
-    ids::{Namespace, PairKey, TicketKey},
-    node::{Node, ReadyStatus},
-    observed::TicketView,
-    op::Op,
-    order::Order,
-    plan::{Fate, View, plan, term},
-    time::{Mono, Now},
-    window::Agenda,
+    node::{
+        eligibility::{Keep, Verdict, evaluate, evaluate_spared},
+        record::{Node, ReadyStatus},
+    },
+    order::{spec::Order, window::Agenda},
+    pair::{
+        observed::TicketView,
+        op::Op,
+        plan::{Fate, View, plan, term},
+    },
+    values::{
+        ids::{Namespace, PairKey, TicketKey},
+        time::{Mono, Now},
+    },
 };
 
 impl Shard {

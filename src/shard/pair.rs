@@ -8,16 +8,20 @@ use super::report::PairSummary;
 use crate::{
     api::ticket::Phase,
     domain::{
-        cover,
-        flap::Flaps,
-        hash::fnv1a64,
-        ids::{NodeName, PairKey, PodKey, PodUid, TicketKey, TicketUid},
-        observed::{GuardianState, GuardianView, Revision, TicketView},
-        op::{Expect, Op},
-        order::Template,
-        plan::{Memory, Overdue, Trouble},
-        reason,
-        time::Mono,
+        order::spec::Template,
+        pair::{
+            cover,
+            flap::Flaps,
+            observed::{GuardianState, GuardianView, Revision, TicketView},
+            op::{Expect, Op},
+            plan::{Memory, Overdue, Trouble},
+            reason,
+        },
+        values::{
+            hash::fnv1a64,
+            ids::{NodeName, PairKey, PodKey, PodUid, TicketKey, TicketUid},
+            time::Mono,
+        },
     },
 };
 

@@ -4,10 +4,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::ShardId;
+use crate::domain::values::shard::ShardId;
 use crate::{
     api::{order::UnavailableReason, shard::OrderCounts, ticket::Phase},
-    domain::ids::{NodeName, OrderUid},
+    domain::values::ids::{NodeName, OrderUid},
 };
 
 /// How many reasons a report names.

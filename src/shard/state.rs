@@ -3,6 +3,8 @@
 //! `apply_*` and `delete_*` take what was seen; `decide` (beside this file) plans what they marked and
 //! offers operations to a [`Sink`]. Nothing here waits, and nothing reads a clock.
 
+mod grant;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -12,24 +14,27 @@ use std::{
 use indexmap::{IndexMap, IndexSet};
 use jiff::Timestamp;
 
+use self::grant::Grant;
 use super::{
-    ShardId,
-    grant::Grant,
     pair::{Pair, Settled},
     report::{Counts, Notice, NoticeKind, Report},
 };
+use crate::domain::values::shard::ShardId;
 use crate::{
     api::{shard::OrderCounts, ticket::Phase},
     domain::{
-        ids::{Namespace, NodeUid, OrderUid, PairKey, PodKey, PodUid, TicketKey, TicketUid},
-        node::Node,
-        observed::{GuardianState, GuardianView, TicketView},
-        op::{Expect, Observation, Op, Outcome},
-        order::Order,
-        plan::{DELETED, Overdue},
-        reason,
-        time::Mono,
-        window::Agenda,
+        node::record::Node,
+        order::{spec::Order, window::Agenda},
+        pair::{
+            observed::{GuardianState, GuardianView, TicketView},
+            op::{Expect, Observation, Op, Outcome},
+            plan::{DELETED, Overdue},
+            reason,
+        },
+        values::{
+            ids::{Namespace, NodeUid, OrderUid, PairKey, PodKey, PodUid, TicketKey, TicketUid},
+            time::Mono,
+        },
     },
     index::{Fingerprint, Snapshot, eligible},
 };

@@ -11,9 +11,10 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    Shard, ShardId,
+    Shard,
     state::{Fleet, Sink, Work},
 };
+use crate::domain::values::shard::ShardId;
 use crate::{
     api::{
         GATE_COVER,
@@ -21,15 +22,19 @@ use crate::{
         ticket::Phase,
     },
     domain::{
-        ids::{NodeUid, OrderUid, PodKey, TicketKey},
-        node::{Node, ReadyStatus},
-        observed::{GuardianState, GuardianView, Revision, TicketView},
-        op::{Expect, Observation, Op, Outcome},
-        order::Order,
-        plan::guardian_key,
+        node::record::{Node, ReadyStatus},
+        order::spec::Order,
+        pair::{
+            names::ticket_name,
+            observed::{GuardianState, GuardianView, Revision, TicketView},
+            op::{Expect, Observation, Op, Outcome},
+            plan::guardian_key,
+        },
         testing::{at, node, order},
-        ticket::ticket_name,
-        time::{Mono, Now},
+        values::{
+            ids::{NodeUid, OrderUid, PodKey, TicketKey},
+            time::{Mono, Now},
+        },
     },
     index::Index,
 };

@@ -12,10 +12,12 @@ use super::meta;
 use crate::{
     api::{ANNOTATION_TEMPLATE_HASH, LABEL_GUARDIAN, LABEL_ORDER_UID, LABEL_SHARD, LABEL_TICKET},
     domain::{
-        ids::{OrderUid, PodKey, TicketKey},
-        observed::{GuardianState, GuardianView, Revision},
+        pair::observed::{GuardianState, GuardianView, Revision},
+        values::{
+            ids::{OrderUid, PodKey, TicketKey},
+            shard::ShardId,
+        },
     },
-    shard::ShardId,
 };
 
 /// A Pod with only the fields that decisions read.

@@ -5,8 +5,8 @@
 
 pub mod guardian;
 pub mod meta;
-pub mod narrow;
 pub mod node;
+pub mod ranges;
 pub mod relist;
 pub mod shard;
 pub mod stream;

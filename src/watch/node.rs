@@ -13,7 +13,13 @@ use kube::Resource;
 use serde::{Deserialize, Deserializer};
 
 use super::meta;
-use crate::domain::node::{Effect, Labels, Node, Ready, ReadyStatus, Taint};
+use crate::domain::{
+    node::record::{Effect, Labels, Node, Ready, ReadyStatus, Taint},
+    values::ids::NodeUid,
+};
+
+/// Nodes are large; a page of them should not be.
+pub const PAGE: u32 = 100;
 
 /// A Node with only the fields that rules read.
 #[derive(Resource, Deserialize, Clone, Debug)]
@@ -86,6 +92,12 @@ fn ready<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SlimReady>
 }
 
 impl SlimNode {
+    /// The uid, by which its end is told, and the Node; none without a uid.
+    pub fn keyed(self) -> Option<(NodeUid, Self)> {
+        let uid = NodeUid::from(self.metadata.uid.as_deref()?);
+        Some((uid, self))
+    }
+
     /// The record of this Node. Times that the object does not carry are taken from `before`, the
     /// record so far, or are `now`: the moment of first sight.
     pub fn record(self, before: Option<&Node>, now: Timestamp) -> Option<Node> {

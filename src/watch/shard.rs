@@ -9,8 +9,10 @@ use serde::Deserialize;
 use super::meta;
 use crate::{
     api::{Shard, ShardStatus, shard::OrderCounts},
-    domain::{ids::OrderUid, observed::Revision},
-    shard::{ShardCount, ShardObject},
+    domain::{
+        pair::observed::Revision,
+        values::{ids::OrderUid, shard::ShardCount, shard_object::ShardObject},
+    },
 };
 
 /// A Shard without what nobody reads.

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 
 use super::relist::{Change, Relist};
-use crate::runtime::metrics;
+use crate::env::metrics;
 
 /// First and longest pause after an error.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));

@@ -14,11 +14,13 @@ use crate::{
         ticket::TicketStatus,
     },
     domain::{
-        ids::TicketKey,
-        observed::{Revision, TicketView},
-        outline::Outline,
+        order::demand::Outline,
+        pair::observed::{Revision, TicketView},
+        values::{
+            ids::TicketKey,
+            shard::{ShardCount, ShardId},
+        },
     },
-    shard::{ShardCount, ShardId},
 };
 
 /// A Ticket with only the fields that decisions read.

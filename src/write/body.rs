@@ -19,23 +19,37 @@ use k8s_openapi::{
 use kube::Resource;
 use serde_json::{Value, json};
 
-use super::writer::Guardians;
 use crate::{
     api::{
         self, ANNOTATION_TEMPLATE_HASH, GATE_COVER, LABEL_GUARDIAN, LABEL_NODE_UID, LABEL_ORDER,
         LABEL_ORDER_UID, LABEL_SHARD, LABEL_TICKET, Ticket, TicketSpec, order::Resources, ticket::Phase,
     },
     domain::{
-        ids::{NodeName, NodeUid, OrderUid, PodKey, PodUid, TicketKey, TicketUid},
-        node::Node,
-        observed::{Revision, TicketView},
-        op::{StatusChange, Term},
-        order::{Order, Template},
-        outline::joined,
-        ticket::ticket_name,
+        node::record::Node,
+        order::{
+            demand::joined,
+            spec::{Order, Template},
+        },
+        pair::{
+            names::ticket_name,
+            observed::{Revision, TicketView},
+            op::{StatusChange, Term},
+        },
+        values::{
+            ids::{NodeName, NodeUid, OrderUid, PodKey, PodUid, TicketKey, TicketUid},
+            shard::ShardId,
+        },
     },
-    shard::ShardId,
 };
+
+/// What Guardians are made with besides their template.
+#[derive(Clone, Debug)]
+pub struct Guardians {
+    /// The pause image.
+    pub image: String,
+    /// The priority class of Guardians whose Order names none.
+    pub priority_class: Option<String>,
+}
 
 /// The user a Guardian's pause container runs as: nobody in particular.
 const GUARDIAN_USER: i64 = 65535;

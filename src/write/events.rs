@@ -17,7 +17,7 @@ use serde_json::json;
 use super::writer::Writer;
 use crate::{
     api::{self, OrderStatus},
-    domain::{observed::Revision, order::Order},
+    domain::{order::spec::Order, pair::observed::Revision},
     queue::Lane,
 };
 

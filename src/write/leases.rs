@@ -16,10 +16,10 @@ use tokio::{sync::Semaphore, time::error::Elapsed};
 
 use crate::{
     api::{ANNOTATION_INCARNATION, ANNOTATION_SHARDS, LABEL_LEASE},
-    shard::{
-        ShardCount,
-        lease::{Holder, LeaseName, Record, Terms},
+    domain::values::shard::ShardCount,
+    lease::{
         member::Answer,
+        record::{Holder, LeaseName, Record, Terms},
     },
 };
 

@@ -4,6 +4,7 @@
 //! names, uid preconditions and resource versions see to that.
 
 pub mod body;
+pub mod clients;
 pub mod events;
 pub mod leases;
 pub mod pending;
@@ -12,5 +13,6 @@ mod settle;
 pub mod shards;
 pub mod writer;
 
+pub use body::Guardians;
 pub use pending::Pending;
-pub use writer::{Guardians, Writer};
+pub use writer::Writer;

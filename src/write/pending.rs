@@ -12,19 +12,19 @@ use tokio::sync::Notify;
 
 use crate::{
     domain::{
-        ids::{PodKey, TicketKey},
-        op::Op,
-        time::Mono,
+        pair::op::Op,
+        values::{
+            ids::{PodKey, TicketKey},
+            shard::ShardId,
+            time::Mono,
+        },
     },
+    env::{clock::Clock, metrics},
     queue::{
         Lane, Queue,
         budget::{Admission, Answer, Budget},
     },
-    runtime::{clock::Clock, metrics},
-    shard::{
-        ShardId,
-        state::{Sink, Work},
-    },
+    shard::state::{Sink, Work},
 };
 
 /// What is pending at most once.

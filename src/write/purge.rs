@@ -13,12 +13,12 @@ use serde::de::DeserializeOwned;
 use super::writer::{Failure, TIMEOUT, Writer};
 use crate::{
     api::{LABEL_ORDER_UID, LABEL_SHARD},
-    domain::{
+    domain::values::{
         ids::{Namespace, OrderUid},
+        shard::ShardId,
         time::Mono,
     },
     queue::Lane,
-    shard::ShardId,
     watch::{guardian::SlimPod, ticket::SlimTicket},
 };
 
@@ -124,11 +124,11 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::queue::deadline::held;
+    use crate::lease::deadline::held;
     use crate::{
-        runtime::{clients::Clients, clock::Clock},
-        shard::ShardCount,
-        write::Guardians,
+        domain::values::shard::ShardCount,
+        env::clock::Clock,
+        write::{Guardians, clients::Clients},
     };
 
     /// Removes Pods at a server that answers its n-th request, counted from 0, with `answer(n)`; returns

@@ -8,10 +8,12 @@ use super::writer::{Failure, Writer};
 use crate::{
     api::{Order, Ticket},
     domain::{
-        ids::{NodeUid, ObjectKey, OrderUid, PodKey, TicketKey, TicketUid},
-        observed::{GuardianView, Revision, TicketView},
-        op::{Observation, Outcome},
-        reason,
+        pair::{
+            observed::{GuardianView, Revision, TicketView},
+            op::{Observation, Outcome},
+            reason,
+        },
+        values::ids::{NodeUid, ObjectKey, OrderUid, PodKey, TicketKey, TicketUid},
     },
     shard::state::Work,
     watch::{guardian::SlimPod, meta, ticket::SlimTicket},

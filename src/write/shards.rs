@@ -15,9 +15,11 @@ use serde_json::{Value, json};
 use super::writer::{Failure, Writer};
 use crate::{
     api::{self, LABEL_PAGE, ShardSpec, ShardStatus},
-    domain::ids::{Namespace, ObjectKey},
+    domain::values::{
+        ids::{Namespace, ObjectKey},
+        shard_object::ShardObject,
+    },
     queue::Lane,
-    shard::ShardObject,
     watch::shard::{Listing, ShardVersion, ShardView, SlimShard},
 };
 
@@ -195,10 +197,12 @@ mod tests {
     use super::*;
     use crate::{
         api::shard::OrderCounts,
-        domain::observed::Revision,
-        runtime::{clients::Clients, clock::Clock},
-        shard::{ShardCount, ShardId},
-        write::Guardians,
+        domain::{
+            pair::observed::Revision,
+            values::shard::{ShardCount, ShardId},
+        },
+        env::clock::Clock,
+        write::{Guardians, clients::Clients},
     };
 
     /// Writes the first page of shard 7 at a server that answers so, one answer after the other; returns
@@ -232,7 +236,7 @@ mod tests {
             clients.pending,
             shards,
             guardians,
-            crate::queue::deadline::held(),
+            crate::lease::deadline::held(),
         );
         let object = ShardObject {
             shard: ShardId(7),

@@ -24,35 +24,32 @@ use serde_json::Value;
 use tokio::time::error::Elapsed;
 
 use super::{
-    body,
+    body::{self, Guardians},
     pending::{Pending, Permit},
 };
 use crate::{
     api::{Order, Ticket},
     domain::{
-        ids::{ObjectKey, OrderUid, PodKey, PodUid, TicketUid},
-        node::Node,
-        observed::{Revision, TicketView},
-        op::{Expect, Observation, Op, Outcome},
-        order::{self, Template},
-        reason,
-        ticket::ticket_name,
+        node::record::Node,
+        order::spec::{self, Template},
+        pair::{
+            names::ticket_name,
+            observed::{Revision, TicketView},
+            op::{Expect, Observation, Op, Outcome},
+            reason,
+        },
+        values::{
+            ids::{ObjectKey, OrderUid, PodKey, PodUid, TicketUid},
+            shard::{ShardCount, ShardId},
+        },
     },
-    queue::{Lane, budget::Answer, deadline::Deadline},
-    shard::{ShardCount, ShardId, state::Work},
+    lease::deadline::Deadline,
+    queue::{Lane, budget::Answer},
+    shard::state::Work,
 };
 
 /// How long one request may take; the API server is told the same.
 pub const TIMEOUT: Duration = Duration::from_secs(4);
-
-/// What Guardians are made with besides their template.
-#[derive(Clone, Debug)]
-pub struct Guardians {
-    /// The pause image.
-    pub image: String,
-    /// The priority class of Guardians whose Order names none.
-    pub priority_class: Option<String>,
-}
 
 /// Sends operations.
 #[derive(Clone)]
@@ -240,7 +237,7 @@ impl Writer {
 
     async fn create_ticket(
         &self,
-        order: &order::Order,
+        order: &spec::Order,
         node: &Node,
         sequence: i64,
         shard: ShardId,
@@ -263,7 +260,7 @@ impl Writer {
 
     async fn sync_ticket(
         &self,
-        order: &order::Order,
+        order: &spec::Order,
         ticket: &TicketView,
         asks: bool,
         shard: ShardId,
@@ -358,13 +355,7 @@ impl Writer {
     }
 
     /// Its tolerations are read first: there are more than the template's, and none may go.
-    async fn extend_guardian(
-        &self,
-        work: &Work,
-        pod: &PodKey,
-        uid: &PodUid,
-        order: &order::Order,
-    ) -> Outcome {
+    async fn extend_guardian(&self, work: &Work, pod: &PodKey, uid: &PodUid, order: &spec::Order) -> Outcome {
         let patch = match self.ask(self.pods(pod).get(&pod.name)).await {
             Ok(found) => body::extend_patch(uid, &found, template(order)),
             failed => return self.patched_guardian(work, pod, failed).await,
@@ -613,7 +604,7 @@ fn undone(kind: &str) -> Outcome {
     }
 }
 
-fn template(order: &order::Order) -> &Template {
+fn template(order: &spec::Order) -> &Template {
     &order
         .spec
         .as_ref()

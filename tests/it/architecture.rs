@@ -4,7 +4,7 @@
 //! calls; a planted violation of each kind proves that the checker sees it.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -16,15 +16,38 @@ use syn::visit::{self, Visit};
 
 use crate::harness::fast;
 
-/// The pure modules, each with those it may use. All others may use any module.
-const PURE: &[(&str, &[&str])] = &[
-    ("api", &[]),
-    ("domain", &["api"]),
-    ("index", &["domain", "api"]),
-    ("shard", &["index", "domain", "api"]),
-    ("queue", &["shard", "index", "domain", "api"]),
+/// The modules below a module, from the inside out: each may use those of the rows above its own, and none of its
+/// own row.
+const LAYERS: &[(&str, &[&[&str]])] = &[
+    (
+        "",
+        &[
+            &["api"],
+            &["domain"],
+            &["index", "lease", "queue", "env"],
+            &["shard"],
+            &["watch"],
+            &["write"],
+            &["controller"],
+            &["runtime"],
+            &["cli"],
+        ],
+    ),
+    (
+        "domain",
+        &[&["values"], &["node"], &["order"], &["pair"], &["status"]],
+    ),
+    (
+        "controller",
+        &[&["owned"], &["events"], &["counts"], &["intake"], &["shards"]],
+    ),
 ];
-const IMPURE: &[&str] = &["watch", "write", "controller", "runtime", "cli"];
+/// Modules without client, async, clock, log, randomness or IO.
+const PURE: &[&str] = &["api", "domain", "index", "lease", "queue", "shard"];
+/// A module that only tests have.
+const TESTING: &str = "testing";
+/// What a pure module may not use although it stands further in.
+const BARRED: &[(&str, &str)] = &[("shard", "env")];
 /// Paths that no pure module may name: clients, async, clocks, logs, metrics, randomness.
 const IMPURE_PATHS: &[&str] = &[
     "futures",
@@ -63,6 +86,16 @@ pub(crate) fn trials() -> Vec<Trial> {
         fast("architecture", "permitted_uses_pass", permitted_uses_pass),
         fast(
             "architecture",
+            "no_file_leads_back_to_itself",
+            no_file_leads_back_to_itself,
+        ),
+        fast(
+            "architecture",
+            "a_planted_circle_is_found",
+            a_planted_circle_is_found,
+        ),
+        fast(
+            "architecture",
             "shipped_crate_has_no_testbed",
             shipped_crate_has_no_testbed,
         ),
@@ -70,17 +103,11 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 fn modules_follow_the_arrows() -> Result<(), Failed> {
-    let root = root().join("src");
-    let files = rust_files(&root)?;
     let mut found = Vec::new();
-    for file in &files {
-        let module = module_path(file.strip_prefix(&root)?);
-        for violation in violations(&module, &fs::read_to_string(file)?)? {
-            found.push(format!("{}: {violation}", file.display()));
+    for (path, module, source) in sources()? {
+        for violation in violations(&module, &source)? {
+            found.push(format!("{path}: {violation}"));
         }
-    }
-    if files.is_empty() {
-        return Err("no source file found".into());
     }
     if found.is_empty() {
         Ok(())
@@ -89,37 +116,95 @@ fn modules_follow_the_arrows() -> Result<(), Failed> {
     }
 }
 
+fn no_file_leads_back_to_itself() -> Result<(), Failed> {
+    let files: Vec<_> = sources()?
+        .into_iter()
+        .map(|(_, module, source)| (module, source))
+        .collect();
+    let circle = circle(&files)?;
+    if circle.is_empty() {
+        return Ok(());
+    }
+    Err(format!("these files use one another in a circle: {}", circle.join(", ")).into())
+}
+
+fn a_planted_circle_is_found() -> Result<(), Failed> {
+    let of = |files: &[(&str, &str)]| {
+        let split = |module: &str| module.split("::").map(str::to_owned).collect::<Vec<_>>();
+        let files: Vec<_> = files
+            .iter()
+            .map(|(module, source)| (split(module), (*source).to_owned()))
+            .collect();
+        circle(&files)
+    };
+    let two = [
+        ("write", "mod a; mod b;"),
+        ("write::a", "use super::b::B;"),
+        ("write::b", "use super::a::A;"),
+    ];
+    let three = [
+        ("write::a", "fn f() { crate::write::b::f() }"),
+        ("write::b", "use crate::write::c::C;"),
+        ("write::c", "fn f(_: super::a::A) {}"),
+        ("write::d", "use super::a::A;"),
+    ];
+    let none = [
+        ("write", "mod a; pub use a::A;"),
+        (
+            "write::a",
+            "use super::W; #[cfg(test)] mod tests { use crate::write::b::B; }",
+        ),
+        ("write::b", "use super::A; #[cfg(test)] mod tests;"),
+        ("write::b::tests", "use super::super::a::A;"),
+    ];
+    for (files, expected) in [
+        (&two[..], &["write::a", "write::b"][..]),
+        (&three, &["write::a", "write::b", "write::c"]),
+        (&none, &[]),
+    ] {
+        let found = of(files)?;
+        if found != expected {
+            return Err(format!("expected {expected:?}, found {found:?}").into());
+        }
+    }
+    Ok(())
+}
+
 fn planted_violations_are_found() -> Result<(), Failed> {
     let cases = [
-        ("domain::plan", "use crate::index::Symbol;", "domain uses index"),
         (
-            "domain::plan",
+            "domain::pair::plan",
+            "use crate::index::Symbol;",
+            "domain uses index",
+        ),
+        (
+            "domain::pair::plan",
             "use crate::{api::Order, queue::{Lane, Budget}};",
             "domain uses queue",
         ),
         (
-            "domain::plan",
-            "use super::super::write::Pump;",
+            "domain::pair::plan",
+            "use super::super::super::write::Pump;",
             "domain uses write",
         ),
         (
-            "domain::plan",
+            "domain::pair::plan",
             "fn f() -> crate::watch::Event { todo!() }",
             "domain uses watch",
         ),
         (
-            "domain::plan",
+            "domain::pair::plan",
             "fn f() { crate::runtime::clock::now() }",
             "domain uses runtime",
         ),
         (
-            "domain::plan",
+            "domain::pair::plan",
             "fn f() { debug_assert!(crate::shard::of(1) == 2) }",
             "domain uses shard",
         ),
         (
-            "domain::plan",
-            "mod tests { use super::super::super::cli; }",
+            "domain::pair::plan",
+            "mod tests { use super::super::super::super::cli; }",
             "domain uses cli",
         ),
         (
@@ -128,15 +213,45 @@ fn planted_violations_are_found() -> Result<(), Failed> {
             "api uses domain",
         ),
         ("index::classes", "use crate::shard::ShardId;", "index uses shard"),
-        ("shard::lease", "use crate::queue::Queue;", "shard uses queue"),
+        ("lease::member", "use crate::queue::Queue;", "lease uses queue"),
+        ("queue::limit", "use crate::lease::Member;", "queue uses lease"),
+        ("shard::state", "use crate::env::metrics;", "shard uses env"),
+        ("env::clock", "use crate::index::Index;", "env uses index"),
+        ("watch::node", "use crate::write::Writer;", "watch uses write"),
+        (
+            "write::pending",
+            "fn f() { crate::controller::g() }",
+            "write uses controller",
+        ),
+        (
+            "controller::intake::router",
+            "use crate::runtime::run;",
+            "controller uses runtime",
+        ),
+        ("runtime::run", "use crate::cli::say;", "runtime uses cli"),
+        (
+            "domain::node::record",
+            "use crate::domain::pair::plan;",
+            "domain::node uses domain::pair",
+        ),
+        (
+            "domain::node::record",
+            "use super::super::order::Order;",
+            "domain::node uses domain::order",
+        ),
+        (
+            "controller::counts::rollup",
+            "use crate::controller::intake::router::Router;",
+            "controller::counts uses controller::intake",
+        ),
         ("queue::retry", "use crate::controller;", "queue uses controller"),
         (
-            "domain::plan",
+            "domain::pair::plan",
             "use std::time::Instant;",
             "domain uses std::time::Instant",
         ),
         (
-            "domain::plan",
+            "domain::pair::plan",
             "use kube::{Client, ResourceExt};",
             "domain uses kube::Client",
         ),
@@ -167,8 +282,8 @@ fn planted_violations_are_found() -> Result<(), Failed> {
 fn permitted_uses_pass() -> Result<(), Failed> {
     let cases = [
         (
-            "domain::plan",
-            "use crate::{api::Order, domain::ids::OrderUid}; use super::node; use jiff::Timestamp;",
+            "domain::pair::plan",
+            "use crate::{api::Order, domain::ids::OrderUid}; use super::op; use jiff::Timestamp;",
         ),
         (
             "index::classes",
@@ -176,10 +291,11 @@ fn permitted_uses_pass() -> Result<(), Failed> {
         ),
         (
             "queue::retry",
-            "use crate::shard::ShardId; use std::time::Duration;",
+            "use crate::domain::values::time::Mono; use std::time::Duration;",
         ),
+        ("write::pending", "use crate::{env::clock::Clock, queue::Queue};"),
         (
-            "controller::worker",
+            "controller::shards::worker",
             "use crate::{queue, watch, write}; async fn f() { tokio::task::yield_now().await }",
         ),
     ];
@@ -250,6 +366,20 @@ fn shipped_crate_has_no_testbed() -> Result<(), Failed> {
     Err(format!("these know korder: {}", knowing.join(", ")).into())
 }
 
+/// Every file of the crate: its path, its module, its text.
+fn sources() -> Result<Vec<(String, Vec<String>, String)>, Failed> {
+    let root = root().join("src");
+    let mut found = Vec::new();
+    for file in rust_files(&root)? {
+        let module = module_path(file.strip_prefix(&root)?);
+        found.push((file.display().to_string(), module, fs::read_to_string(file)?));
+    }
+    if found.is_empty() {
+        return Err("no source file found".into());
+    }
+    Ok(found)
+}
+
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
@@ -283,35 +413,53 @@ fn module_path(file: &Path) -> Vec<String> {
 }
 
 fn violations(module: &[String], source: &str) -> Result<BTreeSet<String>, Failed> {
-    let Some(top) = module.first() else {
-        return Ok(BTreeSet::new());
-    };
-    let Some((_, allowed)) = PURE.iter().find(|(name, _)| name == top) else {
-        let known = IMPURE.contains(&top.as_str());
-        return Ok((!known)
-            .then(|| format!("{top} is no module that this test knows"))
-            .into_iter()
-            .collect());
-    };
-    let mut uses = Uses {
-        module: module.to_vec(),
-        ..Uses::default()
-    };
-    uses.visit_file(&syn::parse_file(source)?);
-
     let mut found = BTreeSet::new();
-    for path in &uses.paths {
-        if path[0] == "crate" {
-            let used = path.get(1).map_or("", String::as_str);
-            if used != top && !allowed.contains(&used) {
-                found.insert(format!("{top} uses {used}"));
+    let Some(top) = module.first() else {
+        return Ok(found);
+    };
+    let uses = Uses::of(module, source, true)?;
+    for (parent, rows) in LAYERS {
+        let depth = parent.split("::").filter(|part| !part.is_empty()).count();
+        let below = |path: &[String]| {
+            let inside = path.len() > depth && path[..depth].join("::") == *parent;
+            inside.then(|| path[depth].clone())
+        };
+        let Some(own) = below(module) else { continue };
+        let row = |name: &str| rows.iter().position(|row| row.contains(&name));
+        let Some(own_row) = row(&own) else {
+            if own == TESTING {
+                continue;
+            }
+            found.insert(format!("{own} is no module that this test knows"));
+            continue;
+        };
+        for path in uses.paths.iter().filter(|path| path[0] == "crate") {
+            let Some(used) = below(&path[1..]).filter(|used| *used != own) else {
+                continue;
+            };
+            let known = row(&used);
+            let further_in = known.is_some_and(|used| used < own_row);
+            let barred = BARRED.contains(&(own.as_str(), used.as_str()));
+            // What is no module is an item of the parent itself.
+            if barred || (known.is_some() && !further_in) {
+                let of = |name: &str| {
+                    [parent, name]
+                        .into_iter()
+                        .filter(|part| !part.is_empty())
+                        .collect::<Vec<_>>()
+                        .join("::")
+                };
+                found.insert(format!("{} uses {}", of(&own), of(&used)));
             }
         }
+    }
+    if !PURE.contains(&top.as_str()) {
+        return Ok(found);
+    }
+    for path in &uses.paths {
         for prefix in IMPURE_PATHS {
-            if prefix
-                .split("::")
-                .eq(path.iter().take(prefix.split("::").count()).map(String::as_str))
-            {
+            let named = path.iter().take(prefix.split("::").count()).map(String::as_str);
+            if prefix.split("::").eq(named) {
                 found.insert(format!("{top} uses {prefix}"));
             }
         }
@@ -322,15 +470,57 @@ fn violations(module: &[String], source: &str) -> Result<BTreeSet<String>, Faile
     Ok(found)
 }
 
+/// Files that lead back to themselves, tests left aside. What a file uses of the modules that contain it is no arrow.
+fn circle(files: &[(Vec<String>, String)]) -> Result<Vec<String>, Failed> {
+    let modules: BTreeSet<&[String]> = files.iter().map(|(module, _)| module.as_slice()).collect();
+    let mut arrows = BTreeMap::new();
+    for (module, source) in files {
+        let mut used = BTreeSet::new();
+        for path in Uses::of(module, source, false)?.paths {
+            if path[0] != "crate" {
+                continue;
+            }
+            let longest = (1..path.len()).rev().map(|end| &path[1..=end]);
+            let file = longest.into_iter().find_map(|path| modules.get(path).copied());
+            used.extend(file.filter(|file| !module.starts_with(file)));
+        }
+        arrows.insert(module.as_slice(), used);
+    }
+    let tests = |module: &[String]| module.iter().any(|part| part == "tests");
+    arrows.retain(|module, _| !tests(module));
+    let mut found = Vec::new();
+    for file in arrows.keys() {
+        let (mut seen, mut open) = (BTreeSet::new(), vec![*file]);
+        while let Some(used) = open.pop().and_then(|file| arrows.get(file)) {
+            open.extend(used.iter().filter(|file| seen.insert(**file)));
+        }
+        if seen.contains(file) {
+            found.push(file.join("::"));
+        }
+    }
+    Ok(found)
+}
+
 /// Every path in a file, made absolute where it begins with `self` or `super`.
 #[derive(Default)]
 struct Uses {
     module: Vec<String>,
     paths: Vec<Vec<String>>,
     has_async: bool,
+    skips_tests: bool,
 }
 
 impl Uses {
+    fn of(module: &[String], source: &str, with_tests: bool) -> Result<Self, Failed> {
+        let mut uses = Self {
+            module: module.to_vec(),
+            skips_tests: !with_tests,
+            ..Self::default()
+        };
+        uses.visit_file(&syn::parse_file(source)?);
+        Ok(uses)
+    }
+
     fn add(&mut self, path: &[String]) {
         let Some(first) = path.first() else { return };
         if first != "self" && first != "super" {
@@ -394,6 +584,9 @@ impl<'ast> Visit<'ast> for Uses {
     }
 
     fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
+        if self.skips_tests && for_tests(&item.attrs) {
+            return;
+        }
         self.module.push(item.ident.to_string());
         visit::visit_item_mod(self, item);
         self.module.pop();
@@ -408,4 +601,14 @@ impl<'ast> Visit<'ast> for Uses {
         self.has_async = true;
         visit::visit_expr_async(self, block);
     }
+}
+
+fn for_tests(attributes: &[syn::Attribute]) -> bool {
+    let is_test = |attribute: &syn::Attribute| {
+        attribute.path().is_ident("cfg")
+            && attribute
+                .parse_args::<syn::Ident>()
+                .is_ok_and(|name| name == "test")
+    };
+    attributes.iter().any(is_test)
 }

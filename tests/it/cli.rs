@@ -283,8 +283,8 @@ fn the_reference_names_every_reason_and_metric() -> Result<(), Failed> {
     let reference = fs::read_to_string(root.join("docs/reference.md"))?;
     let mut named = 0;
     for (file, declares) in [
-        ("src/domain/reason.rs", "pub const "),
-        ("src/runtime/metrics.rs", "const "),
+        ("src/domain/pair/reason.rs", "pub const "),
+        ("src/env/metrics.rs", "const "),
     ] {
         let source = fs::read_to_string(root.join(file))?;
         let declared = source.lines().filter(|line| line.starts_with(declares));

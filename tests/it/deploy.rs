@@ -9,7 +9,7 @@ use std::{
 };
 
 use clap::Parser;
-use korder::{runtime::config::Config, shard::lease::Terms, write::writer};
+use korder::{lease::record::Terms, runtime::config::Config, write::writer};
 use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
 

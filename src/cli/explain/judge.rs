@@ -23,18 +23,26 @@ use crate::{
         ticket::Phase,
     },
     domain::{
-        eligibility::{self, Failure, Keep, Placement, Reason, Rule, Verdict},
-        ids::{NodeName, NodeUid, TicketKey},
-        node::{Node, Taint},
-        observed::{GuardianState, GuardianView, TicketView},
-        op::Op,
-        order::{Order, Spec},
-        plan::{self, Memory},
-        quantity::Amount,
-        reason,
-        time::Now,
-        toleration::{Operator, Toleration},
-        window::{Agenda, Window},
+        node::{
+            eligibility::{self, Failure, Keep, Placement, Reason, Rule, Verdict},
+            record::{Node, Taint},
+            toleration::{Operator, Toleration},
+        },
+        order::{
+            spec::{Order, Spec},
+            window::{Agenda, Window},
+        },
+        pair::{
+            observed::{GuardianState, GuardianView, TicketView},
+            op::Op,
+            plan::{self, Memory},
+            reason,
+        },
+        values::{
+            ids::{NodeName, NodeUid, TicketKey},
+            quantity::Amount,
+            time::Now,
+        },
     },
 };
 
@@ -762,12 +770,13 @@ pub(super) mod testing {
             text,
         },
         domain::{
-            ids::PodKey,
-            node::ReadyStatus,
-            observed::Revision,
+            node::record::ReadyStatus,
+            pair::{
+                names::{guardian_name, ticket_name},
+                observed::Revision,
+            },
             testing::{api_order, at, node},
-            ticket::{guardian_name, ticket_name},
-            time::Mono,
+            values::{ids::PodKey, time::Mono},
         },
     };
 
@@ -838,7 +847,7 @@ pub(super) mod testing {
                 node_name: node.name.clone(),
                 sequence: 0,
                 template_hash: spec.map_or("", |spec| spec.template.hash.as_str()).into(),
-                outline: crate::domain::outline::Outline::default(),
+                outline: crate::domain::order::demand::Outline::default(),
                 duration: None,
                 lifecycle: crate::api::order::Lifecycle::default(),
                 phase,
@@ -984,7 +993,7 @@ mod tests {
         testing::{GRACE, Scene, scene},
         *,
     };
-    use crate::domain::{node::ReadyStatus, testing::at};
+    use crate::domain::{node::record::ReadyStatus, testing::at};
 
     fn bare() -> Scene {
         scene(json!({}))

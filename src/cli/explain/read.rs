@@ -20,12 +20,16 @@ use crate::{
     api::{self, LABEL_ORDER_UID},
     cli::cluster::{Cluster, NOT_FOUND, not_installed, pages},
     domain::{
-        ids::{OrderKey, TicketKey},
-        observed::TicketView,
-        order::Order,
-        ticket::{cover_name, guardian_name},
+        order::spec::Order,
+        pair::{
+            names::{cover_name, guardian_name},
+            observed::TicketView,
+        },
+        values::{
+            ids::{OrderKey, TicketKey},
+            shard::ShardCount,
+        },
     },
-    shard::ShardCount,
     watch::{guardian::SlimPod, node::SlimNode, ticket::SlimTicket},
 };
 

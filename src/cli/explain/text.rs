@@ -295,7 +295,7 @@ mod tests {
 
     use super::*;
     use crate::cli::explain::judge::testing::{Scene, scene};
-    use crate::domain::node::ReadyStatus;
+    use crate::domain::node::record::ReadyStatus;
 
     fn agents() -> Scene {
         scene(json!({ "template": { "spec": {

@@ -6,7 +6,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{Admission, Answer, Budget};
-use crate::{domain::time::Mono, queue::window::MOST};
+use crate::{domain::values::time::Mono, queue::limit::MOST};
 
 /// What the server does from a moment on.
 #[derive(Clone, Copy)]

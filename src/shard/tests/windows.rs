@@ -3,7 +3,7 @@
 //! Times are seconds since the epoch, at which the Order was made. Ticks come every 600 s.
 
 use super::*;
-use crate::domain::ticket::cover_name;
+use crate::domain::pair::names::cover_name;
 
 const STRATEGIES: [(&str, &str, Option<&str>); 6] = [
     ("for ever", "OneTime", None),
@@ -65,7 +65,7 @@ impl Rig {
         let revision = self.next();
         let mut view = new_ticket(&work, order, &node("n1"), sequence, revision);
         (view.phase, view.window_start, view.created) = (phase, Some(at(start)), at(start));
-        let windows = crate::domain::window::Windows::of(order).unwrap();
+        let windows = crate::domain::order::window::Windows::of(order).unwrap();
         view.expires = windows.latest(at(start)).and_then(|window| window.end);
         view.finished_at = match phase {
             Phase::Released => Some(at(start + 100)),
@@ -386,7 +386,7 @@ fn after(
 ) -> String {
     let make = |more| timed(kind, policy, duration, more);
     let (order, mut rig) = (make(json!({})), Rig::since(now));
-    let windows = crate::domain::window::Windows::of(&order).unwrap();
+    let windows = crate::domain::order::window::Windows::of(&order).unwrap();
     for &(sequence, phase, time) in found {
         let window = windows
             .latest(at(time))

@@ -11,10 +11,11 @@ use tokio::task::JoinSet;
 
 use super::Pending;
 use crate::{
-    queue::{Lane, deadline::held},
-    runtime::{clients::Clients, clock::Clock},
-    shard::ShardCount,
-    write::{Guardians, Writer},
+    domain::values::shard::ShardCount,
+    env::clock::Clock,
+    lease::deadline::held,
+    queue::Lane,
+    write::{Guardians, Writer, clients::Clients},
 };
 
 /// A clock, a writer whose requests `serve` answers, and its line.
@@ -164,7 +165,7 @@ async fn a_silent_server_is_asked_ever_less_and_full_speed_is_back_after_it() {
         writes.spawn(async move { while !write(writer.clone(), Lane::Create).await {} });
     }
     clock
-        .sleep_until(Some(crate::domain::time::Mono(Duration::from_secs(60))))
+        .sleep_until(Some(crate::domain::values::time::Mono(Duration::from_secs(60))))
         .await;
     let asked = times.lock().len();
     assert!(asked < 80, "asked {asked} times in vain");

@@ -7,13 +7,13 @@ use std::{
 };
 
 use jiff::SignedDuration;
-use korder::runtime::{
-    clients::Clients,
-    clock::Clock,
-    config::{Config, LogFormat},
-    pause::Pause,
-    replica::{Ended, Replica},
-    tasks::Tasks,
+use korder::{
+    env::{clock::Clock, pause::Pause, tasks::Tasks},
+    runtime::{
+        config::{Config, LogFormat},
+        replica::{Ended, Replica},
+    },
+    write::clients::Clients,
 };
 use tokio::time::Instant;
 

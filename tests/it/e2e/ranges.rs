@@ -16,8 +16,10 @@ use http_body_util::BodyExt;
 use k8s_openapi::api::core::v1::Node;
 use korder::{
     api::{Order, Ticket, ticket::Phase},
-    domain::ids::NodeUid,
-    shard::{ShardCount, ShardId},
+    domain::values::{
+        ids::NodeUid,
+        shard::{ShardCount, ShardId},
+    },
 };
 use kube::{
     Api, Client, ResourceExt,

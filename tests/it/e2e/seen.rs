@@ -202,7 +202,7 @@ async fn metrics(ground: &Ground<'_>) -> Result<()> {
 
 /// The names in the file that holds them all.
 fn defined_metrics() -> Vec<String> {
-    let source = include_str!("../../../src/runtime/metrics.rs");
+    let source = include_str!("../../../src/env/metrics.rs");
     let names = source
         .lines()
         .filter_map(|line| line.strip_prefix("const ")?.split('"').nth(1));

@@ -4,7 +4,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use korder::{domain::ids::NodeUid, shard::ShardCount};
+use korder::domain::values::{ids::NodeUid, shard::ShardCount};
 use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
 use testbed::{

@@ -11,7 +11,11 @@ use std::{
 
 use anyhow::{Result, bail};
 use jiff::SignedDuration;
-use korder::runtime::{clients::Clients, clock::Clock, replica::Replica, tasks::Tasks};
+use korder::{
+    env::{clock::Clock, tasks::Tasks},
+    runtime::replica::Replica,
+    write::clients::Clients,
+};
 use testbed::{
     sim::{
         actors::{collector::Collector, kubelet::Kubelets, nodes::Nodes, scheduler::Scheduler, users::Users},

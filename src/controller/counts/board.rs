@@ -1,0 +1,299 @@
+//! The `Shard` objects of one own shard: what they are to say, what they say, and when to write them.
+//!
+//! Pure. Written only when changed, never more often than every two seconds, and while it goes on
+//! changing not before it has been quiet for one second or ten have passed. An Order keeps its page.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::{
+    api::{ShardStatus, shard::OrderCounts},
+    domain::values::{ids::OrderUid, shard::ShardId, shard_object::ShardObject, time::Mono},
+    watch::shard::{Listing, ShardVersion, ShardView},
+    write::shards::{ShardAnswer, ShardContent},
+};
+
+/// Orders on a page.
+pub(super) const PER_PAGE: usize = 500;
+/// Least time between two writes of one object.
+const EVERY: Duration = Duration::from_secs(2);
+/// How long an object must not have changed before it is written.
+const QUIET: Duration = Duration::from_secs(1);
+/// How long a change waits at most while others follow.
+const LATEST: Duration = Duration::from_secs(10);
+/// Longest pause after writes that did not land.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// The objects of one shard.
+#[derive(Debug)]
+pub(super) struct Board {
+    shard: ShardId,
+    totals: ShardStatus,
+    sheet: Sheet,
+    pages: BTreeMap<u16, Page>,
+    placed: HashMap<OrderUid, u16, ahash::RandomState>,
+}
+
+#[derive(Debug, Default)]
+struct Page {
+    orders: BTreeMap<OrderUid, Arc<OrderCounts>>,
+    sheet: Sheet,
+}
+
+/// What is known of one object.
+#[derive(Debug, Default)]
+struct Sheet {
+    version: Option<ShardVersion>,
+    /// What it says, if that is known.
+    says: Option<ShardContent>,
+    writing: bool,
+    pace: Pace,
+}
+
+/// When an object may be written.
+#[derive(Debug, Default)]
+struct Pace {
+    /// The first and the last change since it was written.
+    changed: Option<(Mono, Mono)>,
+    not_before: Mono,
+    failures: u32,
+}
+
+/// A write that is due.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Due {
+    pub(super) object: ShardObject,
+    /// What it is written on; none if there is no such object yet.
+    pub(super) version: Option<ShardVersion>,
+    pub(super) content: ShardContent,
+}
+
+impl Board {
+    /// The board of a shard whose counts are complete. What `there` is stays until something else is
+    /// to be said, and Orders stay on the pages they are on.
+    pub(super) fn new<'a>(
+        shard: ShardId,
+        counts: Listing,
+        there: impl Iterator<Item = (Option<u16>, &'a ShardView)>,
+        now: Mono,
+    ) -> Self {
+        let mut board = Self {
+            shard,
+            totals: ShardStatus::default(),
+            sheet: Sheet::default(),
+            pages: BTreeMap::new(),
+            placed: HashMap::default(),
+        };
+        let known: BTreeMap<_, _> = counts.into_iter().collect();
+        for (page, view) in there {
+            for (order, _) in &view.listing {
+                if let (Some(page), Some(counts)) = (page, known.get(order)) {
+                    let page = *board.placed.entry(order.clone()).or_insert(page);
+                    let orders = &mut board.pages.entry(page).or_default().orders;
+                    orders.insert(order.clone(), counts.clone());
+                }
+            }
+            board.see(page, view, now);
+        }
+        for (order, counts) in known {
+            board.put(&order, Some(counts), now);
+        }
+        board.sheet.pace.change(now);
+        board
+    }
+
+    /// The counts of an Order changed; none if it is gone.
+    pub(super) fn put(&mut self, order: &OrderUid, counts: Option<Arc<OrderCounts>>, now: Mono) {
+        let placed = self.placed.get(order).copied();
+        let Some(number) = placed.or_else(|| counts.is_some().then(|| self.free())) else {
+            return;
+        };
+        let page = self.pages.entry(number).or_default();
+        match counts {
+            Some(counts) => {
+                page.orders.insert(order.clone(), counts);
+                self.placed.insert(order.clone(), number);
+            }
+            None => {
+                page.orders.remove(order);
+                self.placed.remove(order);
+            }
+        }
+        page.sheet.pace.change(now);
+    }
+
+    /// The first page with room.
+    fn free(&self) -> u16 {
+        let room = |page: &u16| {
+            self.pages
+                .get(page)
+                .is_none_or(|page| page.orders.len() < PER_PAGE)
+        };
+        (0..u16::MAX).find(room).expect("fewer than 30 million Orders")
+    }
+
+    /// What the totals are now.
+    pub(super) fn total(&mut self, totals: ShardStatus, now: Mono) {
+        if self.totals != totals {
+            self.totals = totals;
+            self.sheet.pace.change(now);
+        }
+    }
+
+    /// An object is there, perhaps written by somebody else.
+    pub(super) fn see(&mut self, page: Option<u16>, view: &ShardView, now: Mono) {
+        let content = match page {
+            Some(_) => ShardContent::Page(view.listing.clone()),
+            None => ShardContent::Totals(view.totals.clone()),
+        };
+        let sheet = match page {
+            Some(page) => &mut self.pages.entry(page).or_default().sheet,
+            None => &mut self.sheet,
+        };
+        let older =
+            |known: &ShardVersion| known.uid == view.version.uid && known.revision >= view.version.revision;
+        if !sheet.version.as_ref().is_some_and(older) {
+            (sheet.version, sheet.says) = (Some(view.version.clone()), Some(content));
+            sheet.pace.change(now);
+        }
+    }
+
+    /// An object is gone.
+    pub(super) fn lose(&mut self, page: Option<u16>, now: Mono) {
+        let sheet = match page {
+            Some(page) => self.pages.get_mut(&page).map(|page| &mut page.sheet),
+            None => Some(&mut self.sheet),
+        };
+        if let Some(sheet) = sheet.filter(|sheet| !sheet.writing) {
+            (sheet.version, sheet.says) = (None, None);
+            sheet.pace.change(now);
+        }
+    }
+
+    /// Adds the writes that are due; returns when to look again.
+    pub(super) fn due(&mut self, now: Mono, due: &mut Vec<Due>) -> Option<Mono> {
+        let (shard, totals) = (self.shard, &self.totals);
+        let mut wake = self.sheet.due(now, || ShardContent::Totals(totals.clone()));
+        due.extend(wake.write(shard, None));
+        self.pages.retain(|&number, page| {
+            let Page { orders, sheet } = page;
+            let listing = || {
+                let all = orders
+                    .iter()
+                    .map(|(order, counts)| (order.clone(), counts.clone()));
+                ShardContent::Page(all.collect())
+            };
+            let needless = orders.is_empty() && sheet.version.is_none() && !sheet.writing;
+            let mut step = if needless {
+                Step::default()
+            } else {
+                sheet.due(now, listing)
+            };
+            due.extend(step.write(shard, Some(number)));
+            wake.at = [wake.at, step.at].into_iter().flatten().min();
+            !needless
+        });
+        wake.at
+    }
+
+    /// What has become of a write.
+    pub(super) fn answered(&mut self, wrote: Due, answer: ShardAnswer, now: Mono) {
+        let sheet = match wrote.object.page {
+            Some(page) => &mut self.pages.entry(page).or_default().sheet,
+            None => &mut self.sheet,
+        };
+        sheet.writing = false;
+        // What is not there cannot have gone: it could not be made.
+        let failed = match answer {
+            ShardAnswer::Failed => true,
+            ShardAnswer::Gone => wrote.version.is_none(),
+            ShardAnswer::Written(_) | ShardAnswer::Found(_) => false,
+        };
+        sheet.pace.wrote(now, failed);
+        match answer {
+            ShardAnswer::Written(version) => {
+                (sheet.version, sheet.says) = (Some(version), Some(wrote.content));
+            }
+            ShardAnswer::Gone => {
+                (sheet.version, sheet.says) = (None, None);
+                sheet.pace.change(now);
+            }
+            ShardAnswer::Found(view) => {
+                // Also if it is what was known: the write did not land.
+                sheet.pace.change(now);
+                self.see(wrote.object.page, &view, now);
+            }
+            ShardAnswer::Failed => sheet.pace.change(now),
+        }
+    }
+}
+
+/// What is to be done about an object.
+#[derive(Default)]
+struct Step {
+    at: Option<Mono>,
+    write: Option<(Option<ShardVersion>, ShardContent)>,
+}
+
+impl Step {
+    fn write(&mut self, shard: ShardId, page: Option<u16>) -> Option<Due> {
+        let (version, content) = self.write.take()?;
+        let object = ShardObject { shard, page };
+        Some(Due {
+            object,
+            version,
+            content,
+        })
+    }
+}
+
+impl Sheet {
+    fn due(&mut self, now: Mono, wanted: impl FnOnce() -> ShardContent) -> Step {
+        let Some(at) = self.pace.due().filter(|_| !self.writing) else {
+            return Step::default();
+        };
+        if now < at {
+            return Step {
+                at: Some(at),
+                write: None,
+            };
+        }
+        self.pace.changed = None;
+        let wanted = wanted();
+        if self.says.as_ref() == Some(&wanted) {
+            return Step::default();
+        }
+        self.writing = true;
+        Step {
+            at: None,
+            write: Some((self.version.clone(), wanted)),
+        }
+    }
+}
+
+impl Pace {
+    fn change(&mut self, now: Mono) {
+        self.changed = Some((self.changed.map_or(now, |(first, _)| first), now));
+    }
+
+    fn due(&self) -> Option<Mono> {
+        let (first, last) = self.changed?;
+        Some(last.after(QUIET).min(first.after(LATEST)).max(self.not_before))
+    }
+
+    fn wrote(&mut self, now: Mono, failed: bool) {
+        self.failures = if failed {
+            self.failures.saturating_add(1)
+        } else {
+            0
+        };
+        let pause = EVERY.saturating_mul(1 << self.failures.min(5));
+        self.not_before = now.after(pause.min(LONGEST));
+    }
+}
+
+#[cfg(test)]
+mod tests;

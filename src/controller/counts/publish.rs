@@ -1,0 +1,100 @@
+//! The publisher: writes the Shard objects of own shards when they are due.
+//!
+//! What is due is decided by the boards (`board`); here it is only sent.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::rollup::{Publication, Question, Reports};
+use crate::{
+    domain::values::{ids::Namespace, shard_object::ShardObject},
+    env::clock::Clock,
+    watch::shard::ShardView,
+    write::{Pending, Writer, shards::ShardAnswer},
+};
+
+/// Writes of Shard objects in flight.
+const WRITES: usize = 4;
+/// Nothing is due sooner after it has changed, so nothing is missed by looking this often.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Shard objects that a GET has shown.
+type Found = Vec<(ShardObject, ShardView)>;
+
+/// What the publisher needs.
+pub struct Publisher {
+    /// Where the counts come from.
+    pub reports: Arc<Reports>,
+    /// What writes.
+    pub writer: Writer,
+    /// What counts the writes that wait.
+    pub pending: Arc<Pending>,
+    /// Where Shard objects live.
+    pub namespace: Namespace,
+    /// The name of this replica.
+    pub replica: String,
+    /// The time.
+    pub clock: Clock,
+}
+
+impl Publisher {
+    /// Works until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let (mut reads, mut writes) = (JoinSet::new(), JoinSet::new());
+        loop {
+            let now = self.clock.mono();
+            for question in self.reports.questions() {
+                let (writer, namespace, clock) =
+                    (self.writer.clone(), self.namespace.clone(), self.clock.clone());
+                reads.spawn(async move {
+                    let pages = writer.shard_objects(&namespace, &question.pages).await;
+                    if pages.is_none() {
+                        clock.sleep_until(Some(clock.mono().after(LOOK_EVERY))).await;
+                    }
+                    (question, pages)
+                });
+            }
+            let waiting = self.pending.waiting();
+            let waits = |shard| waiting.get(&shard).copied().unwrap_or(0);
+            let (due, wake) = self.reports.publications(&self.replica, waits, now);
+            self.reports.measure();
+            for publication in due {
+                while writes.len() >= WRITES {
+                    self.finish(writes.join_next().await);
+                }
+                let (writer, namespace, clock) =
+                    (self.writer.clone(), self.namespace.clone(), self.clock.clone());
+                writes.spawn(async move {
+                    let due = &publication.due;
+                    let (version, server) = (due.version.as_ref(), clock.now().server);
+                    let answer = writer
+                        .shard_object(&namespace, due.object, version, &due.content, server)
+                        .await;
+                    (publication, answer)
+                });
+            }
+            let look = now.after(LOOK_EVERY);
+            tokio::select! {
+                biased; // stopping comes first
+                () = stop.cancelled() => return,
+                Some(ended) = reads.join_next() => self.learn(ended),
+                ended = writes.join_next(), if !writes.is_empty() => self.finish(ended),
+                () = self.clock.sleep_until(Some(wake.map_or(look, |wake| wake.min(look)))) => {}
+            }
+        }
+    }
+
+    fn learn(&self, ended: Result<(Question, Option<Found>), tokio::task::JoinError>) {
+        let (question, pages) = ended.expect("a read neither panics nor is cancelled");
+        self.reports.answered(&question, pages);
+    }
+
+    fn finish(&self, ended: Option<Result<(Publication, ShardAnswer), tokio::task::JoinError>>) {
+        if let Some(ended) = ended {
+            let (publication, answer) = ended.expect("a write neither panics nor is cancelled");
+            self.reports.published(publication, answer, self.clock.mono());
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! What looks after Orders: builds the index, tells the shards, removes all when an Order goes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::{sync::Notify, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::listed::{Part, Synced};
+use crate::controller::{counts::rollup::Reports, owned::slots::Slots};
+use crate::{
+    api::OrderStatus,
+    domain::{
+        order::spec::Order,
+        pair::observed::Revision,
+        values::ids::{Namespace, OrderUid},
+    },
+    env::metrics,
+    index::{Index, Snapshot},
+    watch::relist::Change,
+    write::Writer,
+};
+
+/// After an Order's Tickets were removed at once, the watches get this long to show it before what
+/// is left is removed one by one.
+const SHOWN_WITHIN: Duration = Duration::from_secs(3);
+/// First and longest pause before a removal that failed is tried again. After that the shards remove
+/// what is left one by one, so that no Order waits for another that cannot be removed.
+const AGAIN_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(16));
+/// Orders removed at a time.
+const PURGES: usize = 4;
+
+/// An Order as its watch shows it.
+pub struct SeenOrder {
+    /// The Order.
+    pub order: Arc<Order>,
+    /// `metadata.resourceVersion`.
+    pub revision: Revision,
+    /// Its status as last written, if it can be read.
+    pub status: Option<OrderStatus>,
+}
+
+/// Changes of Orders that have yet to be looked at: the latest per Order.
+#[derive(Default)]
+pub struct OrderInbox {
+    changes: Mutex<BTreeMap<OrderUid, Option<SeenOrder>>>,
+    listed: AtomicBool,
+    bell: Notify,
+}
+
+impl OrderInbox {
+    /// An Order changed or is gone.
+    pub fn put(&self, change: Change<SeenOrder, OrderUid>) {
+        match change {
+            Change::Apply(seen) => self.changes.lock().insert(seen.order.uid.clone(), Some(seen)),
+            Change::Delete(uid) => self.changes.lock().insert(uid, None),
+            Change::Synced => {
+                self.listed.store(true, Ordering::Release);
+                None
+            }
+        };
+        self.bell.notify_one();
+    }
+}
+
+/// What looks after Orders.
+pub struct Orders {
+    /// What comes in.
+    pub inbox: Arc<OrderInbox>,
+    /// Where the Orders are published.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// The shards.
+    pub slots: Arc<Slots>,
+    /// Where counts are summed.
+    pub reports: Arc<Reports>,
+    /// What removes Tickets at once.
+    pub writer: Writer,
+    /// Told once all Orders have been listed and published.
+    pub synced: Synced,
+}
+
+impl Orders {
+    /// Works until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let (mut index, mut purging, mut purges) = (Index::default(), BTreeSet::new(), JoinSet::new());
+        let mut waiting: Vec<(OrderUid, Namespace)> = Vec::new();
+        loop {
+            while purges.len() < PURGES
+                && let Some((uid, namespace)) = waiting.pop()
+            {
+                purges.spawn(purge(self.writer.clone(), self.slots.clone(), uid, namespace));
+            }
+            tokio::select! {
+                biased; // stopping comes first; an ended removal makes room for the next
+                () = stop.cancelled() => return,
+                Some(ended) = purges.join_next() => {
+                    let uid = ended.expect("a removal neither panics nor is cancelled");
+                    self.slots.put_all(|inbox| { inbox.purges.insert(uid.clone(), false); });
+                    purging.remove(&uid);
+                }
+                () = self.inbox.bell.notified() => {
+                    for (uid, namespace) in self.look(&mut index) {
+                        if purging.insert(uid.clone()) {
+                            waiting.push((uid, namespace));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Publishes what changed; returns the Orders that go.
+    fn look(&self, index: &mut Index) -> Vec<(OrderUid, Namespace)> {
+        let listed = self.inbox.listed.load(Ordering::Acquire);
+        let changes = std::mem::take(&mut *self.inbox.changes.lock());
+        let (mut changed, mut going) = (Vec::new(), Vec::new());
+        for (uid, seen) in changes {
+            match seen {
+                Some(seen) => {
+                    let order = seen.order;
+                    self.reports.order(&order, seen.revision, seen.status);
+                    if index.order(&uid).is_none_or(|before| **before != *order) {
+                        if order.deleting {
+                            going.push((uid.clone(), order.key.namespace.clone()));
+                        }
+                        index.apply(order);
+                        changed.push(uid);
+                    }
+                }
+                None => {
+                    self.reports.forget(&uid);
+                    if let Some(order) = index.delete(&uid) {
+                        tracing::debug!(order = %order.key, "order gone");
+                        going.push((uid.clone(), order.key.namespace.clone()));
+                        changed.push(uid);
+                    }
+                }
+            }
+        }
+        if !changed.is_empty() {
+            let snapshot = index.publish();
+            metrics::orders(snapshot.orders().count());
+            self.snapshot.store(snapshot);
+            self.slots.put_all(|inbox| {
+                inbox.orders.extend(changed.iter().cloned());
+                inbox
+                    .purges
+                    .extend(going.iter().map(|(uid, _)| (uid.clone(), true)));
+            });
+        }
+        if listed {
+            self.synced.part(Part::Orders);
+        }
+        going
+    }
+}
+
+/// Removes what the Order has in the shards that are owned at the moment.
+async fn purge(writer: Writer, slots: Arc<Slots>, uid: OrderUid, namespace: Namespace) -> OrderUid {
+    let (mut pause, longest) = AGAIN_AFTER;
+    loop {
+        if writer.purge(&uid, &namespace, &|ends| slots.writing(ends)).await || pause > longest {
+            break;
+        }
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
+    tokio::time::sleep(SHOWN_WITHIN).await;
+    uid
+}

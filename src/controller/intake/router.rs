@@ -1,0 +1,261 @@
+//! The router: every watch event goes to the shard it belongs to, or stops here.
+//!
+//! Keeps the slim record of all Nodes, and Tickets without labels, also of shards that another replica owns: both
+//! are watched once, whatever the shards are. Where the API server sends Nodes by ranges, those of own shards are
+//! all there is, and the owners of the others say how many they have and how many are NotReady.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use dashmap::DashMap;
+use parking_lot::Mutex;
+
+use crate::controller::owned::{
+    mailbox::{GuardianNews, Inbox, NodeNews, TicketNews},
+    slots::Slots,
+};
+use crate::{
+    api::ShardStatus,
+    domain::{
+        node::{outage::Outage, record::Node},
+        pair::observed::{GuardianView, TicketView},
+        values::{
+            ids::{NodeUid, PodKey, PodUid, TicketKey, TicketUid},
+            shard::{ShardCount, ShardId},
+        },
+    },
+    env::{clock::Clock, metrics},
+    shard::state::Fleet,
+    watch::{node::SlimNode, relist::Change},
+};
+
+/// Where the end of a Ticket is to be told.
+pub type TicketRoute = (ShardId, TicketKey, TicketUid);
+/// Where the end of a Guardian is to be told.
+pub type GuardianRoute = (ShardId, TicketKey, PodKey, PodUid);
+
+/// Hands events to shards.
+pub struct Router {
+    shards: ShardCount,
+    nodes: DashMap<NodeUid, Arc<Node>, ahash::RandomState>,
+    unlabelled: Mutex<BTreeMap<TicketUid, (ShardId, TicketView)>>,
+    outage: Mutex<Outage>,
+    slots: Arc<Slots>,
+    clock: Clock,
+    /// Only Nodes of own shards are seen.
+    narrow: AtomicBool,
+}
+
+impl Router {
+    /// A router to these shards.
+    pub fn new(shards: ShardCount, slots: Arc<Slots>, clock: Clock) -> Self {
+        Self {
+            shards,
+            nodes: DashMap::default(),
+            unlabelled: Mutex::default(),
+            outage: Mutex::default(),
+            slots,
+            clock,
+            narrow: AtomicBool::new(false),
+        }
+    }
+
+    /// From now on only Nodes of own shards are kept: of the others no news will come.
+    pub fn narrow(&self) {
+        self.narrow.store(true, Ordering::Release);
+        self.outage.lock().narrow();
+    }
+
+    fn is_narrow(&self) -> bool {
+        self.narrow.load(Ordering::Acquire)
+    }
+
+    /// Whether this replica has the shard.
+    pub fn has(&self, shard: ShardId) -> bool {
+        self.slots.get(shard).is_some()
+    }
+
+    /// Nodes known.
+    pub fn nodes(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// A Node changed or is gone. What is as it was, such as after a heartbeat, stops here.
+    pub fn node(&self, change: Change<SlimNode, NodeUid>) {
+        match change {
+            Change::Apply(node) => self.apply_node(node),
+            Change::Delete(uid) => {
+                self.forget(&uid);
+                self.put(self.shards.of_node(&uid), |inbox| {
+                    inbox.nodes.insert(uid, NodeNews::Delete);
+                });
+            }
+            Change::Synced => {}
+        }
+        metrics::nodes(self.nodes.len());
+    }
+
+    fn apply_node(&self, node: SlimNode) {
+        let now = self.clock.now();
+        let uid = NodeUid::from(node.metadata.uid.as_deref().unwrap_or_default());
+        let shard = self.shards.of_node(&uid);
+        if self.is_narrow() && !self.has(shard) {
+            return;
+        }
+        let before = self.nodes.get(&uid).map(|before| before.clone());
+        let Some(node) = node.record(before.as_deref(), now.server) else {
+            return;
+        };
+        if before.as_deref() == Some(&node) {
+            metrics::node_events_stopped("record", 1);
+            return;
+        }
+        self.outage.lock().see(before.as_deref(), Some(&node));
+        let node = Arc::new(node);
+        self.nodes.insert(uid.clone(), node.clone());
+        if self.is_narrow() && !self.has(shard) {
+            // It was given up meanwhile, perhaps before this was kept.
+            return self.forget(&uid);
+        }
+        self.put(shard, |inbox| {
+            inbox.nodes.insert(uid, NodeNews::Apply(node, now.mono));
+        });
+    }
+
+    fn forget(&self, uid: &NodeUid) {
+        if let Some((_, node)) = self.nodes.remove(uid) {
+            self.outage.lock().see(Some(&node), None);
+        }
+    }
+
+    /// A shard was given up: where Nodes come by shards, no news of these will come.
+    pub fn leave(&self, shard: ShardId) {
+        self.outage.lock().own(self.shards.range(shard).0, false);
+        if !self.is_narrow() {
+            return;
+        }
+        let of_shard = |uid: &NodeUid| self.shards.of_node(uid) == shard;
+        let uids: Vec<NodeUid> = self
+            .nodes
+            .iter()
+            .map(|node| node.uid.clone())
+            .filter(of_shard)
+            .collect();
+        uids.iter().for_each(|uid| self.forget(uid));
+        metrics::nodes(self.nodes.len());
+    }
+
+    /// What the owner of a shard says of its nodes.
+    pub fn told(&self, shard: ShardId, totals: &ShardStatus) {
+        let not_ready = totals.not_ready.iter().map(|group| (group.since.0, group.count));
+        let mut outage = self.outage.lock();
+        outage.told(self.shards.range(shard).0, totals.nodes, not_ready.collect());
+    }
+
+    /// Tells shards that were just taken of their nodes, and of their Tickets without labels. News that came since
+    /// they were taken is newer.
+    pub fn fill(&self, shards: &[ShardId]) {
+        let mut outage = self.outage.lock();
+        shards
+            .iter()
+            .for_each(|shard| outage.own(self.shards.range(*shard).0, true));
+        drop(outage);
+        let now = self.clock.mono();
+        let wanted: BTreeSet<ShardId> = shards.iter().copied().collect();
+        let mut nodes: Vec<Arc<Node>> = self
+            .nodes
+            .iter()
+            .filter(|node| wanted.contains(&self.shards.of_node(&node.uid)))
+            .map(|node| node.clone())
+            .collect();
+        nodes.sort_by(|one, other| one.uid.cmp(&other.uid));
+        for node in nodes {
+            self.put(self.shards.of_node(&node.uid), |inbox| {
+                inbox
+                    .nodes
+                    .entry(node.uid.clone())
+                    .or_insert(NodeNews::Apply(node, now));
+            });
+        }
+        for (uid, (shard, view)) in &*self.unlabelled.lock() {
+            if wanted.contains(shard) {
+                self.put(*shard, |inbox| {
+                    let news = TicketNews::Apply(Box::new(view.clone()));
+                    inbox.tickets.entry((uid.clone(), true)).or_insert(news);
+                });
+            }
+        }
+    }
+
+    /// A Ticket changed or is gone.
+    pub fn ticket(&self, change: Change<(ShardId, TicketView), TicketRoute>) {
+        self.put_ticket(change, false);
+    }
+
+    /// A Ticket without the label of a shard changed, or is gone or labelled again.
+    pub fn unlabelled(&self, change: Change<(ShardId, TicketView), TicketRoute>) {
+        match &change {
+            Change::Apply((shard, view)) => {
+                let ticket = (*shard, view.clone());
+                self.unlabelled.lock().insert(view.uid.clone(), ticket);
+            }
+            Change::Delete((_, _, uid)) => {
+                self.unlabelled.lock().remove(uid);
+            }
+            Change::Synced => {}
+        }
+        self.put_ticket(change, true);
+    }
+
+    /// A list shows a Ticket without the label of a shard. What a watch has shown is newer, or will be.
+    pub fn found(&self, shard: ShardId, view: TicketView) {
+        self.put(shard, |inbox| {
+            let news = || TicketNews::Told(Box::new(view.clone()));
+            inbox.tickets.entry((view.uid.clone(), true)).or_insert_with(news);
+        });
+    }
+
+    fn put_ticket(&self, change: Change<(ShardId, TicketView), TicketRoute>, unlabelled: bool) {
+        match change {
+            Change::Apply((shard, view)) => self.put(shard, |inbox| {
+                let key = (view.uid.clone(), unlabelled);
+                inbox.tickets.insert(key, TicketNews::Apply(Box::new(view)));
+            }),
+            Change::Delete((shard, key, uid)) => self.put(shard, |inbox| {
+                inbox.tickets.insert((uid, unlabelled), TicketNews::Delete(key));
+            }),
+            Change::Synced => {}
+        }
+    }
+
+    /// A Guardian changed or is gone.
+    pub fn guardian(&self, change: Change<(ShardId, GuardianView), GuardianRoute>) {
+        match change {
+            Change::Apply((shard, view)) => self.put(shard, |inbox| {
+                inbox
+                    .guardians
+                    .insert(view.uid.clone(), GuardianNews::Apply(Box::new(view)));
+            }),
+            Change::Delete((shard, ticket, pod, uid)) => self.put(shard, |inbox| {
+                inbox.guardians.insert(uid, GuardianNews::Delete(ticket, pod));
+            }),
+            Change::Synced => {}
+        }
+    }
+
+    fn put(&self, shard: ShardId, put: impl FnOnce(&mut Inbox)) {
+        self.slots.put(shard, put);
+    }
+}
+
+impl Fleet for Router {
+    fn spared(&self, node: &NodeUid) -> Duration {
+        self.outage.lock().spared(node)
+    }
+}

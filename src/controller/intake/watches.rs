@@ -1,0 +1,148 @@
+//! What a replica watches whatever its shards are: Orders, Nodes, and Tickets that lost their labels.
+
+use std::{future::Future, sync::Arc};
+
+use kube::{Api, Client, core::DeserializeGuard, runtime::watcher};
+
+use super::{
+    listed::{Part, Synced},
+    orders::{OrderInbox, SeenOrder},
+    own_nodes::OwnNodes,
+    router::{Router, TicketRoute},
+};
+use crate::{
+    api,
+    domain::{
+        order::spec::Order,
+        pair::observed::{Revision, TicketView},
+        values::{
+            ids::{NodeUid, OrderKey, OrderUid, TicketUid},
+            shard::{ShardCount, ShardId},
+        },
+    },
+    watch::{
+        node::{self, SlimNode},
+        relist::{Brake, Change, Relist},
+        stream::follow,
+        ticket::SlimTicket,
+    },
+};
+
+/// The watches of a replica.
+#[derive(Clone)]
+pub struct Watches {
+    /// Reads.
+    pub client: Client,
+    /// Told what has been listed.
+    pub synced: Synced,
+}
+
+impl Watches {
+    /// Follows Orders.
+    pub fn orders(self, inbox: Arc<OrderInbox>) -> impl Future<Output = ()> + Send + 'static {
+        let orders: Api<DeserializeGuard<api::Order>> = Api::all(self.client);
+        let read = |object: DeserializeGuard<api::Order>| {
+            let seen = see_order(object)?;
+            let uid = seen.order.uid.clone();
+            Some((uid, seen))
+        };
+        follow::<_, OrderUid, _, _>(
+            "Order",
+            orders,
+            watcher::Config::default(),
+            Relist::shared(Brake::Full),
+            read,
+            move |change| inbox.put(change),
+        )
+    }
+
+    /// Follows all Nodes, unless the API server sends those of own shards alone: they are followed where
+    /// the shards are.
+    pub async fn nodes(self, router: Arc<Router>, own: Arc<OwnNodes>) {
+        if own.offered().await {
+            self.synced.part(Part::Nodes);
+            return std::future::pending().await;
+        }
+        let nodes: Api<SlimNode> = Api::all(self.client);
+        let config = watcher::Config::default().page_size(node::PAGE);
+        let synced = self.synced;
+        let relist = Relist::shared(Brake::On);
+        follow::<_, NodeUid, _, _>("Node", nodes, config, relist, SlimNode::keyed, move |change| {
+            let listed = matches!(change, Change::Synced);
+            router.node(change);
+            if listed {
+                tracing::info!(nodes = router.nodes(), "nodes listed");
+                synced.part(Part::Nodes);
+            }
+        })
+        .await;
+    }
+
+    /// Follows Tickets whose labels somebody took: a watch by labels cannot see them.
+    pub fn unlabelled(
+        self,
+        router: Arc<Router>,
+        shards: ShardCount,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let tickets: Api<SlimTicket> = Api::all(self.client);
+        let config = watcher::Config::default().labels(&format!("!{}", api::LABEL_SHARD));
+        let (read, relist) = (tickets_of(shards), Relist::shared(Brake::Off));
+        let synced = self.synced;
+        follow::<_, TicketUid, _, _>(
+            "unlabelled Ticket",
+            tickets,
+            config,
+            relist,
+            read,
+            move |change| {
+                let listed = matches!(change, Change::Synced);
+                router.unlabelled(change);
+                if listed {
+                    synced.part(Part::Unlabelled);
+                }
+            },
+        )
+    }
+}
+
+/// Reads Tickets: where the end of each is to be told, and its view with its shard.
+pub fn tickets_of(
+    shards: ShardCount,
+) -> impl Fn(SlimTicket) -> Option<(TicketRoute, (ShardId, TicketView))> + Copy {
+    move |ticket| {
+        let (shard, view) = ticket.view(shards)?;
+        Some(((shard, view.key.clone(), view.uid.clone()), (shard, view)))
+    }
+}
+
+/// An Order, or what can be known of one that cannot be decoded.
+fn see_order(object: DeserializeGuard<api::Order>) -> Option<SeenOrder> {
+    match object.0 {
+        Ok(order) => Some(SeenOrder {
+            revision: Revision::parse(order.metadata.resource_version.as_deref()),
+            status: Some(order.status.clone().unwrap_or_default()),
+            order: Arc::new(Order::from_api(&order)),
+        }),
+        Err(invalid) => {
+            let meta = &invalid.metadata;
+            let key = OrderKey::new(meta.namespace.as_deref()?, meta.name.as_deref()?);
+            let order = Order::undecodable(
+                OrderUid::from(meta.uid.as_deref()?),
+                key,
+                meta.generation.unwrap_or_default(),
+                meta.creation_timestamp
+                    .as_ref()
+                    .map(|time| time.0)
+                    .unwrap_or_default(),
+                meta.deletion_timestamp.is_some(),
+                &invalid.error,
+            );
+            tracing::warn!(order = %order.key, error = invalid.error, "the Order cannot be decoded");
+            Some(SeenOrder {
+                revision: Revision::parse(meta.resource_version.as_deref()),
+                order: Arc::new(order),
+                status: None,
+            })
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! The shards that this replica has, and what waits for each.
+
+pub mod mailbox;
+pub mod slots;
