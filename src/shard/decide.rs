@@ -110,7 +110,7 @@ impl Shard {
 
     fn order_fate(&self, key: &PairKey) -> Fate<Order> {
         let entry = self.orders.get(&key.order);
-        match self.snapshot.order(&key.order) {
+        match self.nodes.order(&key.order) {
             _ if entry.is_some_and(|entry| entry.purging) => Fate::Purging,
             _ if entry.is_some_and(|entry| entry.gone) => Fate::Gone,
             Some(order) if order.deleting => Fate::Purging,
@@ -120,8 +120,8 @@ impl Shard {
     }
 
     fn node_fate(&self, key: &PairKey, pair: &Pair) -> Fate<Node> {
-        match self.nodes.get(&key.node) {
-            Some(entry) => Fate::Live(entry.node.clone()),
+        match self.nodes.node(&key.node) {
+            Some(node) => Fate::Live(node.clone()),
             None if pair.node_gone => Fate::Gone,
             None => Fate::Unseen,
         }
@@ -150,7 +150,7 @@ impl Shard {
             return None;
         };
         let spec = order.spec.as_ref().ok()?;
-        let verdict = evaluate(&spec.placement, node, self.grace);
+        let verdict = evaluate(&spec.placement, node, self.nodes.grace());
         let Verdict::Ineligible { keep, .. } = verdict else {
             return Some(verdict);
         };
@@ -165,7 +165,7 @@ impl Shard {
         let overdue = Duration::try_from(now.server.duration_since(end)).unwrap_or_default();
         let next = Duration::from_secs((overdue.as_secs() / 60 + 1) * 60);
         let spared = fleet.spared(&node.uid).min(next);
-        Some(evaluate_spared(&spec.placement, node, self.grace, spared))
+        Some(evaluate_spared(&spec.placement, node, self.nodes.grace(), spared))
     }
 
     fn may_replace(&self, key: &PairKey) -> bool {

@@ -24,7 +24,7 @@ use crate::{
     api::{shard::OrderCounts, ticket::Phase},
     domain::{
         node::record::Node,
-        order::{spec::Order, window::Agenda},
+        order::window::Agenda,
         pair::{
             observed::{GuardianState, GuardianView, TicketView},
             op::{Expect, Observation, Op, Outcome},
@@ -36,7 +36,7 @@ use crate::{
             time::Mono,
         },
     },
-    index::{Fingerprint, Snapshot, eligible},
+    index::{Nodes, Snapshot, Touched},
 };
 
 type Map<K, V> = IndexMap<K, V, ahash::RandomState>;
@@ -90,14 +90,6 @@ pub struct Stats {
     pub reserved_after: Vec<Duration>,
 }
 
-#[derive(Debug)]
-pub(super) struct NodeEntry {
-    pub(super) node: Arc<Node>,
-    pub(super) fingerprint: Fingerprint,
-    /// Orders the node is eligible for, sorted.
-    pub(super) matches: Vec<OrderUid>,
-}
-
 #[derive(Debug, Default)]
 pub(super) struct OrderEntry {
     pub(super) pairs: Set<NodeUid>,
@@ -118,10 +110,7 @@ pub(super) struct OrderEntry {
 #[derive(Debug)]
 pub struct Shard {
     pub(super) id: ShardId,
-    pub(super) grace: Duration,
-    pub(super) snapshot: Arc<Snapshot>,
-    pub(super) nodes: Map<NodeUid, NodeEntry>,
-    not_ready: BTreeMap<Timestamp, u32>,
+    pub(super) nodes: Nodes,
     pub(super) orders: Map<OrderUid, OrderEntry>,
     pub(super) grants: Map<OrderUid, Grant>,
     pub(super) pairs: Map<PairKey, Pair>,
@@ -144,10 +133,7 @@ impl Shard {
     pub fn new(id: ShardId, grace: Duration) -> Self {
         Self {
             id,
-            grace,
-            snapshot: Arc::default(),
-            nodes: Map::default(),
-            not_ready: BTreeMap::new(),
+            nodes: Nodes::new(grace),
             orders: Map::default(),
             grants: Map::default(),
             pairs: Map::default(),
@@ -167,73 +153,56 @@ impl Shard {
 
     /// A Node was added or changed. A heartbeat stops here.
     pub fn apply_node(&mut self, node: Arc<Node>, seen: Mono) {
-        let fingerprint = self.snapshot.fingerprint(&node);
-        let uid = node.uid.clone();
-        let before = self.nodes.get(&uid).map(|entry| entry.node.clone());
-        self.tally(before.as_deref(), Some(&node));
-        match self.nodes.get_mut(&uid) {
-            Some(entry) if entry.fingerprint == fingerprint => {
-                entry.node = node;
-                self.stats.stopped += 1;
-                return;
-            }
-            Some(entry) => (entry.node, entry.fingerprint) = (node, fingerprint),
-            None => {
-                self.nodes.insert(
-                    uid.clone(),
-                    NodeEntry {
-                        node,
-                        fingerprint,
-                        matches: Vec::new(),
-                    },
-                );
-            }
+        let (uid, name) = (node.uid.clone(), node.name.clone());
+        let known = self.on_node.get(&uid).map_or(&[][..], Vec::as_slice);
+        let Touched::Pairs(orders) = self.nodes.apply(node, known) else {
+            self.stats.stopped += 1;
+            return;
+        };
+        for order in orders {
+            let node = uid.clone();
+            self.mark(PairKey { order, node }, |pair| {
+                pair.node_name = name.clone();
+                pair.note_change(seen);
+            });
         }
-        self.rematch(&uid, seen);
     }
 
     /// A Node is gone.
     pub fn delete_node(&mut self, uid: &NodeUid) {
-        let Some(entry) = self.nodes.swap_remove(uid) else {
+        let Some(gone) = self.nodes.delete(uid) else {
             return;
         };
-        self.tally(Some(&entry.node), None);
         for order in self.on_node.get(uid).cloned().unwrap_or_default() {
-            self.mark(
-                PairKey {
-                    order,
-                    node: uid.clone(),
-                },
-                |pair| {
-                    pair.node_gone = true;
-                    pair.node_name = entry.node.name.clone();
-                },
-            );
+            let node = uid.clone();
+            self.mark(PairKey { order, node }, |pair| {
+                pair.node_gone = true;
+                pair.node_name = gone.name.clone();
+            });
         }
     }
 
     /// Orders were added, changed or deleted; `snapshot` is what holds from now on.
     pub fn apply_orders(&mut self, snapshot: Arc<Snapshot>, changed: &[OrderUid], now: Mono) {
-        self.snapshot = snapshot;
-        for uid in changed {
-            let order = self.snapshot.order(uid).cloned();
-            match &order {
+        for (uid, gained) in self.nodes.apply_orders(snapshot, changed) {
+            match self.nodes.order(&uid).map(|order| order.deleting) {
                 None => {
-                    if let Some(entry) = self.orders.get_mut(uid) {
+                    if let Some(entry) = self.orders.get_mut(&uid) {
                         entry.gone = true;
                     }
                 }
-                Some(order) => {
-                    let entry = self.orders.entry(uid.clone()).or_default();
-                    // What is back was not gone.
-                    entry.gone &= order.deleting;
-                }
+                // What is back was not gone.
+                Some(deleting) => self.orders.entry(uid.clone()).or_default().gone &= deleting,
             }
-            self.rematch_order(uid, order.as_deref(), now);
-            self.touched.insert(uid.clone());
-        }
-        for entry in self.nodes.values_mut() {
-            entry.fingerprint = self.snapshot.fingerprint(&entry.node);
+            for (node, name) in gained {
+                let order = uid.clone();
+                self.mark(PairKey { order, node }, |pair| {
+                    pair.node_name = name;
+                    pair.note_change(now);
+                });
+            }
+            self.mark_order(&uid);
+            self.touched.insert(uid);
         }
     }
 
@@ -432,7 +401,7 @@ impl Shard {
     pub fn take_reports(&mut self) -> Vec<Report> {
         let mut reports = Vec::new();
         for uid in std::mem::take(&mut self.touched) {
-            let live = self.snapshot.order(&uid).map(|order| order.generation);
+            let live = self.nodes.order(&uid).map(|order| order.generation);
             let (begun, grant_seq) = (self.begun(&uid), self.acts_on(&uid));
             let Some(entry) = self.orders.get_mut(&uid) else {
                 continue;
@@ -467,26 +436,7 @@ impl Shard {
 
     /// Nodes that are NotReady, by since when.
     pub fn not_ready(&self) -> &BTreeMap<Timestamp, u32> {
-        &self.not_ready
-    }
-
-    fn tally(&mut self, before: Option<&Node>, after: Option<&Node>) {
-        let since = Node::not_ready_since;
-        let (was, is) = (before.and_then(since), after.and_then(since));
-        if was == is {
-            return;
-        }
-        if let Some(since) = is {
-            *self.not_ready.entry(since).or_default() += 1;
-        }
-        if let Some(since) = was
-            && let Some(count) = self.not_ready.get_mut(&since)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.not_ready.remove(&since);
-            }
-        }
+        self.nodes.not_ready()
     }
 
     /// News since it was last taken.
@@ -505,64 +455,6 @@ impl Shard {
         let keyed = self.nodes.len() + self.pairs.len() + self.by_ticket.len() + self.guardians.len();
         let timed = self.timers.len() + self.marked.len() + self.orphans.len() + self.barred.len();
         keyed + timed + self.notices.len()
-    }
-
-    fn rematch(&mut self, uid: &NodeUid, seen: Mono) {
-        let entry = self.nodes.get_mut(uid).expect("just applied");
-        let mut matches = Vec::new();
-        self.snapshot.matching(&entry.node, self.grace, &mut matches);
-        let before = std::mem::replace(&mut entry.matches, matches.clone());
-        let name = entry.node.name.clone();
-        let known = self.on_node.get(uid).cloned().unwrap_or_default();
-        let gained = matches
-            .iter()
-            .filter(|order| before.binary_search(order).is_err());
-        let unsettled = known
-            .iter()
-            .filter(|order| before.binary_search(order).is_err() || matches.binary_search(order).is_err());
-        let affected: BTreeSet<OrderUid> = gained.chain(unsettled).cloned().collect();
-        for order in affected {
-            self.mark(
-                PairKey {
-                    order,
-                    node: uid.clone(),
-                },
-                |pair| {
-                    pair.node_name = name.clone();
-                    pair.note_change(seen);
-                },
-            );
-        }
-    }
-
-    fn rematch_order(&mut self, uid: &OrderUid, order: Option<&Order>, now: Mono) {
-        let mut gained = Vec::new();
-        for (node, entry) in &mut self.nodes {
-            let matched = order.is_some_and(|order| eligible(order, &entry.node, self.grace));
-            match (entry.matches.binary_search(uid), matched) {
-                (Err(index), true) => {
-                    entry.matches.insert(index, uid.clone());
-                    gained.push((node.clone(), entry.node.name.clone()));
-                }
-                (Ok(index), false) => {
-                    entry.matches.remove(index);
-                }
-                _ => {}
-            }
-        }
-        for (node, name) in gained {
-            self.mark(
-                PairKey {
-                    order: uid.clone(),
-                    node,
-                },
-                |pair| {
-                    pair.node_name = name;
-                    pair.note_change(now);
-                },
-            );
-        }
-        self.mark_order(uid);
     }
 
     fn mark_order(&mut self, uid: &OrderUid) {
@@ -665,7 +557,7 @@ impl Shard {
             Observation::GuardianGone(pod) => self.guardian_gone(key, work, &pod, awaited, now),
             Observation::OrderGone(gone) => {
                 self.orders.entry(key.order.clone()).or_default().gone |= gone;
-                let seen = self.snapshot.order(&key.order).is_some();
+                let seen = self.nodes.order(&key.order).is_some();
                 let pair = self.pairs.get_mut(key).expect("checked by the caller");
                 pair.memory.order_in_doubt &= gone;
                 pair.hold_off_unless(gone || seen, key, now);

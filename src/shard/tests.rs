@@ -133,7 +133,7 @@ impl Rig {
         let (uid, seq) = (OrderUid::from("everywhere-uid"), self.granted);
         let hash = self
             .shard
-            .snapshot
+            .nodes
             .order(&uid)
             .unwrap()
             .spec
@@ -168,8 +168,8 @@ impl Rig {
         let (snapshot, now) = (self.index.publish(), self.now());
         let orders: Vec<_> = before.orders.keys().cloned().collect();
         self.shard.apply_orders(snapshot, &orders, now.mono);
-        for entry in before.nodes.into_values() {
-            self.shard.apply_node(entry.node, now.mono);
+        for node in before.nodes.iter() {
+            self.shard.apply_node(node.clone(), now.mono);
         }
         for ticket in self.tickets.values() {
             self.shard.apply_ticket(ticket.clone());

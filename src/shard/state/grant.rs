@@ -49,7 +49,7 @@ impl Shard {
         let Some(grant) = self.grants.get(uid).filter(|grant| grant.count > 0) else {
             return false;
         };
-        let hash = self.snapshot.order(uid).and_then(|order| {
+        let hash = self.nodes.order(uid).and_then(|order| {
             let spec = order.spec.as_ref().ok()?;
             Some(spec.template.hash.as_str() == grant.template_hash)
         });
