@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::{
     pair::Pair,
-    state::{Fleet, ORPHANED_AFTER, Shard, Sink, Work},
+    state::{Fleet, STRAY_FOR, Shard, Sink, Work},
 };
 use crate::domain::{
     node::{
@@ -48,7 +48,7 @@ impl Shard {
                 self.decide_pair(key, now, fleet, sink);
             }
         }
-        self.seek_orphans(now.mono, sink);
+        self.seek_strays(now.mono, sink);
     }
 
     fn decide_marked(&mut self, now: Now, fleet: &impl Fleet, sink: &mut impl Sink) {
@@ -88,15 +88,18 @@ impl Shard {
                 verdict: raw.unwrap_or(Verdict::Eligible),
                 agenda: agenda.as_deref(),
                 held: held_until.is_some(),
-                tickets: &pair.tickets,
-                guardians: &self.guardians,
+                belief: &pair.belief,
                 memory: &pair.memory,
                 may_replace: self.may_replace(&key),
                 barred_until: barred_until.filter(|until| now.mono < *until),
                 now,
             };
             let plan = plan(&view);
-            wake = wake.into_iter().chain(plan.wake).chain(pair.ask_again_at()).min();
+            wake = wake
+                .into_iter()
+                .chain(plan.wake)
+                .chain(pair.belief.ask_again_at())
+                .min();
             pair.remember(plan.pending, now.mono);
             if plan.ops.is_empty() {
                 pair.nothing_to_answer();
@@ -224,9 +227,9 @@ impl Shard {
                 .zip(policy)
                 .is_some_and(|(agenda, policy)| term::spent(agenda, policy, ticket, now))
         };
-        let spent = pair.tickets.iter().any(spent);
+        let spent = pair.belief.tickets().any(spent);
         let template = spec.map(|spec| &*spec.template);
-        let summary = pair.summary(desired, spent, template, &self.guardians);
+        let summary = pair.summary(desired, spent, template);
         let entry = self.orders.entry(key.order.clone()).or_default();
         if summary.stale {
             entry.stale.insert(key.node.clone());
@@ -234,7 +237,7 @@ impl Shard {
             entry.stale.remove(&key.node);
         }
         // Until it is known what has become of the write, it may have begun.
-        let begins = !summary.rolling && (pair.awaits() || pair.memory.overdue.is_some());
+        let begins = !summary.rolling && (pair.awaits() || pair.belief.asks());
         let began = !begins && entry.replacing.remove(&key.node);
         if (began || pair.counted.rolling) && !summary.rolling {
             self.touched.insert(key.order.clone());
@@ -284,30 +287,25 @@ impl Shard {
     }
 
     /// Guardians whose Ticket has been gone for a while are removed, if a GET agrees.
-    fn seek_orphans(&mut self, now: Mono, sink: &mut impl Sink) {
-        let due: Vec<TicketKey> = self
-            .orphans
-            .iter()
-            .filter(|(_, since)| now >= since.after(ORPHANED_AFTER))
-            .map(|(ticket, _)| ticket.clone())
-            .collect();
-        for ticket in due {
-            self.orphans.insert(ticket.clone(), now);
-            let Some(guardian) = self.guardians.get(&ticket).and_then(|siblings| siblings.first()) else {
-                self.orphans.remove(&ticket);
+    fn seek_strays(&mut self, now: Mono, sink: &mut impl Sink) {
+        for (ticket, strays) in &mut self.strays {
+            if now < strays.since.after(STRAY_FOR) {
+                continue;
+            }
+            strays.since = now;
+            let Some(guardian) = strays.guardians.first() else {
                 continue;
             };
-            if !guardian.deleting && !sink.in_flight(&ticket) {
-                let (pod, uid) = (guardian.key.clone(), guardian.uid.clone());
+            if !guardian.deleting && !sink.in_flight(ticket) {
                 let op = Op::DeleteOrphan {
-                    pod,
-                    uid,
+                    pod: guardian.key.clone(),
+                    uid: guardian.uid.clone(),
                     ticket: guardian.ticket_uid.clone(),
                 };
                 sink.offer(Work {
                     shard: self.id,
                     pair: None,
-                    ticket,
+                    ticket: ticket.clone(),
                     op,
                     changed: None,
                 });
@@ -317,7 +315,7 @@ impl Shard {
 }
 
 fn order_namespace(order: &Fate<Order>, pair: &Pair) -> Namespace {
-    match (order, pair.tickets.first()) {
+    match (order, pair.belief.tickets().next()) {
         (Fate::Live(order), _) => order.key.namespace.clone(),
         (_, Some(ticket)) => ticket.key.namespace.clone(),
         _ => Namespace::from(""),

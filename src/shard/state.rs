@@ -16,23 +16,24 @@ use jiff::Timestamp;
 
 use self::grant::Grant;
 use super::{
-    pair::{Pair, Settled},
+    pair::Pair,
     report::{Counts, Notice, NoticeKind, Report},
 };
-use crate::domain::values::shard::ShardId;
 use crate::{
     api::{shard::OrderCounts, ticket::Phase},
     domain::{
         node::record::Node,
         order::window::Agenda,
         pair::{
+            belief::{Belief, End},
             observed::{GuardianState, GuardianView, TicketView},
             op::{Expect, Observation, Op, Outcome},
-            plan::{DELETED, Overdue},
+            plan::DELETED,
             reason,
         },
         values::{
             ids::{Namespace, NodeUid, OrderUid, PairKey, PodKey, PodUid, TicketKey, TicketUid},
+            shard::ShardId,
             time::Mono,
         },
     },
@@ -45,7 +46,7 @@ type Set<K> = IndexSet<K, ahash::RandomState>;
 /// How long nothing is made in a namespace after the API server said that it is being deleted.
 const BARRED_FOR: Duration = Duration::from_secs(60);
 /// How long a Guardian may be without its Ticket before a GET asks for it.
-pub(super) const ORPHANED_AFTER: Duration = Duration::from_secs(5);
+pub(super) const STRAY_FOR: Duration = Duration::from_secs(5);
 
 /// Where a shard's operations go: one pending operation per Ticket.
 pub trait Sink {
@@ -106,6 +107,14 @@ pub(super) struct OrderEntry {
     pub(super) agenda: Option<Arc<Agenda>>,
 }
 
+/// Guardians whose Ticket is not known.
+#[derive(Debug)]
+pub(super) struct Strays {
+    /// Since when, or when a GET was last asked.
+    pub(super) since: Mono,
+    pub(super) guardians: Vec<GuardianView>,
+}
+
 /// One shard.
 #[derive(Debug)]
 pub struct Shard {
@@ -116,8 +125,8 @@ pub struct Shard {
     pub(super) pairs: Map<PairKey, Pair>,
     pub(super) on_node: Map<NodeUid, Vec<OrderUid>>,
     pub(super) by_ticket: Map<TicketKey, PairKey>,
-    pub(super) guardians: BTreeMap<TicketKey, Vec<GuardianView>>,
-    pub(super) orphans: BTreeMap<TicketKey, Mono>,
+    /// Guardians of Tickets that are not known, or not any more.
+    pub(super) strays: BTreeMap<TicketKey, Strays>,
     pub(super) barred: BTreeMap<Namespace, Mono>,
     pub(super) marked: Set<PairKey>,
     pub(super) timers: BTreeSet<(Mono, PairKey)>,
@@ -139,8 +148,7 @@ impl Shard {
             pairs: Map::default(),
             on_node: Map::default(),
             by_ticket: Map::default(),
-            guardians: BTreeMap::new(),
-            orphans: BTreeMap::new(),
+            strays: BTreeMap::new(),
             barred: BTreeMap::new(),
             marked: Set::default(),
             timers: BTreeSet::new(),
@@ -218,20 +226,30 @@ impl Shard {
 
     /// The watch shows a Ticket, new or changed.
     pub fn apply_ticket(&mut self, view: TicketView) {
-        let (uid, revision, ask) = (view.uid.clone(), view.revision, Overdue::Ticket(view.key.clone()));
-        let key = self.see_ticket(view);
-        self.mark(key, |pair| pair.shown(uid.as_str(), revision, &ask));
+        self.see_ticket(view, Belief::ticket_shown);
     }
 
-    fn see_ticket(&mut self, view: TicketView) -> PairKey {
+    /// A read shows a Ticket; the watch is expected to show it, too.
+    pub fn told_ticket(&mut self, view: TicketView, now: Mono) {
+        self.see_ticket(view, |belief, view| belief.ticket_read(view, now));
+    }
+
+    fn see_ticket(&mut self, view: TicketView, see: impl FnOnce(&mut Belief, TicketView) -> bool) {
         let key = PairKey {
             order: view.order.clone(),
             node: view.node.clone(),
         };
         self.by_ticket.insert(view.key.clone(), key.clone());
-        self.orphans.remove(&view.key);
-        self.mark(key.clone(), |pair| pair.see_ticket(view));
-        key
+        let strays = self.strays.remove(&view.key);
+        self.mark(key, |pair| {
+            let node_name = view.node_name.clone();
+            if see(&mut pair.belief, view) {
+                pair.node_name = node_name;
+            }
+            for stray in strays.into_iter().flat_map(|strays| strays.guardians) {
+                pair.belief.guardian_shown(stray);
+            }
+        });
     }
 
     /// A watch, that of Tickets without labels or the other, says that a Ticket is gone. Unless that is
@@ -241,12 +259,17 @@ impl Shard {
             return;
         };
         let order = self.orders.get(&key.order);
-        let all_go = order.is_some_and(|entry| entry.purging || entry.gone);
-        let removed = self.pairs.get(&key).is_some_and(|pair| pair.removed(uid));
-        if all_go || removed {
+        if order.is_some_and(|entry| entry.purging || entry.gone) {
             return self.delete_ticket(ticket, Some(uid), now);
         }
-        self.mark(key, |pair| pair.doubt_ticket(ticket, uid, unlabelled, now));
+        let end = match self.pairs.get_mut(&key) {
+            Some(pair) => pair.belief.ticket_ended(ticket, uid, unlabelled, now),
+            None => End::Nothing,
+        };
+        match end {
+            End::Ticket(left) => self.ticket_left(key, ticket, left, now),
+            End::Nothing | End::Doubted => self.mark(key, |_| ()),
+        }
     }
 
     /// A Ticket is gone.
@@ -254,60 +277,65 @@ impl Shard {
         let Some(key) = self.by_ticket.get(ticket).cloned() else {
             return;
         };
-        let gone = self
-            .pairs
-            .get_mut(&key)
-            .is_some_and(|pair| pair.lose_ticket(ticket, uid));
-        if gone {
-            self.by_ticket.swap_remove(ticket);
-            if self.guardians.contains_key(ticket) {
-                self.orphans.insert(ticket.clone(), now);
-            }
-            self.mark(key, |_| ());
+        if let Some(pair) = self.pairs.get_mut(&key)
+            && let End::Ticket(left) = pair.belief.ticket_gone(ticket, uid)
+        {
+            self.ticket_left(key, ticket, left, now);
         }
+    }
+
+    fn ticket_left(&mut self, key: PairKey, ticket: &TicketKey, guardians: Vec<GuardianView>, now: Mono) {
+        self.by_ticket.swap_remove(ticket);
+        if !guardians.is_empty() {
+            let strays = Strays {
+                since: now,
+                guardians,
+            };
+            self.strays.insert(ticket.clone(), strays);
+        }
+        self.mark(key, |_| ());
     }
 
     /// The watch shows a Guardian, new or changed.
     pub fn apply_guardian(&mut self, view: GuardianView, now: Mono) {
-        if let Some(key) = self.by_ticket.get(&view.ticket).cloned() {
-            let ask = Overdue::Guardian(view.ticket.clone(), view.key.clone());
-            self.mark(key, |pair| pair.shown(view.uid.as_str(), view.revision, &ask));
-        }
-        self.see_guardian(view, now);
+        self.see_guardian(view, now, Belief::guardian_shown);
     }
 
-    fn see_guardian(&mut self, view: GuardianView, now: Mono) {
-        let siblings = self.guardians.entry(view.ticket.clone()).or_default();
-        let before = siblings.iter().position(|known| known.key == view.key);
-        let ended_before = match before {
-            Some(index) if siblings[index].uid == view.uid && siblings[index].revision > view.revision => {
-                return;
-            }
-            Some(index) => {
-                let known = std::mem::replace(&mut siblings[index], view.clone());
-                known.uid == view.uid && matches!(known.state, GuardianState::Ended { .. })
-            }
-            None => {
-                siblings.push(view.clone());
-                false
-            }
-        };
+    /// A GET shows a Guardian.
+    fn told_guardian(&mut self, view: GuardianView, now: Mono) {
+        self.see_guardian(view, now, |belief, view| belief.guardian_read(view, now));
+    }
+
+    fn see_guardian(
+        &mut self,
+        view: GuardianView,
+        now: Mono,
+        see: impl FnOnce(&mut Belief, GuardianView) -> bool,
+    ) {
         let Some(key) = self.by_ticket.get(&view.ticket).cloned() else {
-            self.orphans.entry(view.ticket).or_insert(now);
-            return;
+            return self.see_stray(view, now);
         };
         let mut failed = None;
         self.mark(key.clone(), |pair| {
-            pair.settle(&Settled::Guardian(&view));
-            pair.memory.lost_guardian.take_if(|lost| *lost == view.key);
-            pair.memory.absent.retain(|absent| *absent != view.key);
-            match &view.state {
+            let ended = |known: &&GuardianView| {
+                known.uid == view.uid && matches!(known.state, GuardianState::Ended { .. })
+            };
+            let ended_before = pair
+                .belief
+                .guardians(&view.ticket)
+                .into_iter()
+                .any(|known| ended(&known));
+            let (uid, state) = (view.uid.clone(), view.state.clone());
+            if !see(&mut pair.belief, view) {
+                return;
+            }
+            match state {
                 GuardianState::Bound(_) => {
                     pair.memory.backoff.bound(now);
                     pair.memory.trouble = None;
                 }
-                GuardianState::Ended { message } if !ended_before && !pair.doomed(&view.uid) => {
-                    failed = Some(message.clone());
+                GuardianState::Ended { message } if !ended_before && !pair.doomed(&uid) => {
+                    failed = Some(message);
                 }
                 _ => {}
             }
@@ -317,52 +345,48 @@ impl Shard {
         }
     }
 
-    /// The watch says that a Guardian is gone.
-    pub fn delete_guardian(&mut self, ticket: &TicketKey, pod: &PodKey, uid: &PodUid) {
-        let siblings = self.guardians.get_mut(ticket);
-        let lost = siblings.and_then(|siblings| {
-            let index = siblings.iter().position(|known| known.uid == *uid)?;
-            Some(siblings.remove(index))
+    fn see_stray(&mut self, view: GuardianView, now: Mono) {
+        let strays = self.strays.entry(view.ticket.clone()).or_insert_with(|| Strays {
+            since: now,
+            guardians: Vec::new(),
         });
-        if self.guardians.get(ticket).is_some_and(Vec::is_empty) {
-            self.guardians.remove(ticket);
-            self.orphans.remove(ticket);
+        match strays.guardians.iter_mut().find(|known| known.key == view.key) {
+            Some(known) if known.uid == view.uid && known.revision > view.revision => {}
+            Some(known) => *known = view,
+            None => strays.guardians.push(view),
         }
-        if let Some(key) = self.by_ticket.get(ticket).cloned() {
-            self.mark(key, |pair| {
-                // That of an earlier Ticket of this name goes with it.
-                let own = |lost: &GuardianView| pair.tickets.iter().any(|known| known.uid == lost.ticket_uid);
-                let own = lost.as_ref().is_some_and(own) || pair.made(uid);
-                if own && !pair.guardian_removed(uid) {
-                    pair.memory.lost_guardian = Some(pod.clone());
-                }
-                pair.shown_to_end(uid.as_str());
-                pair.settle(&Settled::GuardianGone(uid));
-            });
+    }
+
+    /// The watch says that a Guardian is gone.
+    pub fn delete_guardian(&mut self, ticket: &TicketKey, pod: &PodKey, uid: &PodUid, now: Mono) {
+        match self.by_ticket.get(ticket).cloned() {
+            Some(key) => self.mark(key, |pair| pair.belief.guardian_ended(ticket, pod, uid, now)),
+            None => self.forget_strays(ticket, |known| known.uid == *uid),
+        }
+    }
+
+    fn forget_strays(&mut self, ticket: &TicketKey, gone: impl Fn(&GuardianView) -> bool) {
+        if let Some(strays) = self.strays.get_mut(ticket) {
+            strays.guardians.retain(|known| !gone(known));
+            if strays.guardians.is_empty() {
+                self.strays.remove(ticket);
+            }
         }
     }
 
     /// An operation ended.
     pub fn apply_outcome(&mut self, work: &Work, outcome: Outcome, now: Mono) {
         let Some(key) = &work.pair else {
-            return self.orphan_outcome(&work.ticket, &outcome, now);
+            return self.stray_outcome(&work.ticket, &outcome, now);
         };
         let Some(pair) = self.pairs.get_mut(key) else {
             return;
         };
         pair.busy.retain(|(ticket, _)| *ticket != work.ticket);
-        let awaited = matches!(&outcome, Outcome::Observed(Observation::GuardianGone(pod)) if pair.awaits_guardian(pod));
         let told = !matches!(outcome, Outcome::Retry { .. } | Outcome::Busy { .. });
-        if told
-            && matches!(work.op, Op::ConfirmTicket | Op::ConfirmGuardian(_))
-            && pair.memory.overdue.is_some()
-        {
-            pair.memory.overdue = None;
-            pair.expects.clear();
-        }
         match outcome {
             Outcome::Landed(expect) => self.landed(key, work, expect, now),
-            Outcome::Observed(observation) => self.observe(key, work, observation, awaited, now),
+            Outcome::Observed(observation) => self.observe(key, work, observation, now),
             Outcome::Refused { reason, message } => {
                 // The backoff holds up creates alone.
                 if !matches!(work.op, Op::CreateTicket { .. } | Op::CreateGuardian { .. }) {
@@ -378,23 +402,27 @@ impl Shard {
             Outcome::Retry { .. } => pair.hold_off(key, now),
             Outcome::Busy { .. } => pair.step_back(key, now),
         }
-        if !told && work.op.begins_replacement() {
-            // It may have landed all the same: a GET comes before anything else.
-            let pair = self.pairs.get_mut(key).expect("just held off");
-            pair.memory.overdue = Some(Overdue::Ticket(work.ticket.clone()));
+        let belief = &mut self
+            .pairs
+            .get_mut(key)
+            .expect("a pair with an operation stays")
+            .belief;
+        match &work.op {
+            Op::ConfirmTicket if told => belief.answered(&work.ticket, None),
+            Op::ConfirmGuardian(pod) if told => belief.answered(&work.ticket, Some(pod)),
+            // It may have landed all the same.
+            op if !told && op.begins_replacement() => belief.unknown(&work.ticket),
+            _ => {}
         }
         self.mark(key.clone(), |_| ());
     }
 
     /// When to decide again even if nothing is seen.
     pub fn next_wake(&self) -> Option<Mono> {
-        let orphan = self
-            .orphans
-            .values()
-            .min()
-            .map(|since| since.after(ORPHANED_AFTER));
+        let stray = self.strays.values().map(|strays| strays.since).min();
+        let stray = stray.map(|since| since.after(STRAY_FOR));
         let timer = self.timers.first().map(|(at, _)| *at);
-        timer.into_iter().chain(orphan).min()
+        timer.into_iter().chain(stray).min()
     }
 
     /// Counts of Orders that have changed since they were last taken.
@@ -452,8 +480,8 @@ impl Shard {
     /// How much is remembered: nodes, pairs, timers, marks, notices and the like.
     #[cfg(test)]
     pub(crate) fn remembered(&self) -> usize {
-        let keyed = self.nodes.len() + self.pairs.len() + self.by_ticket.len() + self.guardians.len();
-        let timed = self.timers.len() + self.marked.len() + self.orphans.len() + self.barred.len();
+        let keyed = self.nodes.len() + self.pairs.len() + self.by_ticket.len() + self.strays.len();
+        let timed = self.timers.len() + self.marked.len() + self.barred.len();
         keyed + timed + self.notices.len()
     }
 
@@ -488,27 +516,18 @@ impl Shard {
     fn landed(&mut self, key: &PairKey, work: &Work, expect: Expect, now: Mono) {
         let pair = self.pairs.get_mut(key).expect("checked by the caller");
         pair.landed(&work.op);
-        match &work.op {
-            // A GET has told first.
-            Op::UngateGuardian { unless, .. } => pair.not_there(unless),
-            Op::CreateGuardian { pod, unless, .. } => {
-                pair.memory.absent.retain(|absent| absent != pod);
-                unless.iter().for_each(|unless| pair.not_there(unless));
-            }
-            _ => {}
-        }
-        if let Expect::GuardianGone(pod, _) = &expect {
-            pair.memory.lost_guardian.take_if(|lost| lost == pod);
-        }
-        if let Expect::TicketGone(uid) = &expect
-            && pair.memory.lost_tickets.contains(&work.ticket)
+        // A GET has told first.
+        if let Op::UngateGuardian { unless: absent, .. }
+        | Op::CreateGuardian {
+            unless: Some(absent), ..
+        } = &work.op
         {
-            // The watch was faster than the answer.
-            self.delete_ticket(&work.ticket, Some(uid), now);
+            pair.belief.guardian_absent(&work.ticket, absent);
+        }
+        if let End::Ticket(left) = pair.belief.landed(&work.ticket, expect, now) {
+            self.ticket_left(key.clone(), &work.ticket, left, now);
         }
         let pair = self.pairs.get_mut(key).expect("a pair with an operation stays");
-        let guardians = self.guardians.get(&work.ticket).map_or(&[][..], Vec::as_slice);
-        pair.expect(&work.ticket, expect, guardians, now);
         let (node, changed) = (pair.node_name.clone(), pair.changed);
         let news = match &work.op {
             Op::CreateTicket { .. } => Some((NoticeKind::Created, "")),
@@ -543,18 +562,20 @@ impl Shard {
         }
     }
 
-    fn observe(&mut self, key: &PairKey, work: &Work, observation: Observation, awaited: bool, now: Mono) {
+    fn observe(&mut self, key: &PairKey, work: &Work, observation: Observation, now: Mono) {
         match observation {
             Observation::Ticket(view) => self.told_ticket(*view, now),
             Observation::TicketGone(ticket) => {
                 let known = self.by_ticket.contains_key(&ticket);
                 self.delete_ticket(&ticket, None, now);
+                let pair = self.pairs.get_mut(key).expect("checked by the caller");
+                pair.belief.ticket_gone(&ticket, None);
                 if known && !matches!(work.op, Op::DeleteTicket { .. }) {
                     self.mark(key.clone(), |pair| pair.taken_away(key, now));
                 }
             }
-            Observation::Guardian(view) => self.told_guardian(key, *view, now),
-            Observation::GuardianGone(pod) => self.guardian_gone(key, work, &pod, awaited, now),
+            Observation::Guardian(view) => self.told_guardian(*view, now),
+            Observation::GuardianGone(pod) => self.guardian_gone(key, work, &pod, now),
             Observation::OrderGone(gone) => {
                 self.orders.entry(key.order.clone()).or_default().gone |= gone;
                 let seen = self.nodes.order(&key.order).is_some();
@@ -570,48 +591,16 @@ impl Shard {
         }
     }
 
-    /// A read shows a Ticket; the watch is expected to show it, too.
-    pub fn told_ticket(&mut self, view: TicketView, now: Mono) {
-        let (uid, revision, ask) = (view.uid.clone(), view.revision, Overdue::Ticket(view.key.clone()));
-        let known = self.by_ticket.get(&view.key).and_then(|key| self.pairs.get(key));
-        let known = known.is_some_and(|pair| pair.tickets.iter().any(|known| known.uid == uid));
-        let key = self.see_ticket(view);
-        if !known {
-            self.mark(key, |pair| pair.told(uid.as_str(), revision, ask, now));
-        }
-    }
-
-    /// A GET shows a Guardian.
-    fn told_guardian(&mut self, key: &PairKey, view: GuardianView, now: Mono) {
-        let (uid, revision) = (view.uid.clone(), view.revision);
-        let ask = Overdue::Guardian(view.ticket.clone(), view.key.clone());
-        let known = self.guardians.get(&view.ticket);
-        let known = known.is_some_and(|siblings| siblings.iter().any(|known| known.uid == uid));
-        self.see_guardian(view, now);
-        if !known {
-            self.mark(key.clone(), |pair| pair.told(uid.as_str(), revision, ask, now));
-        }
-    }
-
     /// A GET says that the Guardian is gone: now it counts as a failure.
-    fn guardian_gone(&mut self, key: &PairKey, work: &Work, pod: &PodKey, awaited: bool, now: Mono) {
-        let known = self.guardians.get(&work.ticket);
-        let known = known
-            .and_then(|siblings| siblings.iter().find(|known| known.key == *pod))
-            .cloned();
-        self.forget_guardian(&work.ticket, pod);
+    fn guardian_gone(&mut self, key: &PairKey, work: &Work, pod: &PodKey, now: Mono) {
+        self.forget_strays(&work.ticket, |known| known.key == *pod);
         let pair = self.pairs.get_mut(key).expect("checked by the caller");
-        pair.not_there(pod);
-        let lost = pair.memory.lost_guardian.take_if(|lost| lost == pod).is_some();
-        let of_pair = |known: &GuardianView| pair.tickets.iter().any(|ticket| ticket.uid == known.ticket_uid);
-        let lost = lost || awaited || known.as_ref().is_some_and(of_pair);
-        let removed = known.is_some_and(|known| pair.guardian_removed(&known.uid));
-        let own = removed || matches!(work.op, Op::DeleteGuardian { .. } | Op::DeleteOrphan { .. });
-        let open = pair
-            .tickets
-            .iter()
-            .any(|ticket| ticket.key == work.ticket && ticket.open());
-        if lost && open && !own && pair.memory.trouble.is_none() {
+        let missed = pair.belief.guardian_absent(&work.ticket, pod);
+        let deletes = matches!(work.op, Op::DeleteGuardian { .. } | Op::DeleteOrphan { .. });
+        let open = |ticket: &TicketView| ticket.key == work.ticket && ticket.open();
+        let open = pair.belief.tickets().any(open);
+        let own = missed.removed || deletes;
+        if missed.lost && open && !own && pair.memory.trouble.is_none() {
             self.fail(key, reason::GUARDIAN_DELETED, DELETED.into(), now);
         }
     }
@@ -631,24 +620,12 @@ impl Shard {
         });
     }
 
-    fn orphan_outcome(&mut self, ticket: &TicketKey, outcome: &Outcome, now: Mono) {
+    fn stray_outcome(&mut self, ticket: &TicketKey, outcome: &Outcome, now: Mono) {
         if let Outcome::Observed(Observation::GuardianGone(pod)) = outcome {
-            self.forget_guardian(ticket, pod);
+            self.forget_strays(ticket, |known| known.key == *pod);
         }
-        if let Some(since) = self.orphans.get_mut(ticket) {
-            *since = now;
-        }
-    }
-
-    /// A GET says that no Guardian of this name exists.
-    fn forget_guardian(&mut self, ticket: &TicketKey, pod: &PodKey) {
-        let Some(siblings) = self.guardians.get_mut(ticket) else {
-            return;
-        };
-        siblings.retain(|known| known.key != *pod);
-        if siblings.is_empty() {
-            self.guardians.remove(ticket);
-            self.orphans.remove(ticket);
+        if let Some(strays) = self.strays.get_mut(ticket) {
+            strays.since = now;
         }
     }
 }

@@ -428,7 +428,9 @@ impl Rig {
 
     fn hide_pod(&mut self, pod: &PodKey) {
         let view = self.guardians.remove(pod).unwrap();
-        self.shard.delete_guardian(&view.ticket, &view.key, &view.uid);
+        let now = self.now().mono;
+        self.shard
+            .delete_guardian(&view.ticket, &view.key, &view.uid, now);
     }
 
     /// The Ticket's Guardian.
@@ -708,7 +710,8 @@ fn guardian_whose_labels_were_stripped_is_relabelled_not_replaced() {
     let ticket = rig.ticket("n1", 0);
     let mut view = rig.of(&ticket);
     view.labels_intact = false;
-    rig.shard.delete_guardian(&ticket, &view.key, &view.uid);
+    let now = rig.now().mono;
+    rig.shard.delete_guardian(&ticket, &view.key, &view.uid, now);
     rig.guardians.insert(view.key.clone(), view);
     assert_eq!(rig.settle(), ["get_guardian", "patch_guardian"]);
     assert_eq!(rig.state(), ["n1 Reserved"]);
@@ -1524,7 +1527,9 @@ fn guardian_gone_before_it_was_seen_is_a_failure_and_not_awaited() {
     let landed = Expect::Guardian(key.clone(), "pod-x".into(), Revision(7));
     rig.shard.apply_outcome(&work, Outcome::Landed(landed), mono);
     assert_eq!(rig.decide(), [""; 0]);
-    rig.shard.delete_guardian(&work.ticket, &key, &"pod-x".into());
+    let now = rig.now().mono;
+    rig.shard
+        .delete_guardian(&work.ticket, &key, &"pod-x".into(), now);
     rig.log.clear();
     assert_eq!(rig.settle(), ["get_guardian"]);
     assert_eq!(

@@ -33,6 +33,7 @@ use crate::{
             window::{Agenda, Window},
         },
         pair::{
+            belief::Belief,
             observed::{GuardianState, GuardianView, TicketView},
             op::Op,
             plan::{self, Memory},
@@ -478,12 +479,8 @@ impl SeenPair<'_> {
 
     /// The name of the Ticket that the controller makes next, if one is due.
     fn due(&self, verdict: Verdict) -> Option<TicketKey> {
-        let tickets: Vec<_> = self
-            .tickets
-            .iter()
-            .filter(|ticket| ticket.node == self.node.uid)
-            .cloned()
-            .collect();
+        let own = |ticket: &&TicketView| ticket.node == self.node.uid;
+        let belief = Belief::of(self.tickets.iter().filter(own).cloned(), []);
         let agenda = self.agenda();
         let planned = plan::plan(&plan::View {
             order: plan::Fate::Live(self.order.order.clone()),
@@ -491,8 +488,7 @@ impl SeenPair<'_> {
             verdict,
             agenda: agenda.as_ref(),
             held: false,
-            tickets: &tickets,
-            guardians: &BTreeMap::new(),
+            belief: &belief,
             memory: &Memory::default(),
             may_replace: true,
             barred_until: None,

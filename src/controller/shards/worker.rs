@@ -159,7 +159,7 @@ impl Worker {
         for (uid, news) in inbox.guardians {
             match news {
                 GuardianNews::Apply(view) => shard.apply_guardian(*view, now.mono),
-                GuardianNews::Delete(ticket, pod) => shard.delete_guardian(&ticket, &pod, &uid),
+                GuardianNews::Delete(ticket, pod) => shard.delete_guardian(&ticket, &pod, &uid, now.mono),
             }
         }
         for (work, outcome) in inbox.outcomes {

@@ -34,11 +34,11 @@ pub enum Step<'a> {
 /// `others` are all of them, `lasting` says whether one that is made now could run.
 pub fn step<'a>(
     ticket: &TicketView,
-    others: &'a [GuardianView],
+    others: &[&'a GuardianView],
     node: &NodeName,
     lasting: bool,
 ) -> Option<Step<'a>> {
-    let (fit, old): (Vec<_>, Vec<_>) = others.iter().partition(|one| fits(one, ticket));
+    let (fit, old): (Vec<&GuardianView>, Vec<_>) = others.iter().partition(|one| fits(one, ticket));
     let present = |one: &&&GuardianView| !one.deleting;
     let holder = old
         .iter()
@@ -86,9 +86,9 @@ pub fn step<'a>(
 }
 
 /// Whether one of a Ticket's Guardians was made from this template, if there are any.
-pub fn guarded(guardians: &[GuardianView], ticket: &TicketView, template_hash: &str) -> bool {
-    let own = |one: &&GuardianView| one.ticket_uid == ticket.uid;
-    let asked = |one: &GuardianView| {
+pub fn guarded(guardians: &[&GuardianView], ticket: &TicketView, template_hash: &str) -> bool {
+    let own = |one: &&&GuardianView| one.ticket_uid == ticket.uid;
+    let asked = |one: &&GuardianView| {
         one.template_hash
             .as_ref()
             .is_none_or(|hash| **hash == *template_hash)

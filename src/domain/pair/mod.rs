@@ -1,6 +1,7 @@
 //! A pair of Order and Node: its Tickets and Guardians as they are seen, and what is done about them.
 
 pub mod backoff;
+pub mod belief;
 pub mod cover;
 pub mod flap;
 pub mod names;

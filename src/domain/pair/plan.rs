@@ -7,6 +7,7 @@ use std::{cmp::Reverse, collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
     backoff::Backoff,
+    belief::{Belief, Question},
     cover::{self, Step},
     names::{cover_name, guardian_name, next_sequence, ticket_name},
     observed::{GuardianState, GuardianView, TicketView},
@@ -59,16 +60,8 @@ pub struct Memory {
     pub trouble: Option<Trouble>,
     /// The reason a Pending Ticket has now, and since when.
     pub pending: Option<(Arc<str>, Mono)>,
-    /// A Guardian that the watch says is gone; a GET is to confirm it.
-    pub lost_guardian: Option<PodKey>,
-    /// Names under which a GET has found no Guardian, and nothing has been seen since.
-    pub absent: Vec<PodKey>,
-    /// Tickets that the watch says are gone, though nobody here removed them; a GET is to confirm it.
-    pub lost_tickets: Vec<TicketKey>,
     /// Somebody else has removed a Ticket: the Order may be gone as well; a GET is to tell.
     pub order_in_doubt: bool,
-    /// An expectation that the watch has not met in time; a GET is to settle it.
-    pub overdue: Option<Overdue>,
 }
 
 /// What failed.
@@ -78,23 +71,6 @@ pub struct Trouble {
     pub reason: &'static str,
     /// The message for people.
     pub message: Arc<str>,
-}
-
-/// What to GET because the watch has not shown it in time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Overdue {
-    /// The Ticket.
-    Ticket(TicketKey),
-    /// The Guardian.
-    Guardian(TicketKey, PodKey),
-}
-
-impl Overdue {
-    /// The Ticket that it is, or that it belongs to.
-    pub fn ticket(&self) -> &TicketKey {
-        let (Self::Ticket(ticket) | Self::Guardian(ticket, _)) = self;
-        ticket
-    }
 }
 
 /// All that one decision reads.
@@ -110,10 +86,8 @@ pub struct View<'a> {
     pub agenda: Option<&'a Agenda>,
     /// The pair flaps: nothing is made for it and no Ticket taken away.
     pub held: bool,
-    /// The pair's Tickets.
-    pub tickets: &'a [TicketView],
-    /// Guardians by Ticket.
-    pub guardians: &'a BTreeMap<TicketKey, Vec<GuardianView>>,
+    /// The pair's Tickets and Guardians.
+    pub belief: &'a Belief,
     /// The past.
     pub memory: &'a Memory,
     /// Whether a Reserved Ticket of another template may be replaced now.
@@ -148,24 +122,26 @@ impl Plan {
 /// Decides one pair.
 pub fn plan(view: &View<'_>) -> Plan {
     let mut plan = Plan::default();
-    if let Some(overdue) = &view.memory.overdue {
-        match overdue {
-            Overdue::Ticket(key) => plan.push(key, Op::ConfirmTicket),
-            Overdue::Guardian(key, pod) => plan.push(key, Op::ConfirmGuardian(pod.clone())),
+    for question in view.belief.questions() {
+        match question {
+            Question::Ticket(key) => plan.push(&key, Op::ConfirmTicket),
+            Question::Guardian(key, _) if plan.ops.iter().any(|(planned, _)| *planned == key) => {}
+            Question::Guardian(key, pod) => plan.push(&key, Op::ConfirmGuardian(pod)),
         }
-        return plan;
     }
-    if !view.memory.lost_tickets.is_empty() && !matches!(view.order, Fate::Purging) {
-        for key in &view.memory.lost_tickets {
+    if plan.ops.is_empty() && !matches!(view.order, Fate::Purging) {
+        for key in view.belief.doubted_tickets() {
             plan.push(key, Op::ConfirmTicket);
         }
+    }
+    if !plan.ops.is_empty() {
         return plan;
     }
     match (&view.order, &view.node) {
         (Fate::Purging, _) => {}
         (Fate::Gone, _) => remove_all(view, Cause::OrderGone, &mut plan),
         (Fate::Unseen, _) => {
-            for ticket in view.tickets {
+            for ticket in view.belief.tickets() {
                 let key = OrderKey {
                     namespace: ticket.key.namespace.clone(),
                     name: ticket.order_name.clone(),
@@ -181,7 +157,7 @@ pub fn plan(view: &View<'_>) -> Plan {
         }
         (Fate::Live(_), Fate::Gone | Fate::Purging) => remove_all(view, Cause::NodeGone, &mut plan),
         (Fate::Live(_), Fate::Unseen) => {
-            for ticket in view.tickets {
+            for ticket in view.belief.tickets() {
                 plan.push(&ticket.key, Op::ConfirmNode(Box::new(ticket.clone())));
             }
         }
@@ -201,7 +177,7 @@ pub fn plan(view: &View<'_>) -> Plan {
 }
 
 fn remove_all(view: &View<'_>, cause: Cause, plan: &mut Plan) {
-    for ticket in view.tickets {
+    for ticket in view.belief.tickets() {
         remove(view, ticket, cause, plan);
     }
 }
@@ -227,8 +203,8 @@ fn remove(view: &View<'_>, ticket: &TicketView, cause: Cause, plan: &mut Plan) {
     }
 }
 
-fn guardians<'a>(view: &View<'a>, ticket: &TicketView) -> &'a [GuardianView] {
-    view.guardians.get(&ticket.key).map_or(&[], Vec::as_slice)
+fn guardians<'a>(view: &View<'a>, ticket: &TicketView) -> Vec<&'a GuardianView> {
+    view.belief.guardians(&ticket.key)
 }
 
 /// Whether a Ticket keeps its pair from getting another, whatever its window is.
@@ -252,7 +228,12 @@ struct Live<'a> {
 
 impl Live<'_> {
     fn decide(&self, plan: &mut Plan) {
-        let mut open: Vec<&TicketView> = self.view.tickets.iter().filter(|ticket| ticket.open()).collect();
+        let mut open: Vec<&TicketView> = self
+            .view
+            .belief
+            .tickets()
+            .filter(|ticket| ticket.open())
+            .collect();
         open.sort_by_key(|ticket| (ticket.deleting, ticket.phase != Phase::Reserved, ticket.sequence));
         if self.spec.is_some() {
             for duplicate in open.iter().skip(1).filter(|ticket| !ticket.deleting) {
@@ -297,10 +278,10 @@ impl Live<'_> {
         };
         let policy = spec.strategy.refresh_policy;
         let keeps = |ticket| counts(ticket, policy) || self.spent(policy, ticket);
-        if self.view.tickets.iter().any(keeps) || !self.may_create(plan) {
+        if self.view.belief.tickets().any(keeps) || !self.may_create(plan) {
             return;
         }
-        let sequence = next_sequence(self.view.tickets.iter().map(|ticket| ticket.sequence));
+        let sequence = next_sequence(self.view.belief.tickets().map(|ticket| ticket.sequence));
         let name = ticket_name(&self.order.key.name, &self.order.uid, &self.node.uid, sequence);
         let key = TicketKey::new(self.order.key.namespace.clone(), name);
         if self.view.memory.order_in_doubt {
@@ -339,7 +320,7 @@ impl Live<'_> {
             let template = &spec.template;
             let outdated = ticket.template_hash.as_ref() != template.hash.as_str();
             let replaced = ticket.phase == Phase::Reserved
-                && !cover::guarded(guardians(self.view, ticket), ticket, &ticket.template_hash);
+                && !cover::guarded(&guardians(self.view, ticket), ticket, &ticket.template_hash);
             let due = (outdated || replaced) && self.eligible() && !self.order.paused;
             let grows = outdated && ticket.outline.grows_into(&template.outline);
             let waits = !due || (!grows && ticket.phase == Phase::Reserved && !self.view.may_replace);
@@ -371,7 +352,7 @@ impl Live<'_> {
         let own = |one: &&GuardianView| {
             one.ticket_uid == ticket.uid && !one.deleting && one.template_hash.is_none()
         };
-        let found = guardians(self.view, ticket).iter().find(own);
+        let found = guardians(self.view, ticket).into_iter().find(own);
         found.filter(|_| ticket.phase == Phase::Reserved)
     }
 
@@ -408,7 +389,7 @@ impl Live<'_> {
             here && guardian.ticket_uid == ticket.uid && !guardian.deleting && cover::fits(guardian, ticket)
         };
         let rolling = ticket.reason.as_deref() == Some(reason::ROLLING_OUT);
-        let holder = guardians(self.view, ticket).iter().find(bound);
+        let holder = guardians(self.view, ticket).into_iter().find(bound);
         holder.filter(|_| !rolling).map(|holder| holder.key.name.clone())
     }
 
@@ -417,7 +398,7 @@ impl Live<'_> {
         let of_ticket = |guardian: &&GuardianView| {
             guardian.ticket_uid == ticket.uid && !guardian.deleting && cover::fits(guardian, ticket)
         };
-        match guardians(self.view, ticket).iter().find(of_ticket) {
+        match guardians(self.view, ticket).into_iter().find(of_ticket) {
             Some(guardian) => plan.push(
                 &ticket.key,
                 Op::ExtendGuardian {
@@ -449,10 +430,10 @@ impl Live<'_> {
     fn standing(&self, ticket: &TicketView, plan: &mut Plan) -> Standing {
         let all = guardians(self.view, ticket);
         let stranger = |guardian: &&GuardianView| guardian.ticket_uid != ticket.uid && !guardian.deleting;
-        if let Some(stranger) = all.iter().find(stranger) {
+        if let Some(stranger) = all.iter().copied().find(stranger) {
             return delete_stranger(ticket, stranger, plan);
         }
-        let Some(guardian) = best(all, ticket, &self.node.name) else {
+        let Some(guardian) = best(&all, ticket, &self.node.name) else {
             return if all.is_empty() {
                 Standing::Missing
             } else {
@@ -460,7 +441,7 @@ impl Live<'_> {
             };
         };
         if ticket.phase == Phase::Pending
-            && let Some(step) = cover::step(ticket, all, &self.node.name, self.eligible())
+            && let Some(step) = cover::step(ticket, &all, &self.node.name, self.eligible())
         {
             return self.take_over(ticket, step, plan);
         }
@@ -575,7 +556,7 @@ impl Live<'_> {
         let other = PodKey::new(ticket.key.namespace.clone(), name);
         let again = ticket.phase == Phase::Pending && ticket.activated.is_some();
         let seen = guardians(self.view, ticket).iter().any(|one| one.key == other);
-        (again && !seen && !self.view.memory.absent.contains(&other)).then_some(other)
+        (again && !seen && !self.view.belief.absent(&ticket.key, &other)).then_some(other)
     }
 
     /// A Guardian that is not bound yet, with the scheduler's message if there is one.
@@ -594,8 +575,8 @@ impl Live<'_> {
             .as_ref()
             .filter(|_| ticket.phase == Phase::Reserved);
         let named = named.map(|name| PodKey::new(ticket.key.namespace.clone(), name.clone()));
-        let named = named.filter(|named| !self.view.memory.absent.contains(named));
-        if let Some(pod) = self.view.memory.lost_guardian.clone().or(named) {
+        let named = named.filter(|named| !self.view.belief.absent(&ticket.key, named));
+        if let Some(pod) = self.view.belief.doubted_guardian(&ticket.key).cloned().or(named) {
             plan.push(&ticket.key, Op::ConfirmGuardian(pod));
         } else if ticket.phase == Phase::Reserved {
             self.demote(ticket, missing(), plan);
@@ -666,9 +647,14 @@ enum Standing {
 
 /// The Guardian of this Ticket that holds room best. One that a Reserved Ticket names is bound, whatever an old list
 /// says of it and of the one before it.
-fn best<'a>(guardians: &'a [GuardianView], ticket: &TicketView, node: &NodeName) -> Option<&'a GuardianView> {
+fn best<'a>(
+    guardians: &[&'a GuardianView],
+    ticket: &TicketView,
+    node: &NodeName,
+) -> Option<&'a GuardianView> {
     guardians
         .iter()
+        .copied()
         .filter(|guardian| guardian.ticket_uid == ticket.uid)
         .min_by_key(|guardian| {
             let named =

@@ -96,7 +96,7 @@ fn next((template, guardians): &State, lasting: bool) -> Option<State> {
         after.remove(&gone);
         gone
     };
-    match step(&ticket, &views, &"n1".into(), lasting)? {
+    match step(&ticket, &views.iter().collect::<Vec<_>>(), &"n1".into(), lasting)? {
         Step::Make(key) => {
             let suffix = key.name.ends_with("-1");
             assert!(after.iter().all(|one| one.0 != suffix), "the name is taken");
@@ -206,9 +206,12 @@ fn what_is_about_to_end_is_waited_for() {
         [(false, 'a', false, false, true), (true, 'b', true, true, false)].map(|one| view(one, &ticket));
     old.deleting = true;
     let both = [old, new];
-    assert_eq!(step(&ticket, &both, &"n1".into(), true), Some(Step::Wait));
     assert_eq!(
-        step(&ticket, &both[1..], &"n1".into(), true),
+        step(&ticket, &both.each_ref(), &"n1".into(), true),
+        Some(Step::Wait)
+    );
+    assert_eq!(
+        step(&ticket, &[&both[1]], &"n1".into(), true),
         Some(Step::Ungate(&both[1]))
     );
 }
@@ -224,7 +227,7 @@ fn one_that_failed_or_runs_elsewhere_goes_and_not_the_old_one() {
     ] {
         let both = [old.clone(), GuardianView { state, ..new.clone() }];
         assert_eq!(
-            step(&ticket, &both, &"n1".into(), true),
+            step(&ticket, &both.each_ref(), &"n1".into(), true),
             Some(Step::Remove(&both[1], cause))
         );
     }

@@ -183,14 +183,14 @@ impl Live<'_> {
     /// Sees to all Tickets but the one that is kept open, if any, and looks again when a window begins or ends.
     pub(super) fn keep_times(&self, keeper: Option<&TicketView>, plan: &mut Plan) {
         let Some(agenda) = self.view.agenda else {
-            let finished = self.view.tickets.iter().filter(|ticket| ticket.finished());
+            let finished = self.view.belief.tickets().filter(|ticket| ticket.finished());
             for ticket in finished {
                 self.unguard(ticket, plan);
             }
             return;
         };
         let claiming = |ticket: &&TicketView| ticket.phase == Phase::Claiming && !ticket.deleting;
-        for ticket in self.view.tickets.iter().filter(claiming) {
+        for ticket in self.view.belief.tickets().filter(claiming) {
             self.keep_time(ticket, plan);
         }
         self.tidy(agenda, keeper, plan);
@@ -227,12 +227,12 @@ impl Live<'_> {
         let stays = |ticket: &&TicketView| {
             !ticket.deleting && (!ticket.open() || keeper.is_some_and(|keeper| keeper.uid == ticket.uid))
         };
-        let lasting = self.view.tickets.iter().filter(stays);
+        let lasting = self.view.belief.tickets().filter(stays);
         let newest = lasting.map(|ticket| ticket.sequence).max();
         let mut finished: Vec<_> = self
             .view
-            .tickets
-            .iter()
+            .belief
+            .tickets()
             .filter(|ticket| ticket.finished())
             .collect();
         finished.sort_by_key(|ticket| Reverse(ticket.sequence));
@@ -282,9 +282,7 @@ impl Live<'_> {
     /// Asks for a Guardian of a finished Ticket that the watch says is gone; returns whether there is one to
     /// ask for.
     fn lost(&self, ticket: &TicketView, plan: &mut Plan) -> bool {
-        let plain = guardian_key(&ticket.key);
-        let of_ticket = |lost: &&PodKey| **lost == plain || **lost == other_key(&ticket.key, &plain);
-        let lost = self.view.memory.lost_guardian.as_ref().filter(of_ticket);
+        let lost = self.view.belief.doubted_guardian(&ticket.key);
         if let Some(lost) = lost {
             plan.push(&ticket.key, Op::ConfirmGuardian(lost.clone()));
         }
@@ -296,7 +294,7 @@ impl Live<'_> {
     fn hidden(&self, ticket: &TicketView, plan: &mut Plan) -> bool {
         let seen = guardians(self.view, ticket);
         let stripped =
-            |one: &&GuardianView| one.ticket_uid == ticket.uid && !one.deleting && !one.labels_intact;
+            |one: &&&GuardianView| one.ticket_uid == ticket.uid && !one.deleting && !one.labels_intact;
         if let Some(stripped) = seen.iter().find(stripped) {
             delete_guardian(ticket, stripped, Cause::Finished, plan);
             return true;
@@ -309,7 +307,7 @@ impl Live<'_> {
                 // One that took over room may have the other name; a Ticket that never had any has none.
                 None => *pod == plain || ticket.activated.is_some(),
             };
-            seen.is_empty() && may_be && !self.view.memory.absent.contains(pod)
+            seen.is_empty() && may_be && !self.view.belief.absent(&ticket.key, pod)
         };
         let Some(pod) = [&plain, &other].into_iter().find(|pod| unknown(pod)) else {
             return false;
@@ -325,7 +323,7 @@ impl Live<'_> {
         };
         for (key, op) in &mut plan.ops {
             if let Op::SetStatus { term, .. } = op {
-                let ticket = self.view.tickets.iter().find(|ticket| ticket.key == *key);
+                let ticket = self.view.belief.tickets().find(|ticket| ticket.key == *key);
                 let own = || window_of(agenda, ticket?);
                 *term = agenda.current.or_else(own).map(Term::from);
             }
