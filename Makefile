@@ -9,17 +9,17 @@ DENY := $(CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 
 .PHONY: help demo demo-real test test-fast test-sim e2e sim soak month sweep model mutants check compare control-plane crds
 
-demo: ## Show korder in a simulated cluster (NODES=5000, 60 to 50000; SEED=1; KORDER_DEMO_SERVE=1 serves its API)
+demo: ## Show korder in a simulated cluster (NODES=5000, from 60 to 50000; SEED=1; KORDER_DEMO_SERVE=1 serves the cluster's API for kubectl)
 	@cargo run --release --locked --package testbed --bin demo
 
-help: ## Show this list
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-demo-real: control-plane ## Show korder on a real control plane (NODES=1000, 200 to 25000; KEEP=1 leaves it up)
+demo-real: control-plane ## Show korder on a real control plane (NODES=1000, from 200 to 25000; KEEP=1 leaves it up until Ctrl-C)
 	cargo build --release --locked --package korder --package testbed --bin korder --bin demo-real
 	@$(or $(CARGO_TARGET_DIR),target)/release/demo-real
 
-test: control-plane ## Run every test, with those on a real control plane
+test: control-plane ## Run every test, also those on a real control plane
 	cargo test --workspace
 	$(MAKE) --no-print-directory test-sim
 
@@ -28,33 +28,33 @@ test-fast: ## Run the tests that need no control plane
 	cargo test --package korder --doc
 	cargo test --package korder --test it -- fast::
 
-test-sim: ## Run the tests in the simulated cluster (SIM_SEEDS=2000; NAME=part-of-a-name)
+test-sim: ## Run the tests in the simulated cluster (SIM_SEEDS=2000 seeds; NAME=part-of-a-test's-name)
 	cargo test --release --locked --package testbed --test sim -- --nocapture $(NAME)
 
 SIM := cargo run --quiet --release --locked --package testbed --bin sim --
 
-sim: ## Repeat one simulated run: SEED=7 (REPLICAS=3, TIMED=1, FULL=1), or SCENARIO=churn with CRASH=3 or DROP=5 (JOURNAL=1 prints all)
+sim: ## Run one simulation: SEED=7 (REPLICAS=3; TIMED=1: Orders with windows; FULL=1: a roll-out on full nodes), or SCENARIO=churn, with CRASH=3: die with the third write, or DROP=5: lose the fifth watch event (JOURNAL=1 prints all that happens)
 	@$(SIM) $(if $(SEED),seed $(SEED) $(if $(REPLICAS),--replicas $(REPLICAS)) $(if $(TIMED),--timed) $(if $(FULL),--full),scenario $(or $(SCENARIO),reserve) $(if $(CRASH),--crash $(CRASH)) $(if $(DROP),--drop $(DROP))) $(if $(JOURNAL),--journal)
 
-soak: ## Explore simulated runs (MINUTES=10, FIRST=1, REPLICAS=3, TIMED=1 with windows, FULL=1 for roll-outs on full nodes, or SEEDS=100000)
+soak: ## Run many simulations for MINUTES=10, or SEEDS=100000 of them (FIRST=1: the first seed; REPLICAS=3, TIMED=1, FULL=1 as for sim)
 	$(SIM) soak $(if $(FIRST),--first $(FIRST)) $(if $(REPLICAS),--replicas $(REPLICAS)) $(if $(TIMED),--timed) $(if $(FULL),--full) $(if $(SEEDS),--count $(SEEDS),--minutes $(or $(MINUTES),10))
 
-month: ## Weeks of virtual time with twenty Orders, crashes and other owners, against the same undisturbed (DAYS=30, SEED=1)
+month: ## Run twenty Orders for DAYS=30 of virtual time, once undisturbed and once with crashes and changes of owner, and compare the Tickets (SEED=1)
 	$(SIM) month $(if $(DAYS),--days $(DAYS)) $(if $(SEED),--seed $(SEED))
 
-sweep: ## Break the fixed plots at every write and at every watch event
+sweep: ## Run the fixed scenarios once for each write, with a crash there, and once for each watch event, without that event
 	$(SIM) sweep
 
-model: ## Explore the lease machine at length (3.6 million states, a minute and a half)
+model: ## Explore all states of the lease machine (3.6 million, a minute and a half)
 	cargo test --release --locked --package korder --lib lease::member -- --ignored --nocapture
 
-mutants: ## Plant defects and see that the tests notice (NAME=part-of-a-name)
+mutants: ## Plant defects in korder, one at a time, and see that the tests notice (NAME=part-of-a-defect's-name)
 	cargo run --quiet --release --locked --package testbed --bin mutants -- --only "$(NAME)"
 
-e2e: control-plane ## Run only the tests on a real control plane (NAME=part-of-a-name, E2E_NODES, E2E_SECONDS, E2E_FAILOVERS)
+e2e: control-plane ## Run only the tests on a real control plane (NAME=part-of-a-test's-name, E2E_NODES, E2E_SECONDS, E2E_FAILOVERS)
 	cargo test --package korder --test it -- e2e::$(NAME)
 
-check: $(DENY) ## Check format, lints, documentation, licences and sources (builds cargo-deny at first)
+check: $(DENY) ## Check format, lints, documentation, licences and sources (the first time, builds cargo-deny)
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
@@ -63,12 +63,12 @@ check: $(DENY) ## Check format, lints, documentation, licences and sources (buil
 $(DENY):
 	cargo install cargo-deny --version $(DENY_VERSION) --locked --root $(CACHE)/cargo-deny-$(DENY_VERSION)
 
-compare: control-plane ## Measure korder beside the DaemonSet controller (NODES, IDLE_SECONDS, SCHEDULER_QPS)
+compare: control-plane ## Measure korder and the DaemonSet controller at the same job (NODES=2000, IDLE_SECONDS=300, SCHEDULER_QPS=50)
 	cargo build --release --locked --package korder
 	cargo run --release --locked --package testbed --bin compare
 
-control-plane: ## Build etcd, Kubernetes and kwok once (about 10 minutes on 2 cores; needs Go)
+control-plane: ## Build etcd, Kubernetes and kwok, if that was not done yet (about 10 minutes on 2 cores; needs Go)
 	@testbed/control-plane/build.sh >/dev/null
 
-crds: ## Write deploy/crds from the API types
+crds: ## Write deploy/crds anew from the API types in src/api
 	UPDATE=1 cargo test --package korder --test it -- fast::crds::deploy_files_are_fresh
