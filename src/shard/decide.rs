@@ -188,7 +188,7 @@ impl Shard {
             if pair
                 .busy
                 .iter()
-                .any(|(busy, pending)| *busy == ticket && pending.same_effect(&op))
+                .any(|(busy, pending)| *busy == ticket && *pending == op)
             {
                 continue;
             }

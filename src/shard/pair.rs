@@ -192,7 +192,7 @@ impl Pair {
         // What is only to tolerate more, or is about to go, needs no grant.
         let stale = |ticket: &TicketView| {
             let replaced = |template: &Template| match outdated(ticket, template) {
-                true => !ticket.outline.grows_into(&template.outline),
+                true => !ticket.demand.grows_into(&template.demand),
                 false => !guarded(ticket, template),
             };
             !ticket.deleting && template.is_some_and(replaced)

@@ -249,7 +249,7 @@ impl Rig {
                 let mut view = self.tickets[&work.ticket].clone();
                 if *asks {
                     view.template_hash = template.hash.as_str().into();
-                    view.outline = template.outline.clone();
+                    view.demand = template.demand.clone();
                 }
                 view.duration = template.duration.as_deref().map(Into::into);
                 view.labels_intact = true;
@@ -270,7 +270,7 @@ impl Rig {
                 (view.phase, view.reason, view.message) =
                     (status.phase, status.reason.clone(), status.message.clone());
                 view.pod_name.clone_from(&status.pod_name);
-                view.activated = view.activated.or(status.activation);
+                view.activated = view.activated.or(status.activation.map(|seen| seen.0));
                 if let Some(term) = term {
                     (view.window_start, view.expires) = (Some(term.start), term.end);
                 }
@@ -293,7 +293,7 @@ impl Rig {
             } => {
                 let mut view = self.tickets[&work.ticket].clone();
                 assert_eq!(view.revision, *on, "decided on the newest revision");
-                (view.phase, view.finished_at) = (Phase::Expired, Some(*finished));
+                (view.phase, view.finished_at) = (Phase::Expired, Some(finished.0));
                 (view.pod_name, view.reason) = (None, reason.clone());
                 if let Some(term) = term {
                     (view.window_start, view.expires) = (Some(term.start), term.end);
@@ -498,7 +498,7 @@ fn new_ticket(work: &Work, order: &Order, node: &Node, sequence: i64, revision: 
         node_name: node.name.clone(),
         sequence,
         template_hash: template.hash.as_str().into(),
-        outline: template.outline.clone(),
+        demand: template.demand.clone(),
         duration: template.duration.as_deref().map(Into::into),
         lifecycle: template.lifecycle.clone(),
         phase: Phase::Pending,

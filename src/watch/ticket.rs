@@ -14,7 +14,7 @@ use crate::{
         ticket::TicketStatus,
     },
     domain::{
-        order::demand::Outline,
+        order::demand::Demand,
         pair::observed::{Revision, TicketView},
         values::{
             ids::TicketKey,
@@ -85,7 +85,7 @@ impl SlimTicket {
             node_name: self.spec.node_name.into(),
             sequence: self.spec.sequence,
             template_hash: self.spec.template_hash.into(),
-            outline: Outline::of(
+            demand: Demand::of(
                 self.spec.resources.as_ref(),
                 self.spec.priority_class_name.as_deref(),
                 self.spec.scheduler_name.as_deref(),

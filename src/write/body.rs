@@ -156,7 +156,7 @@ pub(super) fn status_patch(
         "podName": change.pod_name.as_deref(),
     });
     if let Some(activation) = change.activation {
-        status["activationTime"] = whole_seconds(activation);
+        status["activationTime"] = whole_seconds(activation.0);
     }
     on_revision(uid, revision, status, term)
 }

@@ -168,7 +168,7 @@ impl Writer {
                 message,
             } => {
                 let said = (reason.as_deref(), message.as_deref());
-                let patch = body::expiry_patch(uid, *revision, *term, *finished, said);
+                let patch = body::expiry_patch(uid, *revision, *term, finished.0, said);
                 self.patch_status(work, patch).await
             }
             Op::DeleteTicket { uid, revision, .. } => self.delete_ticket(work, uid, *revision).await,

@@ -843,7 +843,7 @@ pub(super) mod testing {
                 node_name: node.name.clone(),
                 sequence: 0,
                 template_hash: spec.map_or("", |spec| spec.template.hash.as_str()).into(),
-                outline: crate::domain::order::demand::Outline::default(),
+                demand: crate::domain::order::demand::Demand::default(),
                 duration: None,
                 lifecycle: crate::api::order::Lifecycle::default(),
                 phase,

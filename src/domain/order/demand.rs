@@ -10,13 +10,13 @@ use crate::domain::values::{hash::fnv1a64, quantity::Amount};
 
 /// Hashes of what is asked for, each toleration for itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Outline {
+pub struct Demand {
     rest: u64,
     tolerations: Box<[u64]>,
 }
 
-impl Outline {
-    /// The outline of a template's or a Ticket's fields, however they are written.
+impl Demand {
+    /// The demand of a template's or a Ticket's fields, however they are written.
     pub fn of(
         resources: Option<&Resources>,
         priority_class_name: Option<&str>,
@@ -92,9 +92,9 @@ mod tests {
 
     use super::*;
 
-    fn outline(cpu: &str, tolerations: Value) -> Outline {
+    fn demand(cpu: &str, tolerations: Value) -> Demand {
         let resources = serde_json::from_value(json!({ "requests": { "cpu": cpu } })).unwrap();
-        Outline::of(Some(&resources), None, None, &list(tolerations))
+        Demand::of(Some(&resources), None, None, &list(tolerations))
     }
 
     fn list(tolerations: Value) -> Vec<Toleration> {
@@ -107,15 +107,15 @@ mod tests {
             json!({ "key": "a", "operator": "Exists" }),
             json!({ "key": "b", "value": "v", "tolerationSeconds": 5 }),
         );
-        let before = outline("1", json!([a]));
+        let before = demand("1", json!([a]));
         for (after, expected) in [
-            (outline("1000m", json!([a])), true),
-            (outline("1", json!([b, a])), true),
-            (outline("2", json!([a, b])), false),
-            (outline("1", json!([b])), false),
-            (outline("1", json!([])), false),
+            (demand("1000m", json!([a])), true),
+            (demand("1", json!([b, a])), true),
+            (demand("2", json!([a, b])), false),
+            (demand("1", json!([b])), false),
+            (demand("1", json!([])), false),
             (
-                outline(
+                demand(
                     "1",
                     json!([{ "key": "a", "operator": "Exists", "tolerationSeconds": 5 }]),
                 ),
@@ -125,11 +125,11 @@ mod tests {
             assert_eq!(before.grows_into(&after), expected, "{after:?}");
         }
         assert!(
-            outline("1", json!([{ "key": "b" }]))
-                .grows_into(&outline("1", json!([{ "key": "b", "operator": "Equal" }])))
+            demand("1", json!([{ "key": "b" }]))
+                .grows_into(&demand("1", json!([{ "key": "b", "operator": "Equal" }])))
         );
-        let other = Outline::of(None, Some("high"), None, &[]);
-        assert!(!Outline::of(None, None, None, &[]).grows_into(&other));
+        let other = Demand::of(None, Some("high"), None, &[]);
+        assert!(!Demand::of(None, None, None, &[]).grows_into(&other));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::util::intstr::IntOrS
 use serde::Serialize;
 
 use super::{
-    demand::Outline,
+    demand::Demand,
     resources,
     schedule::{self, Schedule},
 };
@@ -97,7 +97,7 @@ pub struct Template {
     /// Hash of resources, priority class, scheduler and tolerations.
     pub hash: TemplateHash,
     /// The same, to be compared with what Tickets ask for.
-    pub outline: Outline,
+    pub demand: Demand,
     /// Requests and limits of the Guardian, defaults applied.
     pub resources: Resources,
     /// Tolerations of the Guardian, as the user wrote them.
@@ -266,7 +266,7 @@ fn compile_template(
             scheduler_name.as_deref(),
             tolerations,
         ),
-        outline: Outline::of(
+        demand: Demand::of(
             Some(&resources),
             priority_class_name.as_deref(),
             scheduler_name.as_deref(),

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use crate::api::{GATE_COVER, order::Lifecycle, ticket::Phase};
 use crate::domain::{
-    order::demand::Outline,
+    order::demand::Demand,
     values::ids::{NodeName, NodeUid, OrderUid, PodKey, PodUid, TicketKey, TicketUid},
 };
 
@@ -47,7 +47,7 @@ pub struct TicketView {
     /// `spec.templateHash`.
     pub template_hash: Arc<str>,
     /// What `spec` asks for.
-    pub outline: Outline,
+    pub demand: Demand,
     /// `spec.duration`.
     pub duration: Option<Arc<str>>,
     /// `spec.lifecycle`.

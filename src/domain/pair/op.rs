@@ -18,8 +18,8 @@ use crate::domain::{
     values::ids::{NodeName, OrderKey, OrderUid, PodKey, PodUid, TicketKey, TicketUid},
 };
 
-/// One decision about one Ticket.
-#[derive(Clone, Debug)]
+/// One decision about one Ticket. Equal ones come to the same.
+#[derive(Clone, Debug, PartialEq)]
 pub enum Op {
     /// Make a Ticket.
     CreateTicket {
@@ -70,7 +70,7 @@ pub enum Op {
         /// The window; none leaves what is there.
         term: Option<Term>,
         /// When it was seen to have ended.
-        finished: Timestamp,
+        finished: Seen,
         /// Why the Ticket was never Reserved in the end.
         reason: Option<Arc<str>>,
         /// The same for people.
@@ -199,91 +199,19 @@ impl Op {
             Self::ConfirmNode(_) => "get_node",
         }
     }
+}
 
-    /// Whether carrying this out instead of `other` comes to the same.
-    pub fn same_effect(&self, other: &Self) -> bool {
-        match (self, other) {
-            (
-                Self::CreateTicket {
-                    order: a,
-                    sequence: x,
-                    ..
-                },
-                Self::CreateTicket {
-                    order: b,
-                    sequence: y,
-                    ..
-                },
-            ) => x == y && Arc::ptr_eq(a, b),
-            (
-                Self::SetStatus {
-                    uid: a,
-                    revision: r,
-                    status: s,
-                    term: d,
-                },
-                Self::SetStatus {
-                    uid: b,
-                    revision: q,
-                    status: t,
-                    term: e,
-                },
-            ) => {
-                let same = s.phase == t.phase && s.reason == t.reason && s.message == t.message;
-                a == b && r == q && d == e && same
-            }
-            (
-                Self::Renew {
-                    uid: a,
-                    revision: r,
-                    term: d,
-                },
-                Self::Renew {
-                    uid: b,
-                    revision: q,
-                    term: e,
-                },
-            ) => a == b && r == q && d == e,
-            (
-                Self::Expire {
-                    uid: a, revision: r, ..
-                },
-                Self::Expire {
-                    uid: b, revision: q, ..
-                },
-            ) => a == b && r == q,
-            (Self::DeleteTicket { uid: a, .. }, Self::DeleteTicket { uid: b, .. }) => a == b,
-            (Self::DeleteGuardian { uid: a, .. }, Self::DeleteGuardian { uid: b, .. })
-            | (Self::DeleteOrphan { uid: a, .. }, Self::DeleteOrphan { uid: b, .. }) => a == b,
-            (
-                Self::CreateGuardian {
-                    pod: x,
-                    covered: c,
-                    uid: a,
-                    order: o,
-                    ..
-                },
-                Self::CreateGuardian {
-                    pod: y,
-                    covered: d,
-                    uid: b,
-                    order: p,
-                    ..
-                },
-            ) => x == y && c == d && a == b && Arc::ptr_eq(o, p),
-            (Self::UngateGuardian { uid: a, .. }, Self::UngateGuardian { uid: b, .. }) => a == b,
-            (
-                Self::NominateGuardian {
-                    uid: a, revision: r, ..
-                },
-                Self::NominateGuardian {
-                    uid: b, revision: q, ..
-                },
-            ) => a == b && r == q,
-            _ => false,
-        }
+/// When something was seen first: decisions that differ in this alone come to the same, and the first is right.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen(pub Timestamp);
+
+impl PartialEq for Seen {
+    fn eq(&self, _: &Self) -> bool {
+        true
     }
 }
+
+impl Eq for Seen {}
 
 /// A new status of a Ticket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -297,7 +225,7 @@ pub struct StatusChange {
     /// The Guardian; none clears it.
     pub pod_name: Option<Arc<str>>,
     /// Set once, when the Ticket is Reserved first.
-    pub activation: Option<Timestamp>,
+    pub activation: Option<Seen>,
 }
 
 /// The window that a Ticket's status names.

@@ -11,7 +11,7 @@ use super::{
     cover::{self, Step},
     names::{cover_name, guardian_name, next_sequence, ticket_name},
     observed::{GuardianState, GuardianView, TicketView},
-    op::{Cause, Op, StatusChange},
+    op::{Cause, Op, Seen, StatusChange},
     reason,
 };
 use crate::api::{order::RefreshPolicy, ticket::Phase};
@@ -322,7 +322,7 @@ impl Live<'_> {
             let replaced = ticket.phase == Phase::Reserved
                 && !cover::guarded(&guardians(self.view, ticket), ticket, &ticket.template_hash);
             let due = (outdated || replaced) && self.eligible() && !self.order.paused;
-            let grows = outdated && ticket.outline.grows_into(&template.outline);
+            let grows = outdated && ticket.demand.grows_into(&template.demand);
             let waits = !due || (!grows && ticket.phase == Phase::Reserved && !self.view.may_replace);
             if waits && (!ticket.labels_intact || out_of_line(ticket, template)) {
                 return self.sync(ticket, !outdated, plan);
@@ -544,7 +544,7 @@ impl Live<'_> {
             reason: None,
             message: None,
             pod_name: Some(pod),
-            activation: ticket.activated.is_none().then_some(self.view.now.server),
+            activation: ticket.activated.is_none().then_some(Seen(self.view.now.server)),
         };
         set_status(ticket, status, plan);
     }

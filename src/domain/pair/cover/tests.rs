@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     api::{GATE_COVER, ticket::Phase},
     domain::{
-        order::demand::Outline,
+        order::demand::Demand,
         pair::{
             names::{guardian_name, ticket_name},
             observed::Revision,
@@ -36,7 +36,7 @@ fn ticket(template: char) -> TicketView {
         node_name: "n1".into(),
         sequence: 0,
         template_hash: template.to_string().into(),
-        outline: Outline::default(),
+        demand: Demand::default(),
         duration: None,
         lifecycle: crate::api::order::Lifecycle::default(),
         phase: Phase::Pending,

@@ -17,7 +17,7 @@ use crate::{
         order::window::{Agenda, CREATED_LATE, Window},
         pair::{
             observed::{GuardianView, TicketView},
-            op::{Cause, Op, Term},
+            op::{Cause, Op, Seen, Term},
         },
         values::{
             hash::fnv1a64,
@@ -170,7 +170,7 @@ impl Live<'_> {
                     uid: ticket.uid.clone(),
                     revision: ticket.revision,
                     term: own.map(Term::from),
-                    finished: now.server,
+                    finished: Seen(now.server),
                     reason: ticket.reason.clone().filter(|_| waited),
                     message: ticket.message.clone().filter(|_| waited),
                 };
