@@ -25,7 +25,6 @@ test: control-plane ## Run every test, also those on a real control plane
 
 test-fast: ## Run the tests that need no control plane
 	cargo test --workspace --lib --bins
-	cargo test --package korder --doc
 	cargo test --package korder --test it -- fast::
 
 test-sim: ## Run the tests in the simulated cluster (SIM_SEEDS=2000 seeds; NAME=part-of-a-test's-name)

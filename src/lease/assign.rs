@@ -18,14 +18,6 @@ use crate::domain::values::shard::{ShardCount, ShardId};
 /// up what ranks lowest with it; the rest goes, highest rank first, to members with room. Those that hold
 /// more than the even share get the odd shards first, then those first in name: it saves a move, and it
 /// stays so while the moves are carried out.
-///
-/// ```
-/// use korder::shard::{ShardCount, assign::owners};
-///
-/// let members = ["a".into(), "b".into()];
-/// let owners = owners(ShardCount::try_from(4).unwrap(), &members, |_| None);
-/// assert_eq!(owners.iter().flatten().filter(|owner| **owner == members[0]).count(), 2);
-/// ```
 pub fn owners<'a>(
     count: ShardCount,
     members: &[ReplicaId],

@@ -12,13 +12,6 @@ use crate::domain::values::{
 const PREFIX: usize = 40;
 
 /// The name of the Ticket with number `sequence` of a pair.
-///
-/// ```
-/// use korder::domain::ticket::ticket_name;
-///
-/// let name = ticket_name("gpu-buffer", &"o-1".into(), &"n-1".into(), 0);
-/// assert_eq!(name.len(), "gpu-buffer-".len() + 13);
-/// ```
 pub fn ticket_name(order_name: &str, order: &OrderUid, node: &NodeUid, sequence: i64) -> String {
     let end = order_name
         .char_indices()
