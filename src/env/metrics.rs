@@ -30,6 +30,7 @@ const CHANGE_TO_RESERVED: &str = "korder_node_change_to_reserved_seconds";
 const EVENTS: &str = "korder_events_total";
 const SHARDS: &str = "korder_shards";
 const SHARDS_LOST: &str = "korder_shards_lost_total";
+const SHARDS_BROKEN: &str = "korder_shards_broken_total";
 const REPLICAS: &str = "korder_replicas";
 const LEASE_REQUESTS: &str = "korder_lease_requests_total";
 
@@ -108,12 +109,17 @@ fn describe() {
         SHARDS_LOST,
         "Shards lost because their Leases were not renewed in time"
     );
+    describe_counter!(
+        SHARDS_BROKEN,
+        "Shards dropped and rebuilt from lists because their worker panicked"
+    );
     describe_gauge!(
         REPLICAS,
         "Replicas that this one knows to live; 0 while it is none itself"
     );
     describe_counter!(LEASE_REQUESTS, "Requests for Leases, by outcome");
     counter!(SHARDS_LOST).increment(0);
+    counter!(SHARDS_BROKEN).increment(0);
     // Shown from the start, so that the first one is an increase.
     for how in ["too_much", "silence"] {
         counter!(UNANSWERED, "how" => how).increment(0);
@@ -216,6 +222,11 @@ pub fn membership(shards: usize, replicas: usize) {
 /// A shard was lost.
 pub fn shard_lost() {
     counter!(SHARDS_LOST).increment(1);
+}
+
+/// The worker of a shard panicked.
+pub fn shard_broken() {
+    counter!(SHARDS_BROKEN).increment(1);
 }
 
 /// A request for a Lease was answered.

@@ -206,4 +206,15 @@ mod tests {
             }
         );
     }
+
+    /// A count that would go below zero is a broken invariant, in every build.
+    #[test]
+    #[should_panic(expected = "overflow")]
+    fn a_pair_that_was_never_added_cannot_be_taken_away() {
+        let pair = PairSummary {
+            desired: true,
+            ..PairSummary::default()
+        };
+        Counts::default().remove(&"n1".into(), &pair);
+    }
 }

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::keeper::{Crew, Keeper};
+use super::keeper::{self, Crew, Keeper};
 use crate::controller::intake::listed::Synced;
 use crate::{
     api::LABEL_LEASE,
@@ -127,8 +127,15 @@ impl Membership {
                     self.member.answered(&name, attempt, answer, self.clock.mono());
                 }
                 () = news.bell.notified() => self.look(&news),
-                drained = crew.drained() => if self.keeper.release(&drained) {
-                    self.member.drained(drained.0);
+                change = crew.change() => match change {
+                    keeper::Change::Drained(drained) => if self.keeper.release(&drained) {
+                        self.member.drained(drained.0);
+                    },
+                    keeper::Change::Broken(slot) => self.keeper.broken(&slot, &mut crew),
+                    keeper::Change::Rebuild(shard) => {
+                        let until = self.member.deadline(shard);
+                        self.keeper.rebuild(shard, until, &mut crew);
+                    }
                 },
                 () = leave.cancelled(), if !leaving => {
                     leaving = true;
