@@ -10,13 +10,13 @@ DENY := $(CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 .PHONY: help demo demo-real test test-fast test-sim e2e sim soak month sweep model mutants check compare control-plane crds
 
 demo: ## Show korder in a simulated cluster (NODES=5000, 60 to 50000; SEED=1; KORDER_DEMO_SERVE=1 serves its API)
-	@cargo run --release --locked --package testbed --bin demo
+	@cargo run --release --locked --package trials --no-default-features --bin demo
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo-real: control-plane ## Show korder on a real control plane (NODES=1000, 200 to 25000; KEEP=1 leaves it up)
-	cargo build --release --locked --package korder --package testbed --bin korder --bin demo-real
+	cargo build --release --locked --package korder --package trials --bin korder --bin demo-real
 	@$(or $(CARGO_TARGET_DIR),target)/release/demo-real
 
 test: control-plane ## Run every test, with those on a real control plane
@@ -29,9 +29,9 @@ test-fast: ## Run the tests that need no control plane
 	cargo test --package korder --test it -- fast::
 
 test-sim: ## Run the tests in the simulated cluster (SIM_SEEDS=2000; NAME=part-of-a-name)
-	cargo test --release --locked --package testbed --test sim -- --nocapture $(NAME)
+	cargo test --release --locked --package trials --no-default-features --test sim -- --nocapture $(NAME)
 
-SIM := cargo run --quiet --release --locked --package testbed --bin sim --
+SIM := cargo run --quiet --release --locked --package trials --no-default-features --bin sim --
 
 sim: ## Repeat one simulated run: SEED=7 (REPLICAS=3, TIMED=1, FULL=1), or SCENARIO=churn with CRASH=3 or DROP=5 (JOURNAL=1 prints all)
 	@$(SIM) $(if $(SEED),seed $(SEED) $(if $(REPLICAS),--replicas $(REPLICAS)) $(if $(TIMED),--timed) $(if $(FULL),--full),scenario $(or $(SCENARIO),reserve) $(if $(CRASH),--crash $(CRASH)) $(if $(DROP),--drop $(DROP))) $(if $(JOURNAL),--journal)
@@ -49,7 +49,7 @@ model: ## Explore the lease machine at length (3.6 million states, a minute and 
 	cargo test --release --locked --package korder --lib shard::member -- --ignored --nocapture
 
 mutants: ## Plant defects and see that the tests notice (NAME=part-of-a-name)
-	cargo run --quiet --release --locked --package testbed --bin mutants -- --only "$(NAME)"
+	cargo run --quiet --release --locked --package trials --no-default-features --bin mutants -- --only "$(NAME)"
 
 e2e: control-plane ## Run only the tests on a real control plane (NAME=part-of-a-name, E2E_NODES, E2E_SECONDS, E2E_FAILOVERS)
 	cargo test --package korder --test it -- e2e::$(NAME)
@@ -65,7 +65,7 @@ $(DENY):
 
 compare: control-plane ## Measure korder beside the DaemonSet controller (NODES, IDLE_SECONDS, SCHEDULER_QPS)
 	cargo build --release --locked --package korder
-	cargo run --release --locked --package testbed --bin compare
+	cargo run --release --locked --package trials --bin compare
 
 control-plane: ## Build etcd, Kubernetes and kwok once (about 10 minutes on 2 cores; needs Go)
 	@testbed/control-plane/build.sh >/dev/null
