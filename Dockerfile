@@ -5,8 +5,9 @@ FROM rust:1.95.0-alpine3.22 AS build
 WORKDIR /korder
 COPY Cargo.toml Cargo.lock ./
 COPY src src
-# A member of the workspace and a test, without which cargo does not read it; nothing of them is built.
+# Members of the workspace and a test, without which cargo does not read it; nothing of them is built.
 COPY testbed testbed
+COPY trials trials
 COPY tests tests
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/korder/target \

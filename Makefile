@@ -10,13 +10,13 @@ DENY := $(CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 .PHONY: help demo demo-real test test-fast test-sim e2e sim soak month sweep model mutants check compare control-plane crds
 
 demo: ## Show korder in a simulated cluster (NODES=5000, from 60 to 50000; SEED=1; KORDER_DEMO_SERVE=1 serves the cluster's API for kubectl)
-	@cargo run --release --locked --package testbed --bin demo
+	@cargo run --release --locked --package trials --no-default-features --bin demo
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo-real: control-plane ## Show korder on a real control plane (NODES=1000, from 200 to 25000; KEEP=1 leaves it up until Ctrl-C)
-	cargo build --release --locked --package korder --package testbed --bin korder --bin demo-real
+	cargo build --release --locked --package korder --package trials --bin korder --bin demo-real
 	@$(or $(CARGO_TARGET_DIR),target)/release/demo-real
 
 test: control-plane ## Run every test, also those on a real control plane
@@ -28,9 +28,9 @@ test-fast: ## Run the tests that need no control plane
 	cargo test --package korder --test it -- fast::
 
 test-sim: ## Run the tests in the simulated cluster (SIM_SEEDS=2000 seeds; NAME=part-of-a-test's-name)
-	cargo test --release --locked --package testbed --test sim -- --nocapture $(NAME)
+	cargo test --release --locked --package trials --no-default-features --test sim -- --nocapture $(NAME)
 
-SIM := cargo run --quiet --release --locked --package testbed --bin sim --
+SIM := cargo run --quiet --release --locked --package trials --no-default-features --bin sim --
 
 sim: ## Run one simulation: SEED=7 (REPLICAS=3; TIMED=1: Orders with windows; FULL=1: a roll-out on full nodes), or SCENARIO=churn, with CRASH=3: die with the third write, or DROP=5: lose the fifth watch event (JOURNAL=1 prints all that happens)
 	@$(SIM) $(if $(SEED),seed $(SEED) $(if $(REPLICAS),--replicas $(REPLICAS)) $(if $(TIMED),--timed) $(if $(FULL),--full),scenario $(or $(SCENARIO),reserve) $(if $(CRASH),--crash $(CRASH)) $(if $(DROP),--drop $(DROP))) $(if $(JOURNAL),--journal)
@@ -48,7 +48,7 @@ model: ## Explore all states of the lease machine (3.6 million, a minute and a h
 	cargo test --release --locked --package korder --lib lease::member -- --ignored --nocapture
 
 mutants: ## Plant defects in korder, one at a time, and see that the tests notice (NAME=part-of-a-defect's-name)
-	cargo run --quiet --release --locked --package testbed --bin mutants -- --only "$(NAME)"
+	cargo run --quiet --release --locked --package trials --no-default-features --bin mutants -- --only "$(NAME)"
 
 e2e: control-plane ## Run only the tests on a real control plane (NAME=part-of-a-test's-name, E2E_NODES, E2E_SECONDS, E2E_FAILOVERS)
 	cargo test --package korder --test it -- e2e::$(NAME)
@@ -64,7 +64,7 @@ $(DENY):
 
 compare: control-plane ## Measure korder and the DaemonSet controller at the same job (NODES=2000, IDLE_SECONDS=300, SCHEDULER_QPS=50)
 	cargo build --release --locked --package korder
-	cargo run --release --locked --package testbed --bin compare
+	cargo run --release --locked --package trials --bin compare
 
 control-plane: ## Build etcd, Kubernetes and kwok, if that was not done yet (about 10 minutes on 2 cores; needs Go)
 	@testbed/control-plane/build.sh >/dev/null

@@ -1,8 +1,8 @@
-//! Places to run korder without a cluster. `real` starts an actual control plane (etcd, kube-apiserver,
+//! Places to run a controller without a cluster. `real` starts an actual control plane (etcd, kube-apiserver,
 //! kube-scheduler, kube-controller-manager, kwok) on loopback; `sim` is a cluster within this process, on
-//! virtual time. Neither knows korder's types. `trial` runs korder in `sim`. Nothing here is part of the shipped
-//! binary.
+//! virtual time. Neither depends on korder. Nothing here is part of the shipped binary.
 
+#[cfg(feature = "real")]
 pub mod real;
+#[cfg(feature = "sim")]
 pub mod sim;
-pub mod trial;

@@ -309,8 +309,8 @@ fn permitted_uses_pass() -> Result<(), Failed> {
     Ok(())
 }
 
-/// The shipped crate depends on the testbed in its tests at most; within the testbed, neither the simulated
-/// cluster nor the real one knows korder: `trial` and the programs bring them together.
+/// Facts of Cargo: the shipped crate uses the testbed in its tests alone and the trials nowhere, the testbed does
+/// not use korder, and the trials use both.
 fn shipped_crate_has_no_testbed() -> Result<(), Failed> {
     let output = Command::new(env!("CARGO"))
         .args([
@@ -328,42 +328,27 @@ fn shipped_crate_has_no_testbed() -> Result<(), Failed> {
             String::from_utf8_lossy(&output.stderr)
         )
     })?;
-    let packages = metadata["packages"]
-        .as_array()
-        .ok_or("cargo metadata without packages")?;
-    let uses = |package: &str, dependency: &str, dev_too: bool| {
-        packages
-            .iter()
-            .filter(|found| found["name"] == package)
-            .flat_map(|found| found["dependencies"].as_array().into_iter().flatten())
-            .any(|found| found["name"] == dependency && (dev_too || found["kind"] != "dev"))
-    };
-    if uses("korder", "testbed", false) {
-        return Err("korder depends on testbed outside its tests".into());
-    }
-    let mut knowing = Vec::new();
-    for part in ["sim", "real"] {
-        let files = rust_files(&root().join("testbed/src").join(part))?;
-        if files.is_empty() {
-            return Err(format!("no source file of testbed::{part} found").into());
-        }
-        for file in files {
-            let text = fs::read_to_string(&file)?;
-            let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
-            // `real` has a module of its own with that name, which holds types.
-            let knows = |line: &str| {
-                let after = line.split("korder::").nth(1).and_then(|rest| rest.chars().next());
-                after.is_some_and(char::is_lowercase) || line.contains("crate::trial")
-            };
-            if code.into_iter().any(knows) {
-                knowing.push(file.display().to_string());
+    let members = ["korder", "testbed", "trials"];
+    let mut uses = BTreeSet::new();
+    for package in metadata["packages"].as_array().into_iter().flatten() {
+        for dependency in package["dependencies"].as_array().into_iter().flatten() {
+            let kind = dependency["kind"].as_str().unwrap_or("normal");
+            if let (Some(package), Some(name)) = (package["name"].as_str(), dependency["name"].as_str())
+                && members.contains(&name)
+            {
+                uses.insert((package, name, kind));
             }
         }
     }
-    if knowing.is_empty() {
+    let permitted = BTreeSet::from([
+        ("korder", "testbed", "dev"),
+        ("trials", "korder", "normal"),
+        ("trials", "testbed", "normal"),
+    ]);
+    if uses == permitted {
         return Ok(());
     }
-    Err(format!("these know korder: {}", knowing.join(", ")).into())
+    Err(format!("members use each other as in {uses:?}").into())
 }
 
 /// Every file of the crate: its path, its module, its text.

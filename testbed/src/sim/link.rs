@@ -16,9 +16,9 @@ use tokio::sync::Notify;
 use super::{
     api::{Request, User},
     bell::Bell,
+    careless::careless,
     cluster::Cluster,
     faults::Dice,
-    oracle::requests::careless,
 };
 
 /// What a link does at present.

@@ -6,9 +6,9 @@
 pub mod actors;
 pub mod api;
 pub mod bell;
+mod careless;
 pub mod cluster;
 pub mod faults;
 pub mod journal;
 pub mod link;
-pub mod oracle;
 pub mod transport;

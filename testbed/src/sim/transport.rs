@@ -16,7 +16,6 @@ use futures::channel::mpsc;
 use http::{HeaderMap, Method, Request, Response, header};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use jiff::SignedDuration;
-use kube::client::Body;
 use serde_json::{Value, json};
 use tokio::{sync::oneshot, time::Instant};
 use tower::{BoxError, Service};
@@ -33,6 +32,8 @@ pub struct Transport {
     link: Link,
 }
 
+/// What is asked of it, whatever the client's own kind of body is.
+type Asked = Request<UnsyncBoxBody<Bytes, ()>>;
 type Responded = Result<Response<UnsyncBoxBody<Bytes, BoxError>>, BoxError>;
 
 impl Transport {
@@ -42,7 +43,10 @@ impl Transport {
     }
 }
 
-impl Service<Request<Body>> for Transport {
+impl<B> Service<Request<B>> for Transport
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+{
     type Response = Response<UnsyncBoxBody<Bytes, BoxError>>;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Responded> + Send>>;
@@ -51,7 +55,8 @@ impl Service<Request<Body>> for Transport {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let request: Asked = request.map(|body| body.map_err(|_| ()).boxed_unsync());
         let (link, (sender, receiver)) = (self.link.clone(), oneshot::channel());
         let what = name(&request);
         let apart = request.uri().path().contains("/leases");
@@ -89,7 +94,7 @@ fn retry_after<B>(response: &Response<B>) -> Option<u32> {
         .ok()
 }
 
-fn name(request: &Request<Body>) -> String {
+fn name(request: &Asked) -> String {
     format!("{} {}", request.method(), request.uri())
 }
 
@@ -102,7 +107,7 @@ fn counts(method: &Method, path: &str) -> bool {
 const STALE: SignedDuration = SignedDuration::from_secs(60);
 
 /// Carries a request there and its answer back; none if nobody hears of it again.
-async fn carry(link: &Link, request: Request<Body>, what: String) -> Option<Responded> {
+async fn carry(link: &Link, request: Asked, what: String) -> Option<Responded> {
     let write = counts(request.method(), request.uri().path());
     let fate = link.dice.request(*request.method() != Method::GET);
     let asked = asked(link, request).await;
@@ -174,7 +179,7 @@ async fn carry(link: &Link, request: Request<Body>, what: String) -> Option<Resp
     }
 }
 
-async fn asked(link: &Link, request: Request<Body>) -> api::Request {
+async fn asked(link: &Link, request: Asked) -> api::Request {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map(|body| body.to_bytes().to_vec());
     let text = |name| {
