@@ -7,7 +7,7 @@ CACHE := $(or $(KORDER_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/korder)
 DENY_VERSION := 0.20.2
 DENY := $(CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 
-.PHONY: help demo demo-real test test-fast test-sim e2e sim soak month sweep model mutants check compare control-plane crds
+.PHONY: help demo demo-real test test-fast test-sim e2e sim soak soak-api soak-rules month sweep model mutants check compare control-plane crds
 
 demo: ## Show korder in a simulated cluster (NODES=5000, 60 to 50000; SEED=1; KORDER_DEMO_SERVE=1 serves its API)
 	@cargo run --release --locked --package testbed --bin demo
@@ -36,8 +36,20 @@ SIM := cargo run --quiet --release --locked --package testbed --bin sim --
 sim: ## Repeat one simulated run: SEED=7 (REPLICAS=3, TIMED=1, FULL=1), or SCENARIO=churn with CRASH=3 or DROP=5 (JOURNAL=1 prints all)
 	@$(SIM) $(if $(SEED),seed $(SEED) $(if $(REPLICAS),--replicas $(REPLICAS)) $(if $(TIMED),--timed) $(if $(FULL),--full),scenario $(or $(SCENARIO),reserve) $(if $(CRASH),--crash $(CRASH)) $(if $(DROP),--drop $(DROP))) $(if $(JOURNAL),--journal)
 
-soak: ## Explore simulated runs (MINUTES=10, FIRST=1, REPLICAS=3, TIMED=1 with windows, FULL=1 for roll-outs on full nodes, or SEEDS=100000)
-	$(SIM) soak $(if $(FIRST),--first $(FIRST)) $(if $(REPLICAS),--replicas $(REPLICAS)) $(if $(TIMED),--timed) $(if $(FULL),--full) $(if $(SEEDS),--count $(SEEDS),--minutes $(or $(MINUTES),10))
+# A seed that nobody has seen, named by the time.
+NEW_SEED = $(or $(FIRST),$(shell date +%s)$1)
+
+soak: ## Explore simulated runs with fresh seeds (MINUTES=10, FIRST=1, REPLICAS=3, TIMED=1 with windows, FULL=1 for roll-outs on full nodes, or SEEDS=100000)
+	$(SIM) soak --first $(call NEW_SEED,000000) $(if $(REPLICAS),--replicas $(REPLICAS)) $(if $(TIMED),--timed) $(if $(FULL),--full) $(if $(SEEDS),--count $(SEEDS),--minutes $(or $(MINUTES),10))
+
+soak-api: control-plane ## Compare the simulated API server with a real one by fresh sequences (SEQUENCES=2000, FIRST=1)
+	CONFORMANCE_SEED=$(call NEW_SEED) CONFORMANCE_SEQUENCES=$(or $(SEQUENCES),2000) cargo test --package testbed --test conformance -- random::
+
+soak-rules: ## Run the unit tests with fresh cases of the property tests (TIMES=10, FIRST=1)
+	first=$(call NEW_SEED); for n in {1..$(or $(TIMES),10)}; do \
+	  echo "PROPTEST_RNG_SEED=$$((first + n - 1))"; \
+	  PROPTEST_RNG_SEED=$$((first + n - 1)) cargo test --quiet --package korder --lib; \
+	done
 
 month: ## Weeks of virtual time with twenty Orders, crashes and other owners, against the same undisturbed (DAYS=30, SEED=1)
 	$(SIM) month $(if $(DAYS),--days $(DAYS)) $(if $(SEED),--seed $(SEED))
