@@ -5,4 +5,5 @@
 
 pub mod real;
 pub mod sim;
+pub mod stopwatch;
 pub mod trial;

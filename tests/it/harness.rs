@@ -10,9 +10,10 @@ use std::sync::{
 
 use libtest_mimic::{Failed, Trial};
 use parking_lot::{Mutex, RwLock};
+use testbed::stopwatch::timed;
 use tokio::runtime::Runtime;
 
-use crate::e2e::world::{Ground, World, now};
+use crate::e2e::world::{Ground, World};
 
 /// Shared by the trials of one run. The control plane is started at most once and only when a trial
 /// asks for it; a start that failed fails every trial that needs it.
@@ -163,14 +164,6 @@ where
         let done = timed(&name, || runtime()?.block_on(test()));
         done.map_err(|error| Failed::from(format!("{error:#}")))
     })
-}
-
-/// Says how long a trial took, the wait for others apart.
-fn timed<T>(name: &str, run: impl FnOnce() -> T) -> T {
-    let start = now();
-    let done = run();
-    eprintln!("{:7.1} s  {name}", now().duration_since(start).as_secs_f64());
-    done
 }
 
 fn on_ground<T>(shared: &Shared, test: &T) -> Result<(), Failed>

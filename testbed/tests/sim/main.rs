@@ -9,6 +9,7 @@ mod repeats;
 mod status;
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use testbed::stopwatch::timed;
 use testbed::trial::{
     run::{Kind, Options, run},
     scenarios,
@@ -22,32 +23,32 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() {
     let arguments = Arguments::from_args();
     let mut trials = vec![
-        Trial::test("sweep::crash_with_every_write", || points(Break::Crash, "write")),
-        Trial::test("sweep::drop_every_event", || points(Break::Drop, "event")),
-        Trial::test("seeds::one_replica", || drawn("SIM_SEEDS", 2000, 1, Kind::Any)),
-        Trial::test("seeds::three_replicas", || {
+        trial("sweep::crash_with_every_write", || points(Break::Crash, "write")),
+        trial("sweep::drop_every_event", || points(Break::Drop, "event")),
+        trial("seeds::one_replica", || drawn("SIM_SEEDS", 2000, 1, Kind::Any)),
+        trial("seeds::three_replicas", || {
             drawn("SIM_SHARED_SEEDS", 300, 3, Kind::Any)
         }),
-        Trial::test("seeds::roll_outs_on_full_nodes", || {
+        trial("seeds::roll_outs_on_full_nodes", || {
             drawn("SIM_FULL_SEEDS", 300, 1, Kind::Full)
         }),
-        Trial::test("seeds::roll_outs_on_full_nodes_with_three_replicas", || {
+        trial("seeds::roll_outs_on_full_nodes_with_three_replicas", || {
             drawn("SIM_SHARED_FULL_SEEDS", 100, 3, Kind::Full)
         }),
-        Trial::test("seeds::windows", || drawn("SIM_TIMED_SEEDS", 300, 1, Kind::Timed)),
-        Trial::test("month::same_tickets_as_undisturbed", month),
-        Trial::test(
+        trial("seeds::windows", || drawn("SIM_TIMED_SEEDS", 300, 1, Kind::Timed)),
+        trial("month::same_tickets_as_undisturbed", month),
+        trial(
             "repeats::one_seed_in_two_processes",
             repeats::one_seed_in_two_processes,
         ),
     ];
     trials.extend(scenarios::all().into_iter().map(|script| {
-        Trial::test(format!("plot::{}", script.name), move || {
+        trial(format!("plot::{}", script.name), move || {
             judged(&run(&script, 1, Options::default()).violations)
         })
     }));
     trials.extend(scenarios::regressions().map(|(seed, options, was)| {
-        Trial::test(format!("seeds::{seed}::{was}"), move || {
+        trial(format!("seeds::{seed}::{was}"), move || {
             judged(&sweep::seed(seed, options).violations)
         })
     }));
@@ -56,6 +57,12 @@ fn main() {
     trials.extend(failover::trials());
     trials.extend(status::trials());
     libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// A trial that says how long it took.
+fn trial(name: impl Into<String>, run: impl FnOnce() -> Result<(), Failed> + Send + 'static) -> Trial {
+    let name = name.into();
+    Trial::test(name.clone(), move || timed(&name, run))
 }
 
 /// Fails with what was violated.

@@ -12,6 +12,7 @@ use proptest::{
     strategy::{Strategy, ValueTree},
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
 };
+use testbed::stopwatch::timed;
 
 use crate::{
     compare::{self, Compared},
@@ -41,7 +42,7 @@ pub(crate) fn run(ground: &Ground) -> Result<(), Failed> {
     let _together = ground.together();
     let first = seed();
     let count = number("CONFORMANCE_SEQUENCES").unwrap_or(SEQUENCES);
-    let failing = shared.runtime.block_on(async {
+    let all = async {
         let mut results = stream::iter(first..first + count)
             .map(|seed| one(&shared, seed))
             .buffer_unordered(TOGETHER);
@@ -56,7 +57,8 @@ pub(crate) fn run(ground: &Ground) -> Result<(), Failed> {
             }
         }
         Ok(None)
-    });
+    };
+    let failing = timed("random::sequences", || shared.runtime.block_on(all));
     let Some((seed, first)) = failing.map_err(|error| Failed::from(format!("{error:#}")))? else {
         return Ok(());
     };
