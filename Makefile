@@ -27,7 +27,7 @@ test: control-plane ## Run every test, with those on a real control plane
 test-fast: ## Run the tests that need no control plane
 	cargo test --workspace --lib --bins
 	cargo test --package korder --doc
-	cargo test --package korder --test it -- fast::
+	cargo test --workspace --test it -- fast::
 
 test-sim: ## Run the tests in the simulated cluster (SIM_SEEDS=2000; NAME=part-of-a-name)
 	cargo test --release --locked --package testbed --test sim -- --nocapture $(NAME)
@@ -44,7 +44,7 @@ soak: ## Explore simulated runs with fresh seeds (MINUTES=10, FIRST=1, REPLICAS=
 	$(SIM) soak --first $(call NEW_SEED,000000) $(if $(REPLICAS),--replicas $(REPLICAS)) $(if $(TIMED),--timed) $(if $(FULL),--full) $(if $(SEEDS),--count $(SEEDS),--minutes $(or $(MINUTES),10))
 
 soak-api: control-plane ## Compare the simulated API server with a real one by fresh sequences (SEQUENCES=2000, FIRST=1)
-	CONFORMANCE_SEED=$(call NEW_SEED) CONFORMANCE_SEQUENCES=$(or $(SEQUENCES),2000) cargo test --package testbed --test conformance -- random::
+	CONFORMANCE_SEED=$(call NEW_SEED) CONFORMANCE_SEQUENCES=$(or $(SEQUENCES),2000) cargo test --workspace --test conformance -- random::
 
 soak-rules: ## Run the unit tests with fresh cases of the property tests (TIMES=10, FIRST=1)
 	first=$(call NEW_SEED); for n in {1..$(or $(TIMES),10)}; do \
@@ -65,7 +65,7 @@ mutants: ## Plant defects and see that the tests notice (NAME=part-of-a-name)
 	cargo run --quiet --release --locked --package testbed --bin mutants -- --only "$(NAME)"
 
 e2e: control-plane ## Run only the tests on a real control plane (NAME=part-of-a-name, E2E_NODES, E2E_SECONDS, E2E_FAILOVERS)
-	cargo test --package korder --test it -- e2e::$(NAME)
+	cargo test --workspace --test it -- e2e::$(NAME)
 
 check: deny ## Check format, lints, documentation, licences and sources
 	cargo fmt --all --check
@@ -89,4 +89,4 @@ control-plane: ## Build etcd, Kubernetes and kwok once (about 10 minutes on 2 co
 	@testbed/control-plane/build.sh >/dev/null
 
 crds: ## Write deploy/crds from the API types
-	UPDATE=1 cargo test --package korder --test it -- fast::crds::deploy_files_are_fresh
+	UPDATE=1 cargo test --workspace --test it -- fast::crds::deploy_files_are_fresh
