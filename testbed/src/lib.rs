@@ -6,3 +6,4 @@
 pub mod real;
 #[cfg(feature = "sim")]
 pub mod sim;
+pub mod stopwatch;

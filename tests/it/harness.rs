@@ -3,28 +3,43 @@
 //! A module contributes `pub(crate) fn trials() -> Vec<Trial>`; one whose trials need the control
 //! plane takes an `Arc<Harness>` and gives each of them a clone.
 
-use std::sync::{
-    Arc,
-    mpsc::{Receiver, Sender, channel},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        mpsc::{Receiver, Sender, channel},
+    },
 };
 
 use libtest_mimic::{Failed, Trial};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Condvar, Mutex};
+use testbed::stopwatch::timed;
 use tokio::runtime::Runtime;
 
-use crate::e2e::world::{Ground, World, now};
+use crate::e2e::world::{Ground, World};
 
-/// Shared by the trials of one run. The control plane is started at most once and only when a trial
-/// asks for it; a start that failed fails every trial that needs it.
-#[derive(Default)]
+/// Trials at a time on the plane of those that get along: the longest only wait for their time to come.
+const TOGETHER: usize = 8;
+
+/// What the trials of one run share: two control planes, since trials that get along need not wait for those that
+/// stop something. Each is started at most once and only when a trial asks for it; a start that failed fails every
+/// trial that needs it.
 pub(crate) struct Harness {
-    shared: Mutex<Option<Result<Arc<Shared>, String>>>,
-    /// Held for reading by trials that get along, for writing by those that stop something.
-    order: RwLock<()>,
+    together: Lane,
+    alone: Lane,
+    /// For trials that have a plane of their own, or none: one after the other.
+    apart: Gate,
     roll: Mutex<Roll>,
 }
 
-/// The trials on the shared control plane, each of which says when it is done. One that a filter leaves out
+/// A control plane with korder, and the trials that use it.
+struct Lane {
+    name: &'static str,
+    shared: Mutex<Option<Result<Arc<Shared>, String>>>,
+    gate: Gate,
+}
+
+/// The trials on the control planes, each of which says when it is done. One that a filter leaves out
 /// drops its sender and says nothing.
 struct Roll {
     trials: usize,
@@ -32,30 +47,37 @@ struct Roll {
     all: Option<Receiver<()>>,
 }
 
-impl Default for Roll {
+impl Default for Harness {
     fn default() -> Self {
         let (done, all) = channel();
         Self {
-            trials: 0,
-            done: Some(done),
-            all: Some(all),
+            together: Lane::new("e2e", TOGETHER),
+            alone: Lane::new("e2e-alone", 1),
+            apart: Gate::new(1),
+            roll: Mutex::new(Roll {
+                trials: 0,
+                done: Some(done),
+                all: Some(all),
+            }),
         }
     }
 }
 
 /// The field order is the order of the end: what needs the runtime goes before it.
-struct Shared {
-    world: World,
+pub(crate) struct Shared {
+    pub(crate) world: World,
     runtime: Runtime,
 }
 
 impl Harness {
     /// Stops what was started. Called once, after the last trial, also when trials failed.
     pub(crate) fn shut_down(&self) {
-        if let Some(Ok(shared)) = self.shared.lock().take() {
-            // Dropping clients and processes needs the runtime's context.
-            let _context = shared.runtime.enter();
-            drop(shared.world.korder.try_write().map(|korder| korder.kill9()));
+        for lane in [&self.together, &self.alone] {
+            if let Some(Ok(shared)) = lane.shared.lock().take() {
+                // Dropping clients and processes needs the runtime's context.
+                let _context = shared.runtime.enter();
+                drop(shared.world.korder.try_write().map(|korder| korder.kill9()));
+            }
         }
     }
 
@@ -65,19 +87,117 @@ impl Harness {
         roll.trials += 1;
         roll.done.clone().expect("the last trial is made last")
     }
+}
+
+impl Lane {
+    fn new(name: &'static str, width: usize) -> Self {
+        Self {
+            name,
+            shared: Mutex::default(),
+            gate: Gate::new(width),
+        }
+    }
 
     fn shared(&self) -> Result<Arc<Shared>, Failed> {
         let mut shared = self.shared.lock();
-        let started = shared.get_or_insert_with(|| Shared::start().map_err(|error| format!("{error:#}")));
+        let started =
+            shared.get_or_insert_with(|| Shared::start(self.name).map_err(|error| format!("{error:#}")));
         Ok(started.clone()?)
+    }
+
+    fn started(&self) -> Option<Arc<Shared>> {
+        self.shared.lock().clone()?.ok()
     }
 }
 
 impl Shared {
-    fn start() -> anyhow::Result<Arc<Self>> {
+    fn start(name: &str) -> anyhow::Result<Arc<Self>> {
         let runtime = runtime()?;
-        let world = runtime.block_on(World::start())?;
+        let world = runtime.block_on(World::start(name))?;
         Ok(Arc::new(Self { world, runtime }))
+    }
+}
+
+/// Lets so many trials run at a time, in the order in which they were made, whichever thread comes first.
+struct Gate {
+    width: usize,
+    state: Mutex<Queue>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    made: usize,
+    waiting: BTreeSet<usize>,
+    running: usize,
+}
+
+/// A place in the queue, then a turn.
+struct Place<'a> {
+    gate: &'a Gate,
+    number: usize,
+    width: usize,
+}
+
+impl Gate {
+    fn new(width: usize) -> Self {
+        Self {
+            width,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// The number of a trial that is made.
+    fn number(&self) -> usize {
+        let mut state = self.state.lock();
+        state.made += 1;
+        state.made
+    }
+
+    /// Takes the place of a trial that needs so much of the width.
+    fn queue(&self, number: usize, width: usize) -> Place<'_> {
+        self.state.lock().waiting.insert(number);
+        Place {
+            gate: self,
+            number,
+            width,
+        }
+    }
+}
+
+impl<'a> Place<'a> {
+    /// Waits for its turn, which lasts until it is dropped.
+    fn turn(self) -> Turn<'a> {
+        let mut state = self.gate.state.lock();
+        while state.waiting.first() != Some(&self.number) || state.running + self.width > self.gate.width {
+            self.gate.changed.wait(&mut state);
+        }
+        state.running += self.width;
+        drop(state);
+        Turn {
+            gate: self.gate,
+            width: self.width,
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.gate.state.lock().waiting.remove(&self.number);
+        self.gate.changed.notify_all();
+    }
+}
+
+struct Turn<'a> {
+    gate: &'a Gate,
+    width: usize,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.gate.state.lock().running -= self.width;
+        self.gate.changed.notify_all();
     }
 }
 
@@ -99,38 +219,56 @@ pub(crate) fn e2e<T>(harness: &Arc<Harness>, module: &str, name: &str, test: T) 
 where
     T: AsyncFn(&Ground<'_>) -> anyhow::Result<()> + Send + 'static,
 {
-    let (harness, done) = (harness.clone(), harness.enrol());
-    let name = format!("e2e::{module}::{name}");
-    Trial::test(name.clone(), move || {
-        let shared = harness.shared()?;
-        let _together = harness.order.read();
-        let passed = timed(&name, || on_ground(&shared, &test));
-        tell(&done);
-        passed
-    })
+    on_a_plane(harness, |harness| &harness.together, 1, module, name, test)
 }
 
-/// A trial named `e2e::<module>::<name>` that has the control plane for itself.
+/// A trial named `e2e::<module>::<name>` on the plane of those that get along, when nobody else is there.
+pub(crate) fn quiet<T>(harness: &Arc<Harness>, module: &str, name: &str, test: T) -> Trial
+where
+    T: AsyncFn(&Ground<'_>) -> anyhow::Result<()> + Send + 'static,
+{
+    on_a_plane(harness, |harness| &harness.together, TOGETHER, module, name, test)
+}
+
+/// A trial named `e2e::<module>::<name>` that has a control plane for itself, on which it may stop what it likes.
 pub(crate) fn alone<T>(harness: &Arc<Harness>, module: &str, name: &str, test: T) -> Trial
 where
     T: AsyncFn(&Ground<'_>) -> anyhow::Result<()> + Send + 'static,
 {
+    on_a_plane(harness, |harness| &harness.alone, 1, module, name, test)
+}
+
+fn on_a_plane<T>(
+    harness: &Arc<Harness>,
+    lane: fn(&Harness) -> &Lane,
+    width: usize,
+    module: &str,
+    name: &str,
+    test: T,
+) -> Trial
+where
+    T: AsyncFn(&Ground<'_>) -> anyhow::Result<()> + Send + 'static,
+{
     let (harness, done) = (harness.clone(), harness.enrol());
+    let number = lane(&harness).gate.number();
     let name = format!("e2e::{module}::{name}");
     Trial::test(name.clone(), move || {
-        let shared = harness.shared()?;
-        let _alone = harness.order.write();
+        let lane = lane(&harness);
+        // All have queued by the time that the plane is up.
+        let place = lane.gate.queue(number, width);
+        let shared = lane.shared()?;
+        let _turn = place.turn();
         let passed = timed(&name, || on_ground(&shared, &test));
         tell(&done);
         passed
     })
 }
 
-/// The trial that looks back on all others on the control plane, and is told whether all of them have run.
-/// To be made after them.
+/// The trial that looks back on all others on the control planes that were started, and is told whether all of them
+/// have run. To be made after them.
 pub(crate) fn last<T>(harness: &Arc<Harness>, module: &str, name: &str, test: T) -> Trial
 where
-    T: AsyncFn(&Ground<'_>, bool) -> anyhow::Result<()> + Send + 'static,
+    T: AsyncFn(&[&World], bool) -> anyhow::Result<()> + Send + 'static,
 {
     let (trials, all) = {
         let mut roll = harness.roll.lock();
@@ -142,9 +280,14 @@ where
     Trial::test(name.clone(), move || {
         // Ends when the others have either run or been left out.
         let complete = all.iter().count() == trials;
-        let shared = harness.shared()?;
-        let test = async |ground: &Ground<'_>| test(ground, complete).await;
-        timed(&name, || on_ground(&shared, &test))
+        let lanes = [&harness.together, &harness.alone];
+        let mut planes: Vec<Arc<Shared>> = lanes.into_iter().filter_map(Lane::started).collect();
+        if planes.is_empty() {
+            planes.push(harness.together.shared()?);
+        }
+        let worlds: Vec<&World> = planes.iter().map(|shared| &shared.world).collect();
+        let done = timed(&name, || planes[0].runtime.block_on(test(&worlds, complete)));
+        done.map_err(|error| Failed::from(format!("{error:#}")))
     })
 }
 
@@ -153,24 +296,18 @@ fn tell(done: &Sender<()>) {
     let _ = done.send(());
 }
 
-/// A trial named `e2e::<module>::<name>` that does not use the shared control plane.
-pub(crate) fn apart<T>(module: &str, name: &str, test: T) -> Trial
+/// A trial named `e2e::<module>::<name>` that does not use the shared control planes.
+pub(crate) fn apart<T>(harness: &Arc<Harness>, module: &str, name: &str, test: T) -> Trial
 where
     T: AsyncFn() -> anyhow::Result<()> + Send + 'static,
 {
+    let (harness, number) = (harness.clone(), harness.apart.number());
     let name = format!("e2e::{module}::{name}");
     Trial::test(name.clone(), move || {
+        let _turn = harness.apart.queue(number, 1).turn();
         let done = timed(&name, || runtime()?.block_on(test()));
         done.map_err(|error| Failed::from(format!("{error:#}")))
     })
-}
-
-/// Says how long a trial took, the wait for others apart.
-fn timed<T>(name: &str, run: impl FnOnce() -> T) -> T {
-    let start = now();
-    let done = run();
-    eprintln!("{:7.1} s  {name}", now().duration_since(start).as_secs_f64());
-    done
 }
 
 fn on_ground<T>(shared: &Shared, test: &T) -> Result<(), Failed>

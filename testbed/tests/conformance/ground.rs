@@ -17,6 +17,7 @@ use serde_json::Value;
 use testbed::{
     real::{Plane, PlaneConfig},
     sim::api::ApiServer,
+    stopwatch::timed,
 };
 use tokio::runtime::Runtime;
 
@@ -63,7 +64,8 @@ impl Ground {
             false => (Some(self.order.read()), None),
         };
         let id = format!("h{}", self.cases.fetch_add(1, Ordering::Relaxed));
-        let compared = shared.runtime.block_on(shared.compare(&id, case));
+        let compare = || shared.runtime.block_on(shared.compare(&id, case));
+        let compared = timed(&format!("case::{}", case.name), compare);
         let compared = compared.map_err(|error| Failed::from(format!("{error:#}")))?;
         self.count(compared).map_err(Failed::from)
     }

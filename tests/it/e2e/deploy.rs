@@ -34,7 +34,12 @@ const OWN: &str = "korder-system";
 
 pub(crate) fn trials(harness: &Arc<Harness>) -> Vec<Trial> {
     vec![
-        apart("deploy", "replicas_spread_over_the_nodes_there_are", spread),
+        apart(
+            harness,
+            "deploy",
+            "replicas_spread_over_the_nodes_there_are",
+            spread,
+        ),
         e2e(harness, "deploy", "kustomization_is_accepted", accepted),
         e2e(harness, "deploy", "pods_pass_pod_security_restricted", admitted),
         e2e(harness, "deploy", "requests_are_in_their_flows", flows),

@@ -62,9 +62,9 @@ async fn etcd(ground: &Ground<'_>) -> Result<()> {
     interrupted(ground, async || ground.world.plane.restart(Component::Etcd).await).await
 }
 
-/// Reserves E2E_NODES nodes (300) and lets `disrupt` happen when some, but not all, are Reserved.
+/// Reserves E2E_NODES nodes (200) and lets `disrupt` happen when some, but not all, are Reserved.
 async fn interrupted(ground: &Ground<'_>, disrupt: impl AsyncFn() -> Result<()>) -> Result<()> {
-    let count = setting("E2E_NODES", 300);
+    let count = setting("E2E_NODES", 200);
     let names = ground.world.crowd(count).await?;
     let mark = ground.audit().settled_mark().await?;
     let asked = now();

@@ -27,7 +27,7 @@ use super::{
     history::{History, ShardLeases, of_pairs},
     world::{Ground, KORDER, SOON, now, same},
 };
-use crate::harness::{Harness, alone};
+use crate::harness::{Harness, quiet};
 
 /// How long a shard's Lease is valid.
 const LEASE: Duration = Duration::from_secs(15);
@@ -37,19 +37,19 @@ const REPLICAS: [&str; 3] = ["korder", VICTIM, "korder-2"];
 
 pub(crate) fn disruptive(harness: &Arc<Harness>) -> Vec<Trial> {
     vec![
-        alone(
+        quiet(
             harness,
             "failover",
             "after_a_crash_within_1.2_leases_of_the_last_renewal",
             crash,
         ),
-        alone(
+        quiet(
             harness,
             "failover",
             "after_sigterm_once_the_last_write_has_ended",
             end,
         ),
-        alone(
+        quiet(
             harness,
             "failover",
             "after_a_restart_in_place_by_the_same_replica",

@@ -15,7 +15,7 @@ use super::world::Ground;
 
 mod cases;
 
-pub(crate) use cases::{disruptive, request, trials};
+pub(crate) use cases::{request, trials};
 
 /// The uids of an Order and of a Node.
 type Pair = (String, String);

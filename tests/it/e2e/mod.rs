@@ -1,8 +1,8 @@
 //! korder on a real control plane: rules that users rely on, seen through the API alone.
 //!
-//! Trials share one control plane and one korder, started with a grace of three seconds. Each has a
-//! namespace and nodes of its own, so that they run side by side; those that stop something come last
-//! and run alone.
+//! Trials that get along share one control plane and one korder, started with a grace of three seconds: each has a
+//! namespace and nodes of its own, so that they run side by side; then come those that add replicas and lose them,
+//! each for itself. Those that stop more than that have another plane. What waits longest comes first.
 
 mod churn;
 mod deploy;
@@ -36,30 +36,28 @@ use crate::harness::Harness;
 
 pub(crate) fn trials(harness: &Arc<Harness>) -> Vec<Trial> {
     [
-        start::trials(),
-        ranges::trials(),
-        history::trials(),
+        history::trials(harness),
         rooms::trials(),
+        start::trials(harness),
+        ranges::trials(harness),
+        rollout::trials(harness),
+        windows::trials(harness),
         deploy::trials(harness),
         input::trials(harness),
         guardians::trials(harness),
         nodes::trials(harness),
         orders::trials(harness),
-        rollout::trials(harness),
         seen::trials(harness),
-        windows::trials(harness),
         rbac::trials(harness),
-        seen::disruptive(harness),
+        seen::quiet(harness),
+        rollout::disruptive(harness),
+        failover::disruptive(harness),
         input::disruptive(harness),
         start::disruptive(harness),
         orders::disruptive(harness),
         disruption::disruptive(harness),
         replicas::disruptive(harness),
-        failover::disruptive(harness),
         rolling::disruptive(harness),
-        history::disruptive(harness),
-        rollout::disruptive(harness),
-        windows::disruptive(harness),
         scale::disruptive(harness),
         rbac::disruptive(harness),
         vec![rbac::review(harness)],

@@ -34,7 +34,7 @@ use testbed::real::{
 use tokio::task::JoinSet;
 
 use super::world::{SOON, kustomized, same, start_korder};
-use crate::harness::apart;
+use crate::harness::{Harness, apart};
 
 const REPLICAS: usize = 3;
 const NODES: usize = 150;
@@ -42,8 +42,9 @@ const NODES: usize = 150;
 const ENOUGH: usize = 8_000_000;
 const RECEIVED: &str = "korder_received_bytes_total{resource=\"nodes\"}";
 
-pub(crate) fn trials() -> Vec<Trial> {
+pub(crate) fn trials(harness: &Arc<Harness>) -> Vec<Trial> {
     vec![apart(
+        harness,
         "ranges",
         "each_replica_receives_its_own_nodes_alone",
         shares,

@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use super::{
     fleet::{published, shared_by},
     names,
-    world::{Ground, KORDER, SOON, same},
+    world::{Ground, KORDER, SOON, World, same},
 };
 use crate::harness::{Harness, alone, e2e, last};
 
@@ -177,12 +177,41 @@ async fn annotate(api: Api<Shard>, name: String) {
 type Verbs = BTreeMap<(String, String), BTreeSet<String>>;
 
 /// Looks back over all trials before.
-async fn granted(ground: &Ground<'_>, complete: bool) -> Result<()> {
-    let audit = ground.audit();
+async fn granted(worlds: &[&World], complete: bool) -> Result<()> {
+    let (mut granted, mut used) = (Verbs::new(), Verbs::new());
+    for world in worlds {
+        for (all, verbs) in [
+            (&mut granted, grants(world).await?),
+            (&mut used, uses(&asked(world).await?)),
+        ] {
+            for (resource, verbs) in verbs {
+                all.entry(resource).or_default().extend(verbs);
+            }
+        }
+    }
+    let mut differ = Vec::new();
+    for key in granted.keys().chain(used.keys()).collect::<BTreeSet<_>>() {
+        let [granted, used] = [&granted, &used].map(|verbs| verbs.get(key).cloned().unwrap_or_default());
+        eprintln!("{:16} granted {granted:?}, used {used:?}", key.1);
+        if granted != used {
+            differ.push(key);
+        }
+    }
+    if complete {
+        ensure!(differ.is_empty(), "granted and used are not the same: {differ:?}");
+    } else {
+        eprintln!("not all trials have run: what was not used is not judged");
+    }
+    Ok(())
+}
+
+/// All that korder asked for on a plane, of which nothing was forbidden.
+async fn asked(world: &World) -> Result<Vec<AuditEntry>> {
+    let audit = world.plane.audit();
     audit.settled_mark().await?;
     let all = audit.entries_since(Mark::START, KORDER)?;
     ensure!(!all.is_empty(), "korder did nothing at all");
-    let away = ground.world.away.lock().await.clone();
+    let away = world.away.lock().await.clone();
     let served = |entry: &&AuditEntry| {
         away.iter()
             .all(|(from, to)| entry.received < *from || entry.received > *to)
@@ -200,28 +229,16 @@ async fn granted(ground: &Ground<'_>, complete: bool) -> Result<()> {
         "{} requests were forbidden, the first {first:?}",
         forbidden.len()
     );
-
-    let (granted, used) = (grants(ground).await?, uses(&all));
-    let mut differ = Vec::new();
-    for key in granted.keys().chain(used.keys()).collect::<BTreeSet<_>>() {
-        let [granted, used] = [&granted, &used].map(|verbs| verbs.get(key).cloned().unwrap_or_default());
-        eprintln!("{:16} granted {granted:?}, used {used:?}", key.1);
-        if granted != used {
-            differ.push(key);
-        }
-    }
-    if complete {
-        ensure!(differ.is_empty(), "granted and used are not the same: {differ:?}");
-    } else {
-        eprintln!("not all trials have run: what was not used is not judged");
-    }
-    Ok(())
+    Ok(all)
 }
 
 /// What the roles of the controller allow.
-async fn grants(ground: &Ground<'_>) -> Result<Verbs> {
-    let everywhere: ClusterRole = Api::all(ground.client()).get("korder-controller").await?;
-    let own: Role = home(ground).get("korder-controller").await?;
+async fn grants(world: &World) -> Result<Verbs> {
+    let client = world.plane.client();
+    let everywhere: ClusterRole = Api::all(client.clone()).get("korder-controller").await?;
+    let own: Role = Api::namespaced(client, "korder-system")
+        .get("korder-controller")
+        .await?;
     let mut granted = Verbs::new();
     for rule in everywhere.rules.into_iter().chain(own.rules).flatten() {
         let resources = rule.resources.unwrap_or_default();

@@ -135,11 +135,11 @@ async fn rebalance(ground: &Ground<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Two Orders on E2E_NODES nodes, E2E_CHURN changes of nodes a second for E2E_SECONDS, and meanwhile one
-/// replica is killed, one stopped for E2E_STOPPED seconds, one ended and one added.
+/// Two Orders on E2E_NODES nodes (150), E2E_CHURN changes of nodes a second (30) for E2E_SECONDS (40), and meanwhile
+/// one replica is killed, one stopped for E2E_STOPPED seconds (20, longer than a Lease), one ended and one added.
 async fn disturbed(ground: &Ground<'_>) -> Result<()> {
-    let count = setting("E2E_NODES", 300);
-    let span = Duration::from_secs(setting("E2E_SECONDS", 60));
+    let count = setting("E2E_NODES", 150);
+    let span = Duration::from_secs(setting("E2E_SECONDS", 40));
     let stopped = Duration::from_secs(setting("E2E_STOPPED", 20));
     let names = ground.world.crowd(count).await?;
     let mark = ground.audit().settled_mark().await?;

@@ -39,10 +39,10 @@ struct Fleet<'a> {
     started: usize,
 }
 
-/// E2E_NODES nodes (300), of which one half changes, and the other must notice nothing.
+/// E2E_NODES nodes (150), of which one half changes, and the other must notice nothing.
 async fn update(ground: &Ground<'_>) -> Result<()> {
     one_more_and_none_less(ground).await?;
-    let count = setting("E2E_NODES", 300);
+    let count = setting("E2E_NODES", 150);
     let names = ground.world.crowd(count).await?;
     let mark = ground.audit().settled_mark().await?;
     let mut fleet = Fleet {

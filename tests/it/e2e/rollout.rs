@@ -26,7 +26,7 @@ use super::{
     rooms::Rooms,
     world::{Ground, SOON, condition, now, patience, same},
 };
-use crate::harness::{Harness, alone, e2e};
+use crate::harness::{Harness, e2e, quiet};
 
 /// Label of Pods that wait for room that is not theirs.
 const THIEF: (&str, &str) = ("app", "thief");
@@ -56,8 +56,8 @@ pub(crate) fn trials(harness: &Arc<Harness>) -> Vec<Trial> {
 
 pub(crate) fn disruptive(harness: &Arc<Harness>) -> Vec<Trial> {
     vec![
-        alone(harness, "rollout", "one_at_a_time_over_64_shards", one),
-        alone(
+        quiet(harness, "rollout", "one_at_a_time_over_64_shards", one),
+        quiet(
             harness,
             "rollout",
             "full_nodes_keep_their_room_from_thieves_while_a_replica_is_killed",
@@ -66,15 +66,15 @@ pub(crate) fn disruptive(harness: &Arc<Harness>) -> Vec<Trial> {
     ]
 }
 
-/// E2E_NODES full nodes (100), a tenth of them at a time; one of three replicas is killed midway.
+/// E2E_NODES full nodes (60), a tenth of them at a time; one of three replicas is killed midway.
 async fn many(ground: &Ground<'_>) -> Result<()> {
-    let count = setting("E2E_NODES", 100);
+    let count = setting("E2E_NODES", 60);
     rolled(ground, count, &json!("10%"), (count / 10).max(1), true).await
 }
 
-/// E2E_ONE full nodes (40), one at a time, by three replicas.
+/// E2E_ONE full nodes (20), one at a time, by three replicas.
 async fn one(ground: &Ground<'_>) -> Result<()> {
-    rolled(ground, setting("E2E_ONE", 40), &json!(1), 1, false).await
+    rolled(ground, setting("E2E_ONE", 20), &json!(1), 1, false).await
 }
 
 /// A template changes on full nodes with two thieves each.

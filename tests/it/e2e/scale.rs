@@ -22,9 +22,9 @@ pub(crate) fn disruptive(harness: &Arc<Harness>) -> Vec<Trial> {
     )]
 }
 
-/// E2E_NODES nodes (500), then E2E_QUIET seconds (30) of heartbeats.
+/// E2E_NODES nodes (300), then E2E_QUIET seconds (30) of heartbeats.
 async fn many(ground: &Ground<'_>) -> Result<()> {
-    let count = setting("E2E_NODES", 500);
+    let count = setting("E2E_NODES", 300);
     let names = ground.world.crowd(count).await?;
     let audit = ground.audit();
     let mark = audit.settled_mark().await?;

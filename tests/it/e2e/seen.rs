@@ -10,7 +10,7 @@ use serde_json::json;
 use testbed::real::{add_taint, wait};
 
 use super::world::{Ground, SOON, condition, same};
-use crate::harness::{Harness, alone, e2e};
+use crate::harness::{self, Harness, e2e};
 
 pub(crate) fn trials(harness: &Arc<Harness>) -> Vec<Trial> {
     vec![
@@ -20,8 +20,8 @@ pub(crate) fn trials(harness: &Arc<Harness>) -> Vec<Trial> {
 }
 
 /// Those that count everything there is.
-pub(crate) fn disruptive(harness: &Arc<Harness>) -> Vec<Trial> {
-    vec![alone(
+pub(crate) fn quiet(harness: &Arc<Harness>) -> Vec<Trial> {
+    vec![harness::quiet(
         harness,
         "seen",
         "metrics_have_help_and_agree_with_the_api",
@@ -145,7 +145,7 @@ async fn status(ground: &Ground<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Every metric that has happened so far; with the numbers of the whole plane, so alone.
+/// Every metric that has happened so far; with the numbers of the whole plane, so when nobody else is there.
 async fn metrics(ground: &Ground<'_>) -> Result<()> {
     let all = ground.nodes(4).await?;
     ground.ask("order", json!({})).await?;

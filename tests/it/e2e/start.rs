@@ -13,12 +13,27 @@ use crate::harness::{Harness, alone, apart};
 const GIVES_UP_WITHIN: Duration = Duration::from_secs(45);
 const AT_ONCE: Duration = Duration::from_secs(10);
 
-pub(crate) fn trials() -> Vec<Trial> {
+pub(crate) fn trials(harness: &Arc<Harness>) -> Vec<Trial> {
     vec![
-        apart("start", "without_crds_exits_1_and_names_the_remedy", without_crds),
-        apart("start", "without_an_api_server_exits_1", without_api_server),
-        apart("start", "wrong_kubeconfig_exits_1_at_once", wrong_kubeconfig),
-        apart("start", "unknown_flag_exits_at_once", unknown_flag),
+        apart(
+            harness,
+            "start",
+            "without_crds_exits_1_and_names_the_remedy",
+            without_crds,
+        ),
+        apart(
+            harness,
+            "start",
+            "without_an_api_server_exits_1",
+            without_api_server,
+        ),
+        apart(
+            harness,
+            "start",
+            "wrong_kubeconfig_exits_1_at_once",
+            wrong_kubeconfig,
+        ),
+        apart(harness, "start", "unknown_flag_exits_at_once", unknown_flag),
     ]
 }
 

@@ -22,12 +22,18 @@ use super::{
     input::event,
     world::{Ground, SOON, condition, now, same},
 };
-use crate::harness::{Harness, alone, e2e};
+use crate::harness::{Harness, e2e};
 
 const MINUTE: SignedDuration = SignedDuration::from_secs(60);
 
 pub(crate) fn trials(harness: &Arc<Harness>) -> Vec<Trial> {
     vec![
+        e2e(
+            harness,
+            "windows",
+            "recurring_each_minute_is_renewed_in_place",
+            renewed,
+        ),
         e2e(
             harness,
             "windows",
@@ -47,15 +53,6 @@ pub(crate) fn trials(harness: &Arc<Harness>) -> Vec<Trial> {
             edited,
         ),
     ]
-}
-
-pub(crate) fn disruptive(harness: &Arc<Harness>) -> Vec<Trial> {
-    vec![alone(
-        harness,
-        "windows",
-        "recurring_each_minute_is_renewed_in_place",
-        renewed,
-    )]
 }
 
 /// A tick that comes once an hour, soon.
@@ -148,17 +145,12 @@ async fn edited(ground: &Ground<'_>) -> Result<()> {
     tickets(ground, 2, Phase::Reserved).await.map(|_| ())
 }
 
-/// E2E_NODES nodes (100) through E2E_TICKS ticks (2).
+/// E2E_NODES nodes (50) through E2E_TICKS ticks (2).
 async fn renewed(ground: &Ground<'_>) -> Result<()> {
-    let (count, ticks) = (setting("E2E_NODES", 100), setting("E2E_TICKS", 2));
-    let names = ground.world.crowd(count).await?;
+    let (count, ticks) = (setting("E2E_NODES", 50), setting("E2E_TICKS", 2));
+    let names = ground.nodes(count).await?;
     let mut order = ground.order("order", json!({}));
     order["spec"]["strategy"] = json!({ "type": "Recurring", "schedule": "* * * * *" });
-    let spec = &mut order["spec"]["template"]["spec"];
-    let first = json!({ "key": "crowd", "operator": "Lt", "values": [count.to_string()] });
-    spec["nodeSelector"] = Value::Null;
-    spec["affinity"] = json!({ "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": {
-        "nodeSelectorTerms": [{ "matchExpressions": [first] }] } } });
     ground.create(&order).await?;
     ground.all_reserved(count).await?;
     let before = ground.pairs("order", &names).await?;

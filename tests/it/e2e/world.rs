@@ -42,9 +42,9 @@ pub(crate) struct World {
 
 impl World {
     /// Starts the plane, installs what `deploy/` holds and starts korder under its ServiceAccount.
-    pub(crate) async fn start() -> Result<Self> {
+    pub(crate) async fn start(name: &str) -> Result<Self> {
         let plane = Plane::start(PlaneConfig {
-            name: "e2e".to_owned(),
+            name: name.to_owned(),
             heartbeat: Some(Duration::from_secs(10)),
             scheduler_qps: (500, 1000),
             audit_bodies: vec![("core.korder.dev".to_owned(), "tickets".to_owned())],

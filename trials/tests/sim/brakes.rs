@@ -15,13 +15,13 @@ use trials::{
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("brakes::a_node_list_that_is_empty_deletes_nothing", empty_list),
-        Trial::test(
+        crate::trial("brakes::a_node_list_that_is_empty_deletes_nothing", empty_list),
+        crate::trial(
             "brakes::a_start_with_an_empty_node_list_deletes_nothing",
             empty_at_start,
         ),
-        Trial::test("brakes::an_outage_of_many_nodes_is_paced", outage),
-        Trial::test("brakes::refused_guardians_back_off", refused),
+        crate::trial("brakes::an_outage_of_many_nodes_is_paced", outage),
+        crate::trial("brakes::refused_guardians_back_off", refused),
     ]
 }
 

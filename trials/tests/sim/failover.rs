@@ -5,7 +5,7 @@ use trials::failover::{Loss, failovers};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let trial = |name: &str, loss, most| {
-        Trial::test(format!("failover::{name}"), move || {
+        crate::trial(format!("failover::{name}"), move || {
             within(name_of(loss), loss, most)
         })
     };

@@ -1,6 +1,6 @@
-//! korder in the simulated cluster: fixed plots, sweeps, fresh seeds, overload, and that a seed repeats.
-//! Built with optimisation (`make test-sim`); `SIM_SEEDS`, `SIM_SHARED_SEEDS` (with
-//! three replicas) and `SIM_FIRST` choose the fresh seeds.
+//! korder in the simulated cluster: fixed plots, sweeps, drawn scripts, overload, and that a seed repeats.
+//! Built with optimisation (`make test-sim`). The seeds are the same every time; `make soak` explores others, as do
+//! `SIM_FIRST`, `SIM_SEEDS`, `SIM_SHARED_SEEDS` (with three replicas) and their like.
 
 mod brakes;
 mod failover;
@@ -8,9 +8,8 @@ mod overload;
 mod repeats;
 mod status;
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use libtest_mimic::{Arguments, Failed, Trial};
+use testbed::stopwatch::timed;
 use trials::{
     run::{Kind, Options, run},
     scenarios,
@@ -24,34 +23,32 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() {
     let arguments = Arguments::from_args();
     let mut trials = vec![
-        Trial::test("sweep::crash_with_every_write", || points(Break::Crash, "write")),
-        Trial::test("sweep::drop_every_event", || points(Break::Drop, "event")),
-        Trial::test("seeds::fresh", || fresh("SIM_SEEDS", 2000, 1, Kind::Any)),
-        Trial::test("seeds::fresh_with_three_replicas", || {
-            fresh("SIM_SHARED_SEEDS", 300, 3, Kind::Any)
+        trial("sweep::crash_with_every_write", || points(Break::Crash, "write")),
+        trial("sweep::drop_every_event", || points(Break::Drop, "event")),
+        trial("seeds::one_replica", || drawn("SIM_SEEDS", 2000, 1, Kind::Any)),
+        trial("seeds::three_replicas", || {
+            drawn("SIM_SHARED_SEEDS", 300, 3, Kind::Any)
         }),
-        Trial::test("seeds::fresh_roll_outs_on_full_nodes", || {
-            fresh("SIM_FULL_SEEDS", 300, 1, Kind::Full)
+        trial("seeds::roll_outs_on_full_nodes", || {
+            drawn("SIM_FULL_SEEDS", 300, 1, Kind::Full)
         }),
-        Trial::test("seeds::fresh_roll_outs_on_full_nodes_with_three_replicas", || {
-            fresh("SIM_SHARED_FULL_SEEDS", 100, 3, Kind::Full)
+        trial("seeds::roll_outs_on_full_nodes_with_three_replicas", || {
+            drawn("SIM_SHARED_FULL_SEEDS", 100, 3, Kind::Full)
         }),
-        Trial::test("seeds::fresh_with_windows", || {
-            fresh("SIM_TIMED_SEEDS", 300, 1, Kind::Timed)
-        }),
-        Trial::test("month::same_tickets_as_undisturbed", month),
-        Trial::test(
+        trial("seeds::windows", || drawn("SIM_TIMED_SEEDS", 300, 1, Kind::Timed)),
+        trial("month::same_tickets_as_undisturbed", month),
+        trial(
             "repeats::one_seed_in_two_processes",
             repeats::one_seed_in_two_processes,
         ),
     ];
     trials.extend(scenarios::all().into_iter().map(|script| {
-        Trial::test(format!("plot::{}", script.name), move || {
+        trial(format!("plot::{}", script.name), move || {
             judged(&run(&script, 1, Options::default()).violations)
         })
     }));
     trials.extend(scenarios::regressions().map(|(seed, options, was)| {
-        Trial::test(format!("seeds::{seed}::{was}"), move || {
+        trial(format!("seeds::{seed}::{was}"), move || {
             judged(&sweep::seed(seed, options).violations)
         })
     }));
@@ -60,6 +57,12 @@ fn main() {
     trials.extend(failover::trials());
     trials.extend(status::trials());
     libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// A trial that says how long it took.
+fn trial(name: impl Into<String>, run: impl FnOnce() -> Result<(), Failed> + Send + 'static) -> Trial {
+    let name = name.into();
+    Trial::test(name.clone(), move || timed(&name, run))
 }
 
 /// Fails with what was violated.
@@ -104,13 +107,10 @@ fn month() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Seeds that nobody has seen: named by the time unless given.
-fn fresh(how_many: &str, unless_said: u64, replicas: usize, kind: Kind) -> Result<(), Failed> {
+/// The scripts of so many seeds from 1 on, unless told otherwise.
+fn drawn(how_many: &str, unless_said: u64, replicas: usize, kind: Kind) -> Result<(), Failed> {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_err(|error| error.to_string())?;
-    let first = number("SIM_FIRST").unwrap_or(now.as_secs() * 1_000_000);
+    let first = number("SIM_FIRST").unwrap_or(1);
     let count = number(how_many).unwrap_or(unless_said);
     println!("{count} seeds from {first}, replicas: {replicas}");
     let options = Options {
@@ -119,5 +119,5 @@ fn fresh(how_many: &str, unless_said: u64, replicas: usize, kind: Kind) -> Resul
         ..Options::default()
     };
     let sum = sweep::seeds(first, count, None, false, options, |_| ());
-    summed("fresh seeds", &sum)
+    summed("seeds", &sum)
 }

@@ -10,7 +10,7 @@ use trials::{
 };
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![Trial::test(
+    vec![crate::trial(
         "overload::few_seats_are_not_overrun_and_full_speed_comes_back",
         few_seats,
     )]

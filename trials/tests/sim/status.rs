@@ -4,7 +4,7 @@ use libtest_mimic::{Failed, Trial};
 use trials::status::{Figures, Part, Size, Written, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![Trial::test(
+    vec![crate::trial(
         "status::counts_of_thousands_of_orders_are_true_and_cheap",
         counts,
     )]

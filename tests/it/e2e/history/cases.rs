@@ -16,10 +16,10 @@ use crate::{
         names,
         world::{Ground, same},
     },
-    harness::{Harness, alone, fast},
+    harness::{Harness, e2e, fast},
 };
 
-pub(crate) fn trials() -> Vec<Trial> {
+pub(crate) fn trials(harness: &Arc<Harness>) -> Vec<Trial> {
     vec![
         fast("history", "two_open_tickets_of_a_pair_are_found", two_open),
         fast(
@@ -34,16 +34,13 @@ pub(crate) fn trials() -> Vec<Trial> {
             "a_write_after_the_next_holder_of_the_shard_is_late",
             late,
         ),
+        e2e(
+            harness,
+            "history",
+            "a_second_ticket_is_found_in_the_audit_log",
+            second,
+        ),
     ]
-}
-
-pub(crate) fn disruptive(harness: &Arc<Harness>) -> Vec<Trial> {
-    vec![alone(
-        harness,
-        "history",
-        "a_second_ticket_is_found_in_the_audit_log",
-        second,
-    )]
 }
 
 /// Somebody makes a second Ticket for a pair: the log shows it, and korder leaves one.
