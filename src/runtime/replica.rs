@@ -43,7 +43,7 @@ use crate::{
         member::{Fatal, Member},
         record::{Holder, Terms},
     },
-    write::{Guardians, Pending, Writer},
+    write::{GuardianSettings, Pending, Writer},
 };
 
 /// A replica that runs.
@@ -161,7 +161,7 @@ impl Assembly<'_> {
         let (pending, news) = (clients.pending, Arc::new(News::default()));
         let reports = Arc::new(Reports::new(config.shards, slots.clone()));
         let (synced, lease) = (Synced::common(), Arc::new(Deadline::default()));
-        let guardians = Guardians {
+        let guardians = GuardianSettings {
             image: config.guardian_image.clone(),
             priority_class: config.guardian_priority_class.clone(),
         };

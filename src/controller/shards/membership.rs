@@ -33,7 +33,7 @@ use crate::{
         relist::{Brake, Change, Relist},
         stream::follow,
     },
-    write::leases::{Leases, read},
+    write::lease::{Leases, read},
 };
 
 /// How a membership ends.
