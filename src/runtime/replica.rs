@@ -41,7 +41,7 @@ use crate::{
     lease::{
         deadline::Deadline,
         member::{Fatal, Member},
-        record::{Holder, Terms},
+        record::{Holder, LeaseTimes},
     },
     write::{GuardianSettings, Pending, Writer},
 };
@@ -257,13 +257,13 @@ impl Assembly<'_> {
             replica: config.replica().into(),
             incarnation: self.incarnation.into(),
         };
-        let terms = Terms::default();
+        let times = LeaseTimes::default();
         let membership = Membership {
             client: clients.lease,
             namespace: config.namespace(),
             shards: config.shards,
-            terms,
-            member: Member::new(me, config.shards, terms),
+            times,
+            member: Member::new(me, config.shards, times),
             keeper: Keeper {
                 slots: slots.clone(),
                 router,

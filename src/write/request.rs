@@ -18,7 +18,7 @@ use tokio::time::error::Elapsed;
 use super::{Writer, pending::Permit};
 use crate::{
     domain::{pair::op::Outcome, values::ids::ObjectKey},
-    queue::{Lane, budget::Answer},
+    queue::{Lane, budget::Feedback},
 };
 
 /// How long one request may take; the API server is told the same.
@@ -71,7 +71,7 @@ impl Writer {
             }
             sent = tokio::time::timeout(TIMEOUT, request) => sent,
         };
-        permit.answered(answer(&sent));
+        permit.answered(feedback(&sent));
         match sent {
             Ok(sent) => sent.map_err(|error| self.failed(error)),
             Err(_) => Err(RequestError::Unknown {
@@ -121,17 +121,17 @@ impl Writer {
 }
 
 /// What the answer says of the API server.
-fn answer<T>(sent: &Result<kube::Result<T>, Elapsed>) -> Answer {
+fn feedback<T>(sent: &Result<kube::Result<T>, Elapsed>) -> Feedback {
     let status = match sent {
         Ok(Err(kube::Error::Api(status))) => status,
-        Ok(Ok(_) | Err(kube::Error::SerdeError(_))) => return Answer::Taken,
-        Ok(Err(_)) | Err(_) => return Answer::Silence,
+        Ok(Ok(_) | Err(kube::Error::SerdeError(_))) => return Feedback::Served,
+        Ok(Err(_)) | Err(_) => return Feedback::Silence,
     };
     match status.code {
-        429 | 503 => Answer::TooMuch(retry_after(status)),
-        504 => Answer::Silence,
-        500 | 502 => Answer::Nothing,
-        _ => Answer::Taken,
+        429 | 503 => Feedback::TooMuch(retry_after(status)),
+        504 => Feedback::Silence,
+        500 | 502 => Feedback::Nothing,
+        _ => Feedback::Served,
     }
 }
 
