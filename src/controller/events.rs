@@ -15,7 +15,7 @@ use crate::{
     env::{clock::Clock, metrics},
     index::Snapshot,
     shard::{Notice, report::NoticeKind},
-    write::{Writer, events::NewEvent},
+    write::{Writer, event::NewEvent},
 };
 
 /// The first Event of its kind waits this long for others to join it.

@@ -9,20 +9,20 @@ use std::{
     sync::Arc,
 };
 
-use self::slot::{Flight, Phase, Purpose, Slot};
-use super::record::{Grade, Holder, LeaseName, Record, ReplicaId, Seen, Terms};
+use self::state::{Flight, LeaseState, Purpose, ShardPhase};
+use super::record::{Grade, Holder, LeaseName, LeaseTimes, Record, ReplicaId, Seen};
 use crate::domain::values::shard::{ShardCount, ShardId};
 use crate::domain::values::time::Mono;
 
-mod answer;
+mod input;
 mod poll;
-mod slot;
+mod state;
 
 /// Number of a request, never used twice by one process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Attempt(pub u64);
 
-/// What to do. Every request is answered once, by [`Member::answered`], within [`Terms::request`].
+/// What to do. Every request is answered once, by [`Member::answered`], within [`LeaseTimes::request`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Writes a Lease.
@@ -82,7 +82,7 @@ pub enum Fatal {
 
 /// How a request ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum LeaseResult {
     /// The PUT landed, and this is the Lease now; for a DELETE the Lease as it was.
     Landed(Record),
     /// 409 or 412: another version stands, or what was to be created exists.
@@ -95,7 +95,7 @@ pub enum Answer {
     Unknown,
 }
 
-impl Answer {
+impl LeaseResult {
     /// For metrics.
     pub fn word(&self) -> &'static str {
         match self {
@@ -111,14 +111,14 @@ impl Answer {
 /// One replica among the others.
 #[derive(Clone, Debug)]
 pub struct Member {
-    terms: Terms,
+    times: LeaseTimes,
     me: Holder,
     count: ShardCount,
     listed: bool,
     prepared: bool,
-    own: Slot,
-    others: BTreeMap<ReplicaId, Slot>,
-    shards: Vec<Slot>,
+    own: LeaseState,
+    others: BTreeMap<ReplicaId, LeaseState>,
+    shards: Vec<LeaseState>,
     /// Incarnations of this replica that were there before this process joined.
     older: BTreeSet<Arc<str>>,
     /// Others that shards showed since, each with the version of the newest such record.
@@ -133,14 +133,14 @@ pub struct Member {
     deleted: bool,
     fatal: Option<Fatal>,
     over: bool,
-    view: View,
+    assignment: Assignment,
     out: Vec<Action>,
     wake: Option<Mono>,
 }
 
 /// The last assignment, and what it was computed from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct View {
+struct Assignment {
     members: Vec<ReplicaId>,
     occupants: Vec<Option<ReplicaId>>,
     owners: Vec<Option<ReplicaId>>,
@@ -148,16 +148,16 @@ struct View {
 
 impl Member {
     /// A replica that knows nothing yet and holds nothing.
-    pub fn new(me: Holder, count: ShardCount, terms: Terms) -> Self {
+    pub fn new(me: Holder, count: ShardCount, times: LeaseTimes) -> Self {
         Self {
-            terms,
+            times,
             me,
             count,
             listed: false,
             prepared: false,
-            own: Slot::default(),
+            own: LeaseState::default(),
             others: BTreeMap::new(),
-            shards: vec![Slot::default(); usize::from(count.get())],
+            shards: vec![LeaseState::default(); usize::from(count.get())],
             older: BTreeSet::new(),
             suspects: BTreeMap::new(),
             attempts: 0,
@@ -167,7 +167,7 @@ impl Member {
             deleted: false,
             fatal: None,
             over: false,
-            view: View::default(),
+            assignment: Assignment::default(),
             out: Vec::new(),
             wake: None,
         }
@@ -187,11 +187,11 @@ impl Member {
 
     /// The last write of a draining shard has ended.
     pub fn drained(&mut self, shard: ShardId) {
-        if let Some(slot) = self.shards.get_mut(usize::from(shard.0))
-            && slot.phase == Phase::Draining
+        if let Some(lease) = self.shards.get_mut(usize::from(shard.0))
+            && lease.phase == ShardPhase::Draining
         {
-            slot.phase = Phase::Drained;
-            slot.next = None;
+            lease.phase = ShardPhase::Drained;
+            lease.next = None;
         }
     }
 
@@ -200,7 +200,7 @@ impl Member {
         if self.drain.is_none() {
             self.drain = Some(now);
             self.own.next = None;
-            self.gate = self.own.renewed.map(|_| now.after(self.terms.retry));
+            self.gate = self.own.renewed.map(|_| now.after(self.times.retry));
         }
     }
 
@@ -213,41 +213,41 @@ impl Member {
     ///
     /// It is still held while it drains.
     pub fn deadline(&self, shard: ShardId) -> Option<Mono> {
-        let slot = self.shards.get(usize::from(shard.0))?;
-        if !matches!(slot.phase, Phase::Active | Phase::Draining) {
+        let lease = self.shards.get(usize::from(shard.0))?;
+        if !matches!(lease.phase, ShardPhase::Active | ShardPhase::Draining) {
             return None;
         }
-        let shard = slot.deadline(&self.terms)?;
+        let shard = lease.deadline(&self.times)?;
         match self.drain {
             Some(_) => Some(shard),
-            None => Some(shard.min(self.own.deadline(&self.terms)?)),
+            None => Some(shard.min(self.own.deadline(&self.times)?)),
         }
     }
 
     /// Until when this replica is a member; none if it is not.
     pub fn until(&self) -> Option<Mono> {
-        self.own.deadline(&self.terms).filter(|_| self.drain.is_none())
+        self.own.deadline(&self.times).filter(|_| self.drain.is_none())
     }
 
     /// Whether a shard has been started and not been told to end. Its [`Self::deadline`] may have passed.
     pub fn owns(&self, shard: ShardId) -> bool {
-        let slot = self.shards.get(usize::from(shard.0));
-        slot.is_some_and(|slot| slot.phase == Phase::Active)
+        let lease = self.shards.get(usize::from(shard.0));
+        lease.is_some_and(|lease| lease.phase == ShardPhase::Active)
     }
 
     /// Whether this replica is a member: it holds its own Lease and does not drain.
     pub fn member(&self, now: Mono) -> bool {
-        self.drain.is_none() && self.own.renewed.is_some() && !self.own.overdue(&self.terms, now)
+        self.drain.is_none() && self.own.renewed.is_some() && !self.own.overdue(&self.times, now)
     }
 
     /// The live members, sorted.
     pub fn members(&self, now: Mono) -> Vec<ReplicaId> {
-        let live = |id: &ReplicaId, slot: &Slot| {
-            let held = slot.holder().is_some_and(|holder| holder.replica == *id);
-            let grade = slot.grade(&self.me, &self.terms, now);
-            held && !slot.gone && matches!(grade, Grade::Live | Grade::Late)
+        let live = |id: &ReplicaId, lease: &LeaseState| {
+            let held = lease.holder().is_some_and(|holder| holder.replica == *id);
+            let grade = lease.grade(&self.me, &self.times, now);
+            held && !lease.gone && matches!(grade, Grade::Live | Grade::Late)
         };
-        let others = self.others.iter().filter(|(id, slot)| live(id, slot));
+        let others = self.others.iter().filter(|(id, lease)| live(id, lease));
         let mut members: Vec<ReplicaId> = others.map(|(id, _)| id.clone()).collect();
         if self.member(now) {
             let at = members.partition_point(|id| *id < self.me.replica);
@@ -259,15 +259,15 @@ impl Member {
     /// Who is recorded as the holder of a shard, and what that is worth.
     pub fn holder(&self, shard: ShardId, now: Mono) -> (Option<&ReplicaId>, Grade) {
         match self.shards.get(usize::from(shard.0)) {
-            Some(slot) => (
-                slot.holder().map(|holder| &holder.replica),
-                slot.grade(&self.me, &self.terms, now),
+            Some(lease) => (
+                lease.holder().map(|holder| &holder.replica),
+                lease.grade(&self.me, &self.times, now),
             ),
             None => (None, Grade::Free),
         }
     }
 
-    fn slot(&mut self, name: &LeaseName) -> Option<&mut Slot> {
+    fn lease(&mut self, name: &LeaseName) -> Option<&mut LeaseState> {
         match name {
             LeaseName::Replica(id) if *id == self.me.replica => Some(&mut self.own),
             LeaseName::Replica(id) => self.others.get_mut(id),

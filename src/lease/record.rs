@@ -112,7 +112,7 @@ pub struct Seen {
 ///
 /// Safe while `lease` / `deadline` is at least the ratio of any two replicas' clock rates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Terms {
+pub struct LeaseTimes {
     /// Another's record that has not changed for this long may be taken.
     pub lease: Duration,
     /// Time from one renewal to the next.
@@ -127,7 +127,7 @@ pub struct Terms {
     pub forget: Duration,
 }
 
-impl Default for Terms {
+impl Default for LeaseTimes {
     fn default() -> Self {
         Self {
             lease: Duration::from_secs(15),
@@ -158,7 +158,7 @@ pub enum Grade {
 }
 
 /// The grade of what was seen of a Lease, for the process `me`.
-pub fn grade(seen: Option<&Seen>, me: &Holder, terms: &Terms, now: Mono) -> Grade {
+pub fn grade(seen: Option<&Seen>, me: &Holder, times: &LeaseTimes, now: Mono) -> Grade {
     let Some((seen, holder)) = seen.and_then(|seen| Some((seen, seen.record.holder.as_ref()?))) else {
         return Grade::Free;
     };
@@ -166,8 +166,8 @@ pub fn grade(seen: Option<&Seen>, me: &Holder, terms: &Terms, now: Mono) -> Grad
     match () {
         () if holder == me => Grade::Own,
         () if holder.replica == me.replica => Grade::Foreign,
-        () if age >= terms.lease => Grade::Expired,
-        () if age > 2 * terms.renew => Grade::Late,
+        () if age >= times.lease => Grade::Expired,
+        () if age > 2 * times.renew => Grade::Late,
         () => Grade::Live,
     }
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{bucket::Bucket, limit::Window};
+use super::{bucket::Bucket, limit::Limit};
 use crate::domain::values::time::Mono;
 
 #[cfg(test)]
@@ -35,9 +35,9 @@ pub enum Admission {
 
 /// What came of a request, as far as the budget cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum Feedback {
     /// The API server dealt with it, whatever it said.
-    Taken,
+    Served,
     /// 429 or 503: too much, with the time it asks for.
     TooMuch(Option<Duration>),
     /// No answer in time, or no connection.
@@ -50,11 +50,11 @@ pub enum Answer {
 #[derive(Clone, Debug)]
 pub struct Budget {
     bucket: Bucket,
-    window: Window,
+    limit: Limit,
     open_from: Mono,
-    /// Requests taken since the last that was not answered.
+    /// Requests served since the last that was not answered.
     since_lost: u32,
-    /// Cuts in a row without a request that was taken.
+    /// Cuts in a row without a request that was served.
     unheard: u32,
 }
 
@@ -62,7 +62,7 @@ impl Default for Budget {
     fn default() -> Self {
         Self {
             bucket: Bucket::new(RATE.0, RATE.1),
-            window: Window::default(),
+            limit: Limit::default(),
             open_from: Mono::default(),
             since_lost: ONE_LOST_IN,
             unheard: 0,
@@ -76,7 +76,7 @@ impl Budget {
         let at = self.open_from.max(self.bucket.next(now));
         if now < at {
             Admission::At(at)
-        } else if self.window.has_room() {
+        } else if self.limit.has_room() {
             Admission::Now
         } else {
             Admission::Full
@@ -86,31 +86,31 @@ impl Budget {
     /// A request begins.
     pub fn begin(&mut self, now: Mono) {
         self.bucket.take(now);
-        self.window.begin();
+        self.limit.begin();
     }
 
     /// A request that began at `begun` is over; returns whether the limit was cut.
-    pub fn end(&mut self, begun: Mono, answer: Answer, now: Mono) -> bool {
-        let cut = match answer {
-            Answer::Taken => {
-                self.window.success(begun, now);
+    pub fn end(&mut self, begun: Mono, feedback: Feedback, now: Mono) -> bool {
+        let cut = match feedback {
+            Feedback::Served => {
+                self.limit.success(begun, now);
                 self.since_lost = self.since_lost.saturating_add(1);
                 self.unheard = 0;
                 false
             }
-            Answer::TooMuch(after) => {
+            Feedback::TooMuch(after) => {
                 self.close(now.after(after.unwrap_or(UNNAMED)));
                 self.cut(begun, now)
             }
-            Answer::Silence if std::mem::take(&mut self.since_lost) >= ONE_LOST_IN => false,
-            Answer::Silence => self.cut(begun, now),
-            Answer::Nothing => false,
+            Feedback::Silence if std::mem::take(&mut self.since_lost) >= ONE_LOST_IN => false,
+            Feedback::Silence => self.cut(begun, now),
+            Feedback::Nothing => false,
         };
-        if cut && answer == Answer::Silence && self.window.limit() == 1 {
+        if cut && feedback == Feedback::Silence && self.limit.allowed() == 1 {
             let pause = PAUSE.0.saturating_mul(1 << self.unheard.min(10)).min(PAUSE.1);
             self.close(now.after(pause));
         }
-        self.window.end();
+        self.limit.end();
         cut
     }
 
@@ -126,17 +126,17 @@ impl Budget {
 
     /// Requests that may be in flight.
     pub fn limit(&self) -> u32 {
-        self.window.limit()
+        self.limit.allowed()
     }
 
-    /// Whether no request of several flights in a row was taken: what fails now is no one object's
+    /// Whether no request of several flights in a row was served: what fails now is no one object's
     /// fault.
     pub fn outage(&self) -> bool {
         self.unheard >= 2
     }
 
     fn cut(&mut self, begun: Mono, now: Mono) -> bool {
-        let cut = self.window.cut(begun, now);
+        let cut = self.limit.cut(begun, now);
         self.unheard += u32::from(cut);
         cut
     }

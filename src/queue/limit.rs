@@ -19,8 +19,8 @@ const STEP_EVERY: Duration = Duration::from_millis(500);
 
 /// The limit, and what is known of it.
 #[derive(Clone, Debug)]
-pub(super) struct Window {
-    limit: u32,
+pub(super) struct Limit {
+    allowed: u32,
     /// The greatest limit that a whole round was answered at.
     proved: u32,
     in_flight: u32,
@@ -33,10 +33,10 @@ pub(super) struct Window {
     step: u32,
 }
 
-impl Default for Window {
+impl Default for Limit {
     fn default() -> Self {
         Self {
-            limit: MOST,
+            allowed: MOST,
             proved: MOST,
             in_flight: 0,
             reached: false,
@@ -49,21 +49,21 @@ impl Default for Window {
     }
 }
 
-impl Window {
+impl Limit {
     /// Requests that may be in flight.
-    pub(super) fn limit(&self) -> u32 {
-        self.limit
+    pub(super) fn allowed(&self) -> u32 {
+        self.allowed
     }
 
     /// Whether one more may begin.
     pub(super) fn has_room(&self) -> bool {
-        self.in_flight < self.limit
+        self.in_flight < self.allowed
     }
 
     /// A request begins.
     pub(super) fn begin(&mut self) {
         self.in_flight += 1;
-        self.reached |= self.in_flight >= self.limit;
+        self.reached |= self.in_flight >= self.allowed;
     }
 
     /// A request is over; to be called after what its answer came to.
@@ -80,15 +80,15 @@ impl Window {
         if !self.reached || self.proved >= MOST {
             return;
         }
-        if self.limit < self.proved {
+        if self.allowed < self.proved {
             // One more for each answer: twice as many in each round.
-            (self.limit, self.reached) = (self.limit + 1, false);
+            (self.allowed, self.reached) = (self.allowed + 1, false);
             self.raised = now;
             return;
         }
         self.round += u32::from(begun >= self.raised);
-        if self.round >= self.limit {
-            self.proved = self.limit;
+        if self.round >= self.allowed {
+            self.proved = self.allowed;
             self.try_more(now);
         }
     }
@@ -99,12 +99,12 @@ impl Window {
         if self.cut.is_some_and(|cut| begun <= cut) {
             return false;
         }
-        let used = self.limit.min(self.in_flight.max(1));
+        let used = self.allowed.min(self.in_flight.max(1));
         // Of a try that was refused some have been answered by now: what is in flight says nothing.
-        let tried = self.reached && self.limit > self.proved;
-        self.limit = (used / 2).max(1);
+        let tried = self.reached && self.allowed > self.proved;
+        self.allowed = (used / 2).max(1);
         if !tried && used <= self.proved {
-            self.proved = self.limit;
+            self.proved = self.allowed;
         }
         (self.cut, self.raised) = (Some(now), now);
         (self.reached, self.successes, self.round, self.step) = (false, 0, 0, 1);
@@ -117,7 +117,7 @@ impl Window {
             None => true,
         };
         if rested && (self.step == 1 || now.since(self.raised) >= STEP_EVERY) {
-            self.limit = self.limit.saturating_add(self.step).min(MOST);
+            self.allowed = self.allowed.saturating_add(self.step).min(MOST);
             self.step = self.step.saturating_mul(2);
             (self.raised, self.reached, self.round) = (now, false, 0);
         }
@@ -132,52 +132,52 @@ mod tests {
         Mono(Duration::from_millis(millis))
     }
 
-    fn filled() -> Window {
-        let mut window = Window::default();
-        (0..MOST).for_each(|_| window.begin());
-        window
+    fn filled() -> Limit {
+        let mut limit = Limit::default();
+        (0..MOST).for_each(|_| limit.begin());
+        limit
     }
 
     #[test]
     fn a_flight_that_is_refused_halves_once() {
-        let mut window = filled();
+        let mut limit = filled();
         let cuts = (0..MOST).filter(|_| {
-            let cut = window.cut(at(10), at(20));
-            window.end();
+            let cut = limit.cut(at(10), at(20));
+            limit.end();
             cut
         });
-        assert_eq!((cuts.count(), window.limit()), (1, MOST / 2));
+        assert_eq!((cuts.count(), limit.allowed()), (1, MOST / 2));
     }
 
     #[test]
     fn the_next_flight_that_is_refused_halves_again_down_to_one() {
-        let mut window = filled();
+        let mut limit = filled();
         for n in 1..=8 {
-            window.cut(at(n * 100), at(n * 100 + 50));
+            limit.cut(at(n * 100), at(n * 100 + 50));
         }
-        assert_eq!(window.limit(), 1);
-        window.end();
-        assert!(!window.has_room(), "those in flight still count");
+        assert_eq!(limit.allowed(), 1);
+        limit.end();
+        assert!(!limit.has_room(), "those in flight still count");
     }
 
     #[test]
     fn few_in_flight_that_are_refused_halve_what_was_in_use() {
-        let mut window = Window::default();
-        (0..4).for_each(|_| window.begin());
-        window.cut(at(1), at(2));
-        assert_eq!(window.limit(), 2);
+        let mut limit = Limit::default();
+        (0..4).for_each(|_| limit.begin());
+        limit.cut(at(1), at(2));
+        assert_eq!(limit.allowed(), 2);
     }
 
     #[test]
     fn a_limit_that_nobody_needs_is_not_raised() {
-        let mut window = filled();
-        window.cut(at(1), at(2));
-        (0..MOST).for_each(|_| window.end());
+        let mut limit = filled();
+        limit.cut(at(1), at(2));
+        (0..MOST).for_each(|_| limit.end());
         for n in 0..1000 {
-            window.begin();
-            window.success(at(10_000 + n), at(10_001 + n));
-            window.end();
+            limit.begin();
+            limit.success(at(10_000 + n), at(10_001 + n));
+            limit.end();
         }
-        assert_eq!(window.limit(), MOST / 2);
+        assert_eq!(limit.allowed(), MOST / 2);
     }
 }

@@ -41,9 +41,9 @@ use crate::{
     lease::{
         deadline::Deadline,
         member::{Fatal, Member},
-        record::{Holder, Terms},
+        record::{Holder, LeaseTimes},
     },
-    write::{Guardians, Pending, Writer},
+    write::{GuardianSettings, Pending, Writer},
 };
 
 /// A replica that runs.
@@ -161,7 +161,7 @@ impl Assembly<'_> {
         let (pending, news) = (clients.pending, Arc::new(News::default()));
         let reports = Arc::new(Reports::new(config.shards, slots.clone()));
         let (synced, lease) = (Synced::common(), Arc::new(Deadline::default()));
-        let guardians = Guardians {
+        let guardians = GuardianSettings {
             image: config.guardian_image.clone(),
             priority_class: config.guardian_priority_class.clone(),
         };
@@ -257,13 +257,13 @@ impl Assembly<'_> {
             replica: config.replica().into(),
             incarnation: self.incarnation.into(),
         };
-        let terms = Terms::default();
+        let times = LeaseTimes::default();
         let membership = Membership {
             client: clients.lease,
             namespace: config.namespace(),
             shards: config.shards,
-            terms,
-            member: Member::new(me, config.shards, terms),
+            times,
+            member: Member::new(me, config.shards, times),
             keeper: Keeper {
                 slots: slots.clone(),
                 router,

@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
 
-use crate::api::GROUP;
+use crate::{
+    api::{GROUP, LABEL_SHARD},
+    domain::values::shard::ShardId,
+};
 
 /// Metadata whose annotations are read as `A`.
 #[derive(Deserialize, Default)]
@@ -70,4 +73,10 @@ pub fn controller<'a>(meta: &'a ObjectMeta, kind: &str) -> Option<&'a OwnerRefer
 /// The value of a label.
 pub fn label<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
     meta.labels.as_ref()?.get(key).map(String::as_str)
+}
+
+/// The label selector of what belongs to these shards.
+pub fn shard_selector(shards: &[ShardId]) -> String {
+    let shards: Vec<String> = shards.iter().map(ToString::to_string).collect();
+    format!("{LABEL_SHARD} in ({})", shards.join(","))
 }

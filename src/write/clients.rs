@@ -25,7 +25,7 @@ use kube::{
 use tower::{BoxError, Layer, Service};
 
 use crate::env::{clock::Clock, metrics};
-use crate::write::{Pending, writer::TIMEOUT};
+use crate::write::{Pending, request::TIMEOUT};
 
 /// The API server ends every watch after 290 s and sends bookmarks before: a connection on which nothing
 /// has come for longer is dead.

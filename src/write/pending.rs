@@ -22,7 +22,7 @@ use crate::{
     env::{clock::Clock, metrics},
     queue::{
         Lane, Queue,
-        budget::{Admission, Answer, Budget},
+        budget::{Admission, Budget, Feedback},
     },
     shard::state::{Sink, Work},
 };
@@ -248,17 +248,17 @@ impl Pending {
         Place { pending: self, key }
     }
 
-    fn end(&self, begun: Mono, answer: Answer) {
+    fn end(&self, begun: Mono, feedback: Feedback) {
         let now = self.clock.mono();
-        let cut = self.state.lock().budget.end(begun, answer, now);
-        match answer {
-            Answer::TooMuch(_) => metrics::unanswered("too_much"),
-            Answer::Silence => metrics::unanswered("silence"),
-            Answer::Taken | Answer::Nothing => {}
+        let cut = self.state.lock().budget.end(begun, feedback, now);
+        match feedback {
+            Feedback::TooMuch(_) => metrics::unanswered("too_much"),
+            Feedback::Silence => metrics::unanswered("silence"),
+            Feedback::Served | Feedback::Nothing => {}
         }
         if cut {
             let limit = self.state.lock().budget.limit();
-            tracing::debug!(limit, ?answer, "fewer requests at a time");
+            tracing::debug!(limit, ?feedback, "fewer requests at a time");
         }
         self.bell.notify_waiters();
     }
@@ -288,16 +288,16 @@ pub struct Permit {
 
 impl Permit {
     /// The request is over.
-    pub fn answered(mut self, answer: Answer) {
+    pub fn answered(mut self, feedback: Feedback) {
         self.answered = true;
-        self.pending.end(self.begun, answer);
+        self.pending.end(self.begun, feedback);
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         if !self.answered {
-            self.pending.end(self.begun, Answer::Nothing);
+            self.pending.end(self.begun, Feedback::Nothing);
         }
     }
 }

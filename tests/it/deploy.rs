@@ -9,7 +9,7 @@ use std::{
 };
 
 use clap::Parser;
-use korder::{lease::record::Terms, runtime::config::Config, write::writer};
+use korder::{lease::record::LeaseTimes, runtime::config::Config, write::request};
 use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
 
@@ -135,13 +135,13 @@ fn one_selector() -> Result<(), Failed> {
 }
 
 fn times() -> Result<(), Failed> {
-    let (deployment, terms) = (deployment()?, Terms::default());
-    let drain = (terms.lease + writer::TIMEOUT).as_secs();
+    let (deployment, times) = (deployment()?, LeaseTimes::default());
+    let drain = (times.lease + request::TIMEOUT).as_secs();
     let grace = number(&deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]);
     assert!(grace > drain, "{grace} s for a drain of {drain} s");
     assert_eq!(
         number(&deployment["spec"]["minReadySeconds"]),
-        terms.lease.as_secs()
+        times.lease.as_secs()
     );
     Ok(())
 }

@@ -13,7 +13,7 @@ use crate::{
     api::{ShardStatus, shard::OrderCounts},
     domain::values::{ids::OrderUid, shard::ShardId, shard_object::ShardObject, time::Mono},
     watch::shard::{Listing, ShardVersion, ShardView},
-    write::shards::{ShardAnswer, ShardContent},
+    write::shard::{ShardContent, ShardWriteResult},
 };
 
 /// Orders on a page.
@@ -200,7 +200,7 @@ impl Board {
     }
 
     /// What has become of a write.
-    pub(super) fn answered(&mut self, wrote: Due, answer: ShardAnswer, now: Mono) {
+    pub(super) fn answered(&mut self, wrote: Due, answer: ShardWriteResult, now: Mono) {
         let sheet = match wrote.object.page {
             Some(page) => &mut self.pages.entry(page).or_default().sheet,
             None => &mut self.sheet,
@@ -208,25 +208,25 @@ impl Board {
         sheet.writing = false;
         // What is not there cannot have gone: it could not be made.
         let failed = match answer {
-            ShardAnswer::Failed => true,
-            ShardAnswer::Gone => wrote.version.is_none(),
-            ShardAnswer::Written(_) | ShardAnswer::Found(_) => false,
+            ShardWriteResult::Failed => true,
+            ShardWriteResult::Gone => wrote.version.is_none(),
+            ShardWriteResult::Written(_) | ShardWriteResult::Found(_) => false,
         };
         sheet.pace.wrote(now, failed);
         match answer {
-            ShardAnswer::Written(version) => {
+            ShardWriteResult::Written(version) => {
                 (sheet.version, sheet.says) = (Some(version), Some(wrote.content));
             }
-            ShardAnswer::Gone => {
+            ShardWriteResult::Gone => {
                 (sheet.version, sheet.says) = (None, None);
                 sheet.pace.change(now);
             }
-            ShardAnswer::Found(view) => {
+            ShardWriteResult::Found(view) => {
                 // Also if it is what was known: the write did not land.
                 sheet.pace.change(now);
                 self.see(wrote.object.page, &view, now);
             }
-            ShardAnswer::Failed => sheet.pace.change(now),
+            ShardWriteResult::Failed => sheet.pace.change(now),
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     domain::values::{ids::Namespace, shard_object::ShardObject},
     env::clock::Clock,
     watch::shard::ShardView,
-    write::{Pending, Writer, shards::ShardAnswer},
+    write::{Pending, Writer, shard::ShardWriteResult},
 };
 
 /// Writes of Shard objects in flight.
@@ -91,7 +91,7 @@ impl Publisher {
         self.reports.answered(&question, pages);
     }
 
-    fn finish(&self, ended: Option<Result<(Publication, ShardAnswer), tokio::task::JoinError>>) {
+    fn finish(&self, ended: Option<Result<(Publication, ShardWriteResult), tokio::task::JoinError>>) {
         if let Some(ended) = ended {
             let (publication, answer) = ended.expect("a write neither panics nor is cancelled");
             self.reports.published(publication, answer, self.clock.mono());

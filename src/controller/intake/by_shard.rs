@@ -32,11 +32,11 @@ use crate::{
     env::{clock::Clock, pause::Pause},
     watch::{
         guardian::SlimPod,
+        meta::shard_selector,
         relist::{Brake, Change, Relist},
         stream::{every, follow},
         ticket::SlimTicket,
     },
-    write::purge::shard_selector,
 };
 
 /// Shards that are asked for within so long of each other are watched together.

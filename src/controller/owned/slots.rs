@@ -21,7 +21,7 @@ use crate::{
         time::Mono,
     },
     lease::deadline::Deadline,
-    write::purge::Held,
+    write::collection::HeldShards,
 };
 
 /// A slot for every shard.
@@ -58,7 +58,7 @@ pub struct Writing {
     shards: Vec<ShardId>,
 }
 
-impl Held for Writing {
+impl HeldShards for Writing {
     fn shards(&self) -> &[ShardId] {
         &self.shards
     }

@@ -26,14 +26,14 @@ use crate::{
     env::{clock::Clock, metrics},
     lease::{
         deadline::Deadline,
-        member::{Action, Answer, Attempt, Fatal, Member},
-        record::{LeaseName, Record, ReplicaId, Terms},
+        member::{Action, Attempt, Fatal, LeaseResult, Member},
+        record::{LeaseName, LeaseTimes, Record, ReplicaId},
     },
     watch::{
         relist::{Brake, Change, Relist},
         stream::follow,
     },
-    write::leases::{Leases, read},
+    write::lease::{Leases, read},
 };
 
 /// How a membership ends.
@@ -54,7 +54,7 @@ pub struct Membership {
     /// How many shards there are.
     pub shards: ShardCount,
     /// The times that Leases are held by.
-    pub terms: Terms,
+    pub times: LeaseTimes,
     /// The lease machine.
     pub member: Member,
     /// Starts and stops the work on shards.
@@ -102,7 +102,7 @@ impl News {
     }
 }
 
-type Answered = (LeaseName, Attempt, Answer);
+type Answered = (LeaseName, Attempt, LeaseResult);
 type Requests = FuturesUnordered<BoxFuture<'static, Answered>>;
 
 impl Membership {
@@ -111,7 +111,7 @@ impl Membership {
         let news = Arc::new(News::default());
         let watch = self.watch(news.clone());
         tokio::pin!(watch);
-        let leases = Leases::new(self.client.clone(), &self.namespace, self.shards, self.terms);
+        let leases = Leases::new(self.client.clone(), &self.namespace, self.shards, self.times);
         let (mut requests, mut crew) = (Requests::new(), Crew::default());
         let (mut leaving, mut prepared) = (false, false);
         loop {

@@ -1,8 +1,8 @@
 //! What comes out: each Lease is looked at in turn, the membership first.
 
 use super::{
-    Action, Attempt, Flight, Grade, Holder, LeaseName, Member, Mono, Phase, Purpose, ReplicaId, ShardId,
-    Slot, View,
+    Action, Assignment, Attempt, Flight, Grade, Holder, LeaseName, LeaseState, Member, Mono, Purpose,
+    ReplicaId, ShardId, ShardPhase,
 };
 use crate::lease::assign::owners;
 
@@ -15,8 +15,8 @@ impl Member {
         }
         if let Some(fatal) = self.fatal.clone() {
             self.over = true;
-            for slot in self.shards.iter_mut().chain([&mut self.own]) {
-                slot.lose();
+            for lease in self.shards.iter_mut().chain([&mut self.own]) {
+                lease.lose();
             }
             self.out.clear();
             return vec![Action::Stop(fatal)];
@@ -36,16 +36,16 @@ impl Member {
 
     /// Gives up what has passed its deadline; without a membership, everything.
     fn expire(&mut self, now: Mono) {
-        if self.own.overdue(&self.terms, now) {
+        if self.own.overdue(&self.times, now) {
             self.own.lose();
         }
-        self.wake = self.own.deadline(&self.terms);
+        self.wake = self.own.deadline(&self.times);
         let astray = self.drain.is_none() && self.own.renewed.is_none();
-        for (shard, slot) in numbered(&mut self.shards) {
-            if (astray || slot.overdue(&self.terms, now)) && slot.lose() {
+        for (shard, lease) in numbered(&mut self.shards) {
+            if (astray || lease.overdue(&self.times, now)) && lease.lose() {
                 self.out.push(Action::Drop(shard));
             }
-            if let Some(deadline) = slot.deadline(&self.terms) {
+            if let Some(deadline) = lease.deadline(&self.times) {
                 due(&mut self.wake, deadline, now);
             }
         }
@@ -60,27 +60,27 @@ impl Member {
         let Some(last) = self.round else {
             return;
         };
-        if due(&mut self.wake, last.after(self.terms.renew), now) {
+        if due(&mut self.wake, last.after(self.times.renew), now) {
             self.round = Some(now);
-            due(&mut self.wake, now.after(self.terms.renew), now);
+            due(&mut self.wake, now.after(self.times.renew), now);
             if self.drain.is_none() {
                 self.own.next = Some(now);
-                self.gate = Some(now.after(self.terms.retry));
+                self.gate = Some(now.after(self.times.retry));
             }
-            for slot in self.shards.iter_mut().filter(|slot| slot.renewed.is_some()) {
-                slot.next = Some(now);
+            for lease in self.shards.iter_mut().filter(|lease| lease.renewed.is_some()) {
+                lease.next = Some(now);
             }
         }
     }
 
     fn tend_membership(&mut self, now: Mono) {
-        let purpose = match self.own.grade(&self.me, &self.terms, now) {
+        let purpose = match self.own.grade(&self.me, &self.times, now) {
             Grade::Own if self.drain.is_some() => Some(Purpose::Release),
             _ if self.drain.is_some() => self.own.unresolved.map(|_| Purpose::Get),
             _ if self.own.renewed.is_some() => self.own.next.map(|_| Purpose::Hold),
             Grade::Live | Grade::Late => {
                 // Under this replica's name, and not its own: nobody should.
-                if let Some(expires) = self.own.expires(&self.terms) {
+                if let Some(expires) = self.own.expires(&self.times) {
                     due(&mut self.wake, expires, now);
                 }
                 None
@@ -88,33 +88,34 @@ impl Member {
             _ => self.may_join().then_some(Purpose::Hold),
         };
         let name = LeaseName::Replica(self.me.replica.clone());
-        let mut desk = Desk::new(&self.me, &mut self.attempts, &mut self.wake, now);
-        self.out.extend(desk.send(name, &mut self.own, purpose, None));
+        let mut sender = Sender::new(&self.me, &mut self.attempts, &mut self.wake, now);
+        self.out.extend(sender.send(name, &mut self.own, purpose, None));
     }
 
     /// Whether this process may be a member: one that takes over from an older process need not wait.
     fn may_join(&self) -> bool {
-        let ours = |slot: &Slot| {
-            slot.holder()
+        let ours = |lease: &LeaseState| {
+            lease
+                .holder()
                 .is_some_and(|holder| holder.replica == self.me.replica)
         };
-        self.prepared || self.own.taken || self.shards.iter().any(|slot| ours(slot) && !slot.gone)
+        self.prepared || self.own.taken || self.shards.iter().any(|lease| ours(lease) && !lease.gone)
     }
 
     /// Computes who owns what, if what it depends on has changed.
     fn assign(&mut self, now: Mono) {
         if !self.member(now) {
-            self.view = View::default();
+            self.assignment = Assignment::default();
             return;
         }
         let members = self.members(now);
-        let others = self.others.values().filter(|slot| !slot.gone);
-        for slot in others.clone() {
-            due(&mut self.wake, slot.since.after(self.terms.lease), now);
+        let others = self.others.values().filter(|lease| !lease.gone);
+        for lease in others.clone() {
+            due(&mut self.wake, lease.since.after(self.times.lease), now);
         }
-        for slot in others.chain(&self.shards) {
-            if slot.renewed.is_none()
-                && let Some(expires) = slot.expires(&self.terms)
+        for lease in others.chain(&self.shards) {
+            if lease.renewed.is_none()
+                && let Some(expires) = lease.expires(&self.times)
             {
                 due(&mut self.wake, expires, now);
             }
@@ -122,13 +123,13 @@ impl Member {
         let occupants: Vec<_> = self
             .shards
             .iter()
-            .map(|slot| slot.occupant(&self.terms, now).cloned())
+            .map(|lease| lease.occupant(&self.times, now).cloned())
             .collect();
-        if members != self.view.members || occupants != self.view.occupants {
+        if members != self.assignment.members || occupants != self.assignment.occupants {
             let owners = owners(self.count, &members, |shard| {
                 occupants[usize::from(shard.0)].as_ref()
             });
-            self.view = View {
+            self.assignment = Assignment {
                 members,
                 occupants,
                 owners,
@@ -138,7 +139,7 @@ impl Member {
 
     /// Whose a shard is to be: some only while this replica is a member.
     fn owner(&self, shard: ShardId) -> Option<bool> {
-        let owner = self.view.owners.get(usize::from(shard.0))?.as_ref()?;
+        let owner = self.assignment.owners.get(usize::from(shard.0))?.as_ref()?;
         Some(*owner == self.me.replica)
     }
 
@@ -147,20 +148,20 @@ impl Member {
         for shard in self.count.all() {
             let mine = self.owner(shard);
             let anothers = mine == Some(false) || self.drain.is_some();
-            let slot = &mut self.shards[usize::from(shard.0)];
-            let recorded = slot.grade(&self.me, &self.terms, now) == Grade::Own;
-            match slot.phase {
-                Phase::Idle if mine == Some(true) && slot.renewed.is_some() => {
-                    slot.phase = Phase::Active;
+            let lease = &mut self.shards[usize::from(shard.0)];
+            let recorded = lease.grade(&self.me, &self.times, now) == Grade::Own;
+            match lease.phase {
+                ShardPhase::Idle if mine == Some(true) && lease.renewed.is_some() => {
+                    lease.phase = ShardPhase::Active;
                     self.out.push(Action::Start(shard));
                 }
-                Phase::Idle if anothers && recorded => slot.phase = Phase::Drained,
-                Phase::Active if anothers => {
-                    slot.phase = Phase::Draining;
+                ShardPhase::Idle if anothers && recorded => lease.phase = ShardPhase::Drained,
+                ShardPhase::Active if anothers => {
+                    lease.phase = ShardPhase::Draining;
                     self.out.push(Action::Drain(shard));
                 }
-                Phase::Drained if !recorded => {
-                    slot.lose();
+                ShardPhase::Drained if !recorded => {
+                    lease.lose();
                 }
                 _ => {}
             }
@@ -173,41 +174,41 @@ impl Member {
         for shard in self.count.all() {
             let mine = self.owner(shard) == Some(true);
             let owner = self
-                .view
+                .assignment
                 .owners
                 .get(usize::from(shard.0))
                 .and_then(Option::as_ref);
             let free = judge && owner.is_some_and(|owner| !self.judges(owner, now));
-            let slot = &mut self.shards[usize::from(shard.0)];
-            let purpose = match (slot.phase, slot.grade(&self.me, &self.terms, now)) {
-                (Phase::Drained, _) => Some(Purpose::Release),
-                (Phase::Active | Phase::Draining, _) => slot.next.map(|_| Purpose::Hold),
-                (Phase::Idle, Grade::Live | Grade::Late) => None,
-                (Phase::Idle, Grade::Foreign) if slot.held_by_one_of(&self.suspects) => None,
-                (Phase::Idle, _) if mine => Some(Purpose::Hold),
-                (Phase::Idle, Grade::Expired) if free => Some(Purpose::Release),
-                (Phase::Idle, _) => slot
+            let lease = &mut self.shards[usize::from(shard.0)];
+            let purpose = match (lease.phase, lease.grade(&self.me, &self.times, now)) {
+                (ShardPhase::Drained, _) => Some(Purpose::Release),
+                (ShardPhase::Active | ShardPhase::Draining, _) => lease.next.map(|_| Purpose::Hold),
+                (ShardPhase::Idle, Grade::Live | Grade::Late) => None,
+                (ShardPhase::Idle, Grade::Foreign) if lease.held_by_one_of(&self.suspects) => None,
+                (ShardPhase::Idle, _) if mine => Some(Purpose::Hold),
+                (ShardPhase::Idle, Grade::Expired) if free => Some(Purpose::Release),
+                (ShardPhase::Idle, _) => lease
                     .unresolved
                     .filter(|_| self.drain.is_some())
                     .map(|_| Purpose::Get),
             };
-            let gate = gate.filter(|_| slot.renewed.is_some());
-            let mut desk = Desk::new(&self.me, &mut self.attempts, &mut self.wake, now);
+            let gate = gate.filter(|_| lease.renewed.is_some());
+            let mut sender = Sender::new(&self.me, &mut self.attempts, &mut self.wake, now);
             self.out
-                .extend(desk.send(LeaseName::Shard(shard), slot, purpose, gate));
+                .extend(sender.send(LeaseName::Shard(shard), lease, purpose, gate));
         }
     }
 
     /// Whether a member has been one for so long that it can tell which Leases have expired.
     fn judges(&self, id: &ReplicaId, now: Mono) -> bool {
         // Who finds that a Lease has expired has proved it.
-        let since = self.others.get(id).map(|slot| slot.since);
-        since.is_none_or(|since| since.after(self.terms.lease) <= now)
+        let since = self.others.get(id).map(|lease| lease.since);
+        since.is_none_or(|since| since.after(self.times.lease) <= now)
     }
 
     /// The first that judges frees what newcomers cannot tell to have expired.
     fn first_judge(&self, now: Mono) -> bool {
-        let first = self.view.members.iter().find(|id| self.judges(id, now));
+        let first = self.assignment.members.iter().find(|id| self.judges(id, now));
         first == Some(&self.me.replica)
     }
 
@@ -215,19 +216,20 @@ impl Member {
     /// nobody will come back to.
     fn forget(&mut self, now: Mono) {
         let judge = self.first_judge(now);
-        let first = self.view.members.first() == Some(&self.me.replica);
-        for (id, slot) in &mut self.others {
-            let Some(expires) = slot.expires(&self.terms).filter(|_| !slot.gone) else {
+        let first = self.assignment.members.first() == Some(&self.me.replica);
+        for (id, lease) in &mut self.others {
+            let Some(expires) = lease.expires(&self.times).filter(|_| !lease.gone) else {
                 continue;
             };
-            let (purpose, from) = match slot.grade(&self.me, &self.terms, now) {
+            let (purpose, from) = match lease.grade(&self.me, &self.times, now) {
                 Grade::Expired if judge => (Purpose::Release, expires),
-                _ if first => (Purpose::Delete, expires.after(self.terms.forget)),
+                _ if first => (Purpose::Delete, expires.after(self.times.forget)),
                 _ => continue,
             };
-            let mut desk = Desk::new(&self.me, &mut self.attempts, &mut self.wake, now);
+            let mut sender = Sender::new(&self.me, &mut self.attempts, &mut self.wake, now);
             let name = LeaseName::Replica(id.clone());
-            self.out.extend(desk.send(name, slot, Some(purpose), Some(from)));
+            self.out
+                .extend(sender.send(name, lease, Some(purpose), Some(from)));
         }
     }
 
@@ -236,10 +238,13 @@ impl Member {
         let Some(since) = self.drain else {
             return;
         };
-        let late = due(&mut self.wake, since.after(self.terms.lease), now);
-        let free = |slot: &Slot| {
-            let recorded = !slot.gone && slot.holder() == Some(&self.me);
-            slot.phase == Phase::Idle && slot.flight.is_none() && slot.unresolved.is_none() && !recorded
+        let late = due(&mut self.wake, since.after(self.times.lease), now);
+        let free = |lease: &LeaseState| {
+            let recorded = !lease.gone && lease.holder() == Some(&self.me);
+            lease.phase == ShardPhase::Idle
+                && lease.flight.is_none()
+                && lease.unresolved.is_none()
+                && !recorded
         };
         if !late && !self.shards.iter().chain([&self.own]).all(free) {
             return;
@@ -247,13 +252,13 @@ impl Member {
         if !late && !self.deleted && self.own.holder().is_none() && self.own.version().is_some() {
             self.deleted = true;
             let name = LeaseName::Replica(self.me.replica.clone());
-            let mut desk = Desk::new(&self.me, &mut self.attempts, &mut self.wake, now);
+            let mut sender = Sender::new(&self.me, &mut self.attempts, &mut self.wake, now);
             self.out
-                .extend(desk.send(name, &mut self.own, Some(Purpose::Delete), None));
+                .extend(sender.send(name, &mut self.own, Some(Purpose::Delete), None));
             return;
         }
-        for (shard, slot) in numbered(&mut self.shards) {
-            if slot.lose() {
+        for (shard, lease) in numbered(&mut self.shards) {
+            if lease.lose() {
                 self.out.push(Action::Drop(shard));
             }
         }
@@ -265,14 +270,14 @@ impl Member {
 }
 
 /// Where requests are made: what they need beside their Lease.
-struct Desk<'a> {
+struct Sender<'a> {
     me: &'a Holder,
     attempts: &'a mut u64,
     wake: &'a mut Option<Mono>,
     now: Mono,
 }
 
-impl<'a> Desk<'a> {
+impl<'a> Sender<'a> {
     fn new(me: &'a Holder, attempts: &'a mut u64, wake: &'a mut Option<Mono>, now: Mono) -> Self {
         Self {
             me,
@@ -286,24 +291,24 @@ impl<'a> Desk<'a> {
     fn send(
         &mut self,
         name: LeaseName,
-        slot: &mut Slot,
+        lease: &mut LeaseState,
         purpose: Option<Purpose>,
         from: Option<Mono>,
     ) -> Option<Action> {
-        if slot.flight.is_some() {
+        if lease.flight.is_some() {
             return None;
         }
-        let (purpose, at) = match (slot.ask, purpose) {
+        let (purpose, at) = match (lease.ask, purpose) {
             (Some(at), _) => (Purpose::Get, Some(at)),
-            (None, purpose) => (purpose?, slot.next.max(from)),
+            (None, purpose) => (purpose?, lease.next.max(from)),
         };
         if !at.is_none_or(|at| due(self.wake, at, self.now)) {
             return None;
         }
         *self.attempts += 1;
         let attempt = Attempt(*self.attempts);
-        let version = slot.version();
-        slot.flight = Some(Flight {
+        let version = lease.version();
+        lease.flight = Some(Flight {
             attempt,
             purpose,
             started: self.now,
@@ -334,6 +339,6 @@ fn due(wake: &mut Option<Mono>, at: Mono, now: Mono) -> bool {
     now >= at
 }
 
-fn numbered(slots: &mut [Slot]) -> impl Iterator<Item = (ShardId, &mut Slot)> {
-    (0..).map(ShardId).zip(slots)
+fn numbered(leases: &mut [LeaseState]) -> impl Iterator<Item = (ShardId, &mut LeaseState)> {
+    (0..).map(ShardId).zip(leases)
 }

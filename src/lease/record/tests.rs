@@ -39,12 +39,12 @@ fn grade_of_every_holder_at_every_age() {
         };
         for (age, expected) in ages.into_iter().zip(grades) {
             let now = seen.changed.after(Duration::from_millis(age));
-            let grade = grade(Some(&seen), &me, &Terms::default(), now);
+            let grade = grade(Some(&seen), &me, &LeaseTimes::default(), now);
             assert_eq!(grade, expected, "{recorded:?} after {age} ms");
         }
     }
     let now = Mono(Duration::from_secs(99));
-    assert_eq!(grade(None, &me, &Terms::default(), now), Free);
+    assert_eq!(grade(None, &me, &LeaseTimes::default(), now), Free);
 }
 
 #[test]
@@ -55,17 +55,17 @@ fn what_changed_after_now_is_live() {
     };
     let now = Mono::default();
     assert_eq!(
-        grade(Some(&seen), &holder("a", "1"), &Terms::default(), now),
+        grade(Some(&seen), &holder("a", "1"), &LeaseTimes::default(), now),
         Grade::Live
     );
 }
 
 #[test]
 fn own_deadline_ends_before_others_may_take_though_clocks_differ_by_half() {
-    let terms = Terms::default();
-    assert!(terms.deadline * 3 <= terms.lease * 2);
+    let times = LeaseTimes::default();
+    assert!(times.deadline * 3 <= times.lease * 2);
     // Two rounds may fail altogether, and a time-out is over before the deadline.
-    assert!(terms.renew + 2 * terms.request + terms.retry < terms.deadline);
+    assert!(times.renew + 2 * times.request + times.retry < times.deadline);
 }
 
 #[test]

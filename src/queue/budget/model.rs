@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{Admission, Answer, Budget};
+use super::{Admission, Budget, Feedback};
 use crate::{domain::values::time::Mono, queue::limit::MOST};
 
 /// What the server does from a moment on.
@@ -97,17 +97,17 @@ impl Model {
     }
 
     fn end(&mut self, (_, _, begun, end): (Mono, u64, Mono, End)) {
-        let answer = match end {
-            End::Taken => Answer::Taken,
-            End::TooMuch => Answer::TooMuch(Some(RETRY_AFTER)),
-            End::Lost => Answer::Silence,
+        let feedback = match end {
+            End::Taken => Feedback::Served,
+            End::TooMuch => Feedback::TooMuch(Some(RETRY_AFTER)),
+            End::Lost => Feedback::Silence,
         };
         if end == End::TooMuch {
             self.not_before = self.now.after(RETRY_AFTER);
         }
         self.taken += u64::from(end == End::Taken);
         self.refused += u64::from(end == End::TooMuch);
-        self.budget.end(begun, answer, self.now);
+        self.budget.end(begun, feedback, self.now);
     }
 
     /// Runs for a while; returns what was taken and refused meanwhile.

@@ -1,6 +1,6 @@
 //! The write client against an API server that is a function, in virtual time.
 
-use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -11,11 +11,9 @@ use tokio::task::JoinSet;
 
 use super::Pending;
 use crate::{
-    domain::values::shard::ShardCount,
     env::clock::Clock,
-    lease::deadline::held,
     queue::Lane,
-    write::{Guardians, Writer, clients::Clients},
+    write::{Writer, testing::writer},
 };
 
 /// A clock, a writer whose requests `serve` answers, and its line.
@@ -24,18 +22,8 @@ where
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let clock = Clock::system();
-    let transport = tower::service_fn(move |request| {
-        let answer = serve(request);
-        async move { Ok::<_, Infallible>(answer.await) }
-    });
-    let clients = Clients::over(transport.clone(), transport.clone(), transport, &clock);
-    let guardians = Guardians {
-        image: String::new(),
-        priority_class: None,
-    };
-    let shards = ShardCount::try_from(1).unwrap();
-    let writer = Writer::new(clients.write, clients.pending.clone(), shards, guardians, held());
-    (clock, writer, clients.pending)
+    let (writer, pending) = writer(1, &clock, serve);
+    (clock, writer, pending)
 }
 
 fn created() -> Response<Body> {

@@ -54,10 +54,10 @@ fn version(seconds: f64) -> ShardVersion {
     }
 }
 
-fn land(due: &Due, seconds: f64) -> ShardAnswer {
+fn land(due: &Due, seconds: f64) -> ShardWriteResult {
     match &due.content {
-        ShardContent::Page(listing) if listing.is_empty() => ShardAnswer::Gone,
-        _ => ShardAnswer::Written(version(seconds)),
+        ShardContent::Page(listing) if listing.is_empty() => ShardWriteResult::Gone,
+        _ => ShardWriteResult::Written(version(seconds)),
     }
 }
 
@@ -204,7 +204,7 @@ fn a_conflict_is_written_again_on_what_is_there() {
     let conflict = due.pop().unwrap();
     board.answered(
         conflict,
-        ShardAnswer::Found(page(version(2.0), listing(3..4))),
+        ShardWriteResult::Found(page(version(2.0), listing(3..4))),
         at(2.0),
     );
     let mut due = Vec::new();
@@ -222,7 +222,7 @@ fn writes_that_do_not_land_are_tried_less_and_less_often() {
         board.due(now, &mut due);
         for due in due {
             tries.push(second);
-            board.answered(due, ShardAnswer::Failed, now);
+            board.answered(due, ShardWriteResult::Failed, now);
         }
     }
     assert_eq!(tries, [1, 5, 13, 29, 61, 121, 181]);

@@ -24,7 +24,7 @@ use crate::{
     env::metrics,
     shard::Report,
     watch::shard::ShardView,
-    write::shards::ShardAnswer,
+    write::shard::ShardWriteResult,
 };
 
 /// An own shard that has decided once.
@@ -255,7 +255,12 @@ impl Reports {
     }
 
     /// What has become of a write. The answer for a shard that is lost, or had anew, counts for nothing.
-    pub(in crate::controller) fn published(&self, publication: Publication, answer: ShardAnswer, now: Mono) {
+    pub(in crate::controller) fn published(
+        &self,
+        publication: Publication,
+        answer: ShardWriteResult,
+        now: Mono,
+    ) {
         let Publication { slot, due } = publication;
         let mut state = self.state.lock();
         let own = state.own.get_mut(&slot.shard);

@@ -8,7 +8,7 @@ use crate::{
     api::{ShardStatus, order::Grant, shard::NotReady},
     domain::testing::{at, order},
     watch::shard::ShardVersion,
-    write::shards::{ShardAnswer, ShardContent},
+    write::shard::{ShardContent, ShardWriteResult},
 };
 
 const SHARDS: u16 = 2;
@@ -400,7 +400,8 @@ fn what_is_published_follows_the_reports_of_a_shard_that_this_replica_still_has(
     assert_eq!(both.len(), 2);
     rig.slots.empty(rig.own.shard);
     for publication in both {
-        rig.reports.published(publication, ShardAnswer::Failed, mono(6));
+        rig.reports
+            .published(publication, ShardWriteResult::Failed, mono(6));
     }
     assert_eq!(due(60).len(), 0, "another replica has it");
 }

@@ -26,7 +26,7 @@ use crate::{
     },
     env::clock::Clock,
     index::Index,
-    queue::budget::Answer,
+    queue::budget::Feedback,
     shard::Shard,
     write::{Pending, pending::Started},
 };
@@ -144,7 +144,7 @@ async fn ten_minutes_frozen_under_ten_thousand_events_a_second_stay_bounded_by_k
     let mut writes = BTreeSet::new();
     for started in frozen {
         worker.pending.done(&started.key);
-        started.permit.answered(Answer::Silence);
+        started.permit.answered(Feedback::Silence);
         let message = "no answer".into();
         let outcome = (started.work, Outcome::Busy { message });
         worker.slot.mailbox.put(|inbox| inbox.outcomes.push(outcome));
@@ -152,7 +152,7 @@ async fn ten_minutes_frozen_under_ten_thousand_events_a_second_stay_bounded_by_k
     for _ in 0..600 {
         worker.turn();
         for started in begun(&worker) {
-            started.permit.answered(Answer::Taken);
+            started.permit.answered(Feedback::Served);
             assert!(writes.insert(started.work.ticket), "one write per changed pair");
         }
         tokio::time::advance(Duration::from_millis(100)).await;

@@ -79,13 +79,13 @@ fn membership_in_doubt_is_read_before_the_end() {
     rig.member.drain(rig.now());
     assert_eq!(rig.poll(), "");
     let record = rig.written("a");
-    rig.answer("a", Answer::Unknown);
+    rig.answer("a", LeaseResult::Unknown);
     assert_eq!(rig.wait(500).poll(), "get a");
-    rig.answer("a", Answer::Found(Some(record)));
+    rig.answer("a", LeaseResult::Found(Some(record)));
     assert_eq!(rig.poll(), "release a");
     rig.land("a");
     assert_eq!(rig.poll(), "delete a");
-    rig.answer("a", Answer::Conflict);
+    rig.answer("a", LeaseResult::Conflict);
     assert_eq!(rig.poll(), "done", "somebody else's now");
 }
 

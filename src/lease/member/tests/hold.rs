@@ -36,7 +36,7 @@ fn shards_before_the_membership() -> Rig {
     let mut rig = Rig::alone();
     assert_eq!(rig.wait(5_000).poll(), "put a");
     assert_eq!(rig.wait(500).poll(), "put 0, put 1, put 2, put 3");
-    rig.wait(1_500).answer("a", Answer::Unknown);
+    rig.wait(1_500).answer("a", LeaseResult::Unknown);
     assert_eq!(rig.wait(500).poll(), "put a");
     rig.land("a");
     rig
@@ -75,7 +75,7 @@ fn renewal_is_tried_again_as_often_as_fits_and_then_everything_is_dropped() {
         if tenth % 25 == 20 && tenth > 50 {
             for lease in ["a", "0", "1", "2", "3"] {
                 if rig.asking(lease) {
-                    rig.answer(lease, Answer::Unknown);
+                    rig.answer(lease, LeaseResult::Unknown);
                 }
             }
         }
@@ -120,7 +120,7 @@ fn one_request_at_a_time_for_each_lease() {
 fn lost_answer_counts_from_its_start_once_the_watch_shows_it() {
     let mut rig = shards_before_the_membership();
     let record = rig.written("0");
-    rig.answer("0", Answer::Unknown);
+    rig.answer("0", LeaseResult::Unknown);
     assert_eq!(rig.left(0), Some(2_500));
     rig.member.saw(&name("0"), Some(record), rig.now());
     assert_eq!(rig.left(0), Some(8_000));
@@ -132,11 +132,11 @@ fn lost_answer_counts_from_its_start_once_the_watch_shows_it() {
 fn answer_that_comes_after_the_watch_counts_from_its_own_start() {
     let mut rig = shards_before_the_membership();
     let record = rig.written("0");
-    rig.answer("0", Answer::Unknown);
+    rig.answer("0", LeaseResult::Unknown);
     assert_eq!(rig.wait(500).poll(), "put 0");
     rig.member.saw(&name("0"), Some(record.clone()), rig.now());
     assert_eq!(rig.left(0), Some(7_500), "it may be the first");
-    rig.answer("0", Answer::Landed(record));
+    rig.answer("0", LeaseResult::Landed(record));
     assert_eq!(rig.left(0), Some(9_500), "the membership's");
 }
 
@@ -144,18 +144,18 @@ fn answer_that_comes_after_the_watch_counts_from_its_own_start() {
 fn lost_answer_is_settled_by_a_refusal_and_a_get_from_the_earliest_start() {
     let mut rig = shards_before_the_membership();
     let record = rig.written("0");
-    rig.answer("0", Answer::Unknown);
+    rig.answer("0", LeaseResult::Unknown);
     assert_eq!(rig.wait(500).poll(), "put 0");
-    rig.answer("0", Answer::Unknown);
+    rig.answer("0", LeaseResult::Unknown);
     assert_eq!(rig.wait(500).poll(), "put 0");
-    rig.answer("0", Answer::Conflict);
+    rig.answer("0", LeaseResult::Conflict);
     assert_eq!(
         rig.left(0),
         Some(1_500),
         "a refusal says nothing about who holds it"
     );
     assert_eq!(rig.poll(), "get 0");
-    rig.answer("0", Answer::Found(Some(record)));
+    rig.answer("0", LeaseResult::Found(Some(record)));
     assert_eq!(rig.left(0), Some(7_000));
     assert_eq!(rig.poll(), "");
 }
@@ -168,7 +168,7 @@ fn older_record_from_a_slow_watch_changes_nothing() {
         rig.wait(5_000).poll();
         rig.land("a").poll();
         let record = rig.written("0");
-        rig.answer("0", Answer::Landed(record.clone())).land_all();
+        rig.answer("0", LeaseResult::Landed(record.clone())).land_all();
         assert_eq!(rig.poll(), "");
         old.get_or_insert(record);
     }
@@ -218,7 +218,7 @@ fn older_process_that_still_renews_a_shard_does_not_end_the_newer() {
     rig.land("a");
     rig.saw("0", "a0");
     assert_eq!(rig.poll(), "put 0, create 1, create 2, create 3");
-    rig.saw("0", "a0").answer("0", Answer::Conflict);
+    rig.saw("0", "a0").answer("0", LeaseResult::Conflict);
     assert_eq!(rig.poll(), "put 0");
     rig.land_all();
     assert_eq!(rig.poll(), "start 0, start 1, start 2, start 3");
@@ -236,7 +236,7 @@ fn suspicious() -> Rig {
     rig.poll();
     rig.land("a");
     assert_eq!(rig.poll(), "create 0, create 1, create 2, create 3");
-    rig.saw("3", "a0").answer("3", Answer::Conflict);
+    rig.saw("3", "a0").answer("3", LeaseResult::Conflict);
     assert_eq!(rig.poll(), "put a", "which came first?");
     rig
 }
@@ -253,7 +253,7 @@ fn a_late_write_of_an_older_process_does_not_end_the_newer() {
     rig.land("3");
     assert_eq!(rig.poll(), "start 3");
     let mut rig = suspicious();
-    rig.answer("a", Answer::Unknown);
+    rig.answer("a", LeaseResult::Unknown);
     assert_eq!(rig.poll(), "");
     assert_eq!(rig.wait(500).poll(), "put a");
 }
@@ -261,10 +261,10 @@ fn a_late_write_of_an_older_process_does_not_end_the_newer() {
 #[test]
 fn a_newer_process_found_on_a_shard_first_is_not_taken_over_from() {
     let mut rig = suspicious();
-    rig.answer("a", Answer::Conflict);
+    rig.answer("a", LeaseResult::Conflict);
     assert_eq!(rig.poll(), "get a");
     let newer = rig.record("a0");
-    rig.answer("a", Answer::Found(Some(newer)));
+    rig.answer("a", LeaseResult::Found(Some(newer)));
     assert!(rig.poll().starts_with("stop"));
 }
 
@@ -279,8 +279,8 @@ fn a_renewal_on_its_way_does_not_clear_what_was_seen_since() {
     rig.wait(5000).poll();
     assert!(rig.asking("a"));
     let renewed = rig.written("a");
-    rig.saw("3", "a0").answer("3", Answer::Conflict);
-    rig.answer("a", Answer::Landed(renewed));
+    rig.saw("3", "a0").answer("3", LeaseResult::Conflict);
+    rig.answer("a", LeaseResult::Landed(renewed));
     assert_eq!(rig.poll(), "put a", "once more");
 }
 
@@ -292,13 +292,13 @@ fn deleted_lease_is_made_again_while_it_is_held() {
         "get 0",
         "the watch has not shown it: which came first?"
     );
-    rig.answer("0", Answer::Found(None));
+    rig.answer("0", LeaseResult::Found(None));
     assert_eq!(rig.poll(), "create 0");
     let record = rig.written("0");
-    rig.answer("0", Answer::Landed(record.clone()));
+    rig.answer("0", LeaseResult::Landed(record.clone()));
     rig.member.saw(&name("0"), Some(record), rig.now());
     assert_eq!(rig.gone("0").poll(), "create 0");
-    rig.answer("0", Answer::Unknown);
+    rig.answer("0", LeaseResult::Unknown);
     assert_eq!(rig.left(0), Some(10_000));
 }
 

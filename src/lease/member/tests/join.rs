@@ -114,13 +114,13 @@ fn take_that_was_refused_waits_for_the_watch_and_asks_if_that_stays_silent() {
     rig.member.prepared();
     rig.poll();
     assert_eq!(rig.land("a").poll(), "put 0");
-    rig.answer("0", Answer::Conflict);
+    rig.answer("0", LeaseResult::Conflict);
     assert_eq!(rig.poll(), "");
     rig.saw("0", "b1");
     assert_eq!(rig.poll(), "");
     rig.saw("0", "");
     assert_eq!(rig.poll(), "put 0");
-    rig.answer("0", Answer::Conflict);
+    rig.answer("0", LeaseResult::Conflict);
     assert_eq!(rig.wait(4_900).poll(), "");
     assert_eq!(rig.wait(100).poll(), "put a, get 0");
 }
@@ -150,10 +150,10 @@ fn refused_release_is_read_again_and_repeated() {
     rig.poll();
     rig.member.drained(ShardId(2));
     rig.poll();
-    rig.answer("2", Answer::Unknown);
+    rig.answer("2", LeaseResult::Unknown);
     assert_eq!(rig.poll(), "");
     assert_eq!(rig.wait(500).poll(), "release 2");
-    rig.answer("2", Answer::Conflict);
+    rig.answer("2", LeaseResult::Conflict);
     assert_eq!(rig.poll(), "get 2");
     // The first had landed, and the other replica took it.
     let record = Record {
@@ -164,7 +164,7 @@ fn refused_release_is_read_again_and_repeated() {
         }),
         shards: Some(4),
     };
-    rig.answer("2", Answer::Found(Some(record)));
+    rig.answer("2", LeaseResult::Found(Some(record)));
     assert_eq!(rig.poll(), "", "no Drop: it was drained");
     assert_eq!(
         rig.member.holder(ShardId(2), rig.now()),

@@ -130,8 +130,8 @@ impl State {
 }
 
 /// Three replicas and four shards, all well.
-fn calm(terms: Terms, clocks: [(u64, u64); 3]) -> World {
-    let mut world = World::new(4, terms, &clocks);
+fn calm(times: LeaseTimes, clocks: [(u64, u64); 3]) -> World {
+    let mut world = World::new(4, times, &clocks);
     for at in 0..3 {
         world.start(at);
     }
@@ -183,7 +183,7 @@ fn two_crashes_and_a_pause_longer_than_a_lease_leave_every_shard_with_one_owner(
         ..NONE
     };
     for clocks in [EVEN].iter().chain(&FAST) {
-        assert!(check(calm(TERMS, *clocks), faults) <= FAILOVER);
+        assert!(check(calm(TIMES, *clocks), faults) <= FAILOVER);
     }
 }
 
@@ -196,7 +196,7 @@ fn a_crash_a_restart_and_a_pause_of_any_length_do() {
         pauses_end_any_time: true,
         ..NONE
     };
-    assert!(check(calm(TERMS, EVEN), faults) <= FAILOVER);
+    assert!(check(calm(TIMES, EVEN), faults) <= FAILOVER);
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn a_drain_beside_a_crash_and_lost_answers_does() {
         mutes: 1,
         ..NONE
     };
-    assert!(check(calm(TERMS, EVEN), faults) <= FAILOVER);
+    assert!(check(calm(TIMES, EVEN), faults) <= FAILOVER);
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn requests_that_arrive_late_or_unnoticed_while_the_watch_is_blind_do() {
             slow,
             ..NONE
         };
-        check(calm(TERMS, clocks), faults);
+        check(calm(TIMES, clocks), faults);
     }
 }
 
@@ -232,7 +232,7 @@ fn a_request_that_arrives_late_beside_a_crash_or_a_pause_does() {
             pauses,
             ..NONE
         };
-        check(calm(TERMS, EVEN), faults);
+        check(calm(TIMES, EVEN), faults);
     }
 }
 
@@ -245,26 +245,26 @@ fn answers_that_are_late_or_lost_before_a_pause_do() {
             late,
             ..NONE
         };
-        check(calm(TERMS, FAST[2]), faults);
+        check(calm(TIMES, FAST[2]), faults);
     }
 }
 
 #[test]
 fn requests_that_are_lost_for_longer_than_a_deadline_do() {
     let faults = Faults { cuts: 5, ..NONE };
-    check(calm(TERMS, EVEN), faults);
+    check(calm(TIMES, EVEN), faults);
 }
 
 #[test]
 fn replicas_that_start_one_after_another_do() {
     let faults = Faults { starts: 3, ..NONE };
-    check(World::new(4, TERMS, &EVEN), faults);
+    check(World::new(4, TIMES, &EVEN), faults);
 }
 
 #[test]
 fn shards_of_a_drained_replica_are_taken_without_waiting_for_a_lease_to_end() {
     let faults = Faults { leaves: 2, ..NONE };
-    assert!(check(calm(TERMS, EVEN), faults) <= 4);
+    assert!(check(calm(TIMES, EVEN), faults) <= 4);
 }
 
 /// `make model`
@@ -327,7 +327,7 @@ fn many_faults_at_once_leave_every_shard_with_one_owner() {
                 ..NONE
             },
         ] {
-            check(calm(TERMS, clocks), faults);
+            check(calm(TIMES, clocks), faults);
         }
         let faults = Faults {
             starts: 4,
@@ -335,13 +335,13 @@ fn many_faults_at_once_leave_every_shard_with_one_owner() {
             mutes: 1,
             ..NONE
         };
-        check(World::new(4, TERMS, &clocks), faults);
+        check(World::new(4, TIMES, &clocks), faults);
     }
 }
 
 /// The shortest way to two deciders.
-fn overlap(terms: Terms, clocks: [(u64, u64); 3], change: impl Fn(&mut World)) -> String {
-    let mut world = calm(terms, clocks);
+fn overlap(times: LeaseTimes, clocks: [(u64, u64); 3], change: impl Fn(&mut World)) -> String {
+    let mut world = calm(times, clocks);
     change(&mut world);
     let faults = Faults {
         crashes: 1,
@@ -357,26 +357,26 @@ fn overlap(terms: Terms, clocks: [(u64, u64); 3], change: impl Fn(&mut World)) -
 
 #[test]
 fn a_deadline_later_than_the_lease_is_found_out() {
-    let terms = Terms {
+    let times = LeaseTimes {
         deadline: units(13),
-        ..TERMS
+        ..TIMES
     };
-    overlap(terms, EVEN, |_| {});
+    overlap(times, EVEN, |_| {});
 }
 
 #[test]
 fn expiry_by_the_written_time_is_found_out() {
-    overlap(TERMS, [(2, 0), (2, 0), (2, 24)], |world| {
+    overlap(TIMES, [(2, 0), (2, 0), (2, 24)], |world| {
         world.by_written_time = true
     });
 }
 
 #[test]
 fn clocks_that_differ_by_more_than_lease_to_deadline_are_found_out() {
-    overlap(TERMS, [(2, 0), (2, 5), (4, 9)], |_| {});
-    let terms = Terms {
+    overlap(TIMES, [(2, 0), (2, 5), (4, 9)], |_| {});
+    let times = LeaseTimes {
         deadline: units(9),
-        ..TERMS
+        ..TIMES
     };
-    overlap(terms, FAST[2], |_| {});
+    overlap(times, FAST[2], |_| {});
 }

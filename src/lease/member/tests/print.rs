@@ -44,7 +44,7 @@ impl World {
             replica.answers.len().hash(print);
             for (name, _, answer) in &replica.answers {
                 (self.lease(name), discriminant(answer)).hash(print);
-                if let Answer::Landed(record) | Answer::Found(Some(record)) = answer {
+                if let LeaseResult::Landed(record) | LeaseResult::Found(Some(record)) = answer {
                     self.server[self.lease(name)]
                         .stands(Some(&record.version))
                         .hash(print);
@@ -79,32 +79,38 @@ impl World {
                 .hash(print);
         }
         (at(member.round), at(member.gate), at(member.drain)).hash(print);
-        for (lease, name) in self.names.iter().enumerate() {
-            let slot = match name {
+        for (index, name) in self.names.iter().enumerate() {
+            let lease = match name {
                 LeaseName::Replica(id) if *id == member.me.replica => &member.own,
                 LeaseName::Replica(id) => match member.others.get(id) {
-                    Some(slot) => slot,
+                    Some(lease) => lease,
                     None => continue,
                 },
                 LeaseName::Shard(shard) => &member.shards[usize::from(shard.0)],
             };
-            let known = slot.seen.as_ref().map(|seen| &seen.record.version);
-            if let Some(seen) = &slot.seen {
+            let known = lease.seen.as_ref().map(|seen| &seen.record.version);
+            if let Some(seen) = &lease.seen {
                 self.hash_holder(seen.record.holder.as_ref(), print);
-                let stands = self.server[lease].stands(known.map(|version| &**version));
-                (lease, stands, from(replica.now, seen.changed)).hash(print);
+                let stands = self.server[index].stands(known.map(|version| &**version));
+                (index, stands, from(replica.now, seen.changed)).hash(print);
             }
             (
-                slot.gone,
-                slot.watched.as_ref() == known,
-                slot.taken,
-                slot.phase as u8,
+                lease.gone,
+                lease.watched.as_ref() == known,
+                lease.taken,
+                lease.phase as u8,
             )
                 .hash(print);
-            (at(slot.unresolved), at(slot.renewed), at(slot.next), at(slot.ask)).hash(print);
-            if let Some(flight) = &slot.flight {
+            (
+                at(lease.unresolved),
+                at(lease.renewed),
+                at(lease.next),
+                at(lease.ask),
+            )
+                .hash(print);
+            if let Some(flight) = &lease.flight {
                 let purpose = flight.purpose as u8;
-                let current = flight.base == slot.version();
+                let current = flight.base == lease.version();
                 (purpose, from(replica.now, flight.started), current).hash(print);
             }
         }

@@ -33,7 +33,7 @@ impl Rig {
     pub(super) fn new() -> Self {
         let me = holder("a1").unwrap();
         Self {
-            member: Member::new(me, ShardCount::try_from(4).unwrap(), Terms::default()),
+            member: Member::new(me, ShardCount::try_from(4).unwrap(), LeaseTimes::default()),
             millis: 1_000_000,
             version: 100,
             asked: BTreeMap::new(),
@@ -142,7 +142,7 @@ impl Rig {
     }
 
     /// The answer to what is under way.
-    pub(super) fn answer(&mut self, lease: &str, answer: Answer) -> &mut Self {
+    pub(super) fn answer(&mut self, lease: &str, answer: LeaseResult) -> &mut Self {
         let asked = self.asked.remove(&name(lease)).expect("a request");
         let (Action::Put { attempt, .. } | Action::Get { attempt, .. } | Action::Delete { attempt, .. }) =
             asked
@@ -162,7 +162,7 @@ impl Rig {
             },
             _ => self.written(lease),
         };
-        self.answer(lease, Answer::Landed(record))
+        self.answer(lease, LeaseResult::Landed(record))
     }
 
     /// Everything under way lands.

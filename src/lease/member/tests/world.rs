@@ -7,7 +7,7 @@ use super::super::*;
 
 /// Times in units: a beat is two of them, or three on a fast clock, so that all that counts happens on
 /// whole beats. `lease` / `deadline` is the ratio of the clocks.
-pub(super) const TERMS: Terms = Terms {
+pub(super) const TIMES: LeaseTimes = LeaseTimes {
     lease: units(12),
     renew: units(4),
     deadline: units(8),
@@ -43,11 +43,17 @@ impl Entry {
     }
 
     /// A PUT: lands as version `next` if the version it names stands.
-    fn put(&mut self, next: u64, version: Option<&str>, holder: Option<Holder>, written: Mono) -> Answer {
+    fn put(
+        &mut self,
+        next: u64,
+        version: Option<&str>,
+        holder: Option<Holder>,
+        written: Mono,
+    ) -> LeaseResult {
         if !self.stands(version) {
             return match (version, &self.record) {
-                (Some(_), None) => Answer::Gone,
-                _ => Answer::Conflict,
+                (Some(_), None) => LeaseResult::Gone,
+                _ => LeaseResult::Conflict,
             };
         }
         *self = Self {
@@ -55,7 +61,7 @@ impl Entry {
             record: Some(holder),
             written,
         };
-        Answer::Landed(self.record().unwrap())
+        LeaseResult::Landed(self.record().unwrap())
     }
 
     pub(super) fn stands(&self, version: Option<&str>) -> bool {
@@ -65,13 +71,13 @@ impl Entry {
         }
     }
 
-    fn delete(&mut self, next: u64, version: &str) -> Answer {
+    fn delete(&mut self, next: u64, version: &str) -> LeaseResult {
         let Some(record) = self.record().filter(|record| *record.version == *version) else {
-            return Answer::Conflict;
+            return LeaseResult::Conflict;
         };
         self.version = next;
         self.record = None;
-        Answer::Landed(record)
+        LeaseResult::Landed(record)
     }
 }
 
@@ -116,7 +122,7 @@ pub(super) struct Replica {
     /// Versions that the watch has shown.
     pub(super) shown: Vec<u64>,
     /// Answers of the next beat.
-    pub(super) answers: Vec<(LeaseName, Attempt, Answer)>,
+    pub(super) answers: Vec<(LeaseName, Attempt, LeaseResult)>,
     pub(super) draining: BTreeSet<ShardId>,
 }
 
@@ -130,7 +136,7 @@ pub(super) struct World {
     pub(super) server: Vec<Entry>,
     pub(super) late: Option<Late>,
     shards: ShardCount,
-    terms: Terms,
+    times: LeaseTimes,
     pub(super) names: Arc<[LeaseName]>,
     /// Expiry is judged by the time written in the Lease.
     pub(super) by_written_time: bool,
@@ -140,7 +146,7 @@ pub(super) struct World {
 
 impl World {
     /// Replicas that are about to start, with the units of a beat on their clocks and what those show.
-    pub(super) fn new(shards: u16, terms: Terms, clocks: &[(u64, u64)]) -> Self {
+    pub(super) fn new(shards: u16, times: LeaseTimes, clocks: &[(u64, u64)]) -> Self {
         let shards = ShardCount::try_from(shards).unwrap();
         let names = (0..clocks.len()).map(|at| LeaseName::Replica(id(at)));
         let mut world = Self {
@@ -148,14 +154,14 @@ impl World {
             server: vec![Entry::default(); clocks.len() + usize::from(shards.get())],
             late: None,
             shards,
-            terms,
+            times,
             names: names.chain(shards.all().map(LeaseName::Shard)).collect(),
             by_written_time: false,
             log: None,
         };
         for &(rate, now) in clocks {
             let replica = Replica {
-                member: Member::new(holder(world.replicas.len(), 0), shards, terms),
+                member: Member::new(holder(world.replicas.len(), 0), shards, times),
                 up: false,
                 paused: false,
                 asleep: 0,
@@ -182,10 +188,10 @@ impl World {
 
     /// A new process in the place of a replica.
     pub(super) fn start(&mut self, at: usize) {
-        let (shards, terms, leases) = (self.shards, self.terms, self.server.len());
+        let (shards, times, leases) = (self.shards, self.times, self.server.len());
         let replica = Rc::make_mut(&mut self.replicas[at]);
         replica.incarnation += 1;
-        replica.member = Member::new(holder(at, replica.incarnation), shards, terms);
+        replica.member = Member::new(holder(at, replica.incarnation), shards, times);
         replica.shown = vec![0; leases];
         (replica.up, replica.paused, replica.blind, replica.leaving) = (true, false, false, false);
         (replica.network, replica.ended, replica.asleep) = (Network::Well, None, 0);
@@ -260,7 +266,7 @@ impl World {
                 replica.member.saw(name, entry.record(), replica.now);
             }
             if self.by_written_time
-                && let Some(seen) = replica.member.slot(name).and_then(|slot| slot.seen.as_mut())
+                && let Some(seen) = replica.member.lease(name).and_then(|lease| lease.seen.as_mut())
             {
                 seen.changed = entry.written;
             }
@@ -311,26 +317,26 @@ impl World {
         let answer = match action {
             Action::Put { version, holder, .. } if network == Network::Slow && self.late.is_none() => {
                 self.late = Some((at, lease, version, holder));
-                Answer::Unknown
+                LeaseResult::Unknown
             }
-            _ if network == Network::Cut => Answer::Unknown,
+            _ if network == Network::Cut => LeaseResult::Unknown,
             Action::Put { version, holder, .. } => {
                 let written = self.replicas[at].now;
                 self.server[lease].put(next, version.as_deref(), holder, written)
             }
             Action::Delete { version, .. } => self.server[lease].delete(next, &version),
-            _ => Answer::Found(self.server[lease].record()),
+            _ => LeaseResult::Found(self.server[lease].record()),
         };
         let lost = match network {
             Network::Well | Network::Late => false,
             Network::Cut | Network::Mute => true,
             Network::MuteMembership => matches!(name, LeaseName::Replica(_)),
             Network::MuteShard => name == LeaseName::Shard(ShardId(0)),
-            Network::Slow => answer == Answer::Unknown,
+            Network::Slow => answer == LeaseResult::Unknown,
         };
         let replica = self.replica(at);
         match (lost, network) {
-            (true, _) => replica.answers.push((name, attempt, Answer::Unknown)),
+            (true, _) => replica.answers.push((name, attempt, LeaseResult::Unknown)),
             (false, Network::Late) => replica.answers.push((name, attempt, answer)),
             (false, _) => replica.member.answered(&name, attempt, answer, replica.now),
         }

@@ -18,8 +18,8 @@ use crate::{
     api::{ANNOTATION_INCARNATION, ANNOTATION_SHARDS, LABEL_LEASE},
     domain::values::shard::ShardCount,
     lease::{
-        member::Answer,
-        record::{Holder, LeaseName, Record, Terms},
+        member::LeaseResult,
+        record::{Holder, LeaseName, LeaseTimes, Record},
     },
 };
 
@@ -28,7 +28,7 @@ use crate::{
 pub struct Leases {
     api: Api<Lease>,
     shards: ShardCount,
-    terms: Terms,
+    times: LeaseTimes,
     turns: Arc<Semaphore>,
     /// What was last complained of.
     refused: Arc<Mutex<String>>,
@@ -58,11 +58,11 @@ pub fn read(lease: &Lease) -> Option<(LeaseName, Record)> {
 
 impl Leases {
     /// Those in this namespace.
-    pub fn new(client: Client, namespace: &str, shards: ShardCount, terms: Terms) -> Self {
+    pub fn new(client: Client, namespace: &str, shards: ShardCount, times: LeaseTimes) -> Self {
         Self {
             api: Api::namespaced(client, namespace),
             shards,
-            terms,
+            times,
             turns: Arc::new(Semaphore::new(AT_ONCE)),
             refused: Arc::default(),
         }
@@ -74,7 +74,7 @@ impl Leases {
             LeaseName::Replica(_) => None,
             LeaseName::Shard(_) => Some(self.turns.acquire().await.expect("it is never closed")),
         };
-        tokio::time::timeout(self.terms.request, request).await
+        tokio::time::timeout(self.times.request, request).await
     }
 
     /// Takes, renews or releases a Lease whose version is this; makes it if it has none. `now` is for
@@ -85,7 +85,7 @@ impl Leases {
         version: Option<&str>,
         holder: Option<&Holder>,
         now: Timestamp,
-    ) -> Answer {
+    ) -> LeaseResult {
         let lease = self.lease(name, version, holder, now);
         let object = name.object_name(self.shards);
         let sent = async {
@@ -95,40 +95,42 @@ impl Leases {
             }
         };
         match self.in_time(name, sent).await {
-            Ok(Ok(lease)) => read(&lease).map_or(Answer::Unknown, |(_, record)| Answer::Landed(record)),
+            Ok(Ok(lease)) => {
+                read(&lease).map_or(LeaseResult::Unknown, |(_, record)| LeaseResult::Landed(record))
+            }
             Ok(Err(error)) => self.failed(name, &error),
-            Err(_) => Answer::Unknown,
+            Err(_) => LeaseResult::Unknown,
         }
     }
 
     /// Reads a Lease as it is committed.
-    pub async fn get(&self, name: &LeaseName) -> Answer {
+    pub async fn get(&self, name: &LeaseName) -> LeaseResult {
         let object = name.object_name(self.shards);
         match self.in_time(name, self.api.get_opt(&object)).await {
-            Ok(Ok(lease)) => Answer::Found(lease.as_ref().and_then(read).map(|(_, record)| record)),
+            Ok(Ok(lease)) => LeaseResult::Found(lease.as_ref().and_then(read).map(|(_, record)| record)),
             Ok(Err(error)) => self.failed(name, &error),
-            Err(_) => Answer::Unknown,
+            Err(_) => LeaseResult::Unknown,
         }
     }
 
     /// Removes a Lease that has this version.
-    pub async fn delete(&self, name: &LeaseName, version: &str) -> Answer {
+    pub async fn delete(&self, name: &LeaseName, version: &str) -> LeaseResult {
         let object = name.object_name(self.shards);
         let params = DeleteParams::default().preconditions(Preconditions {
             uid: None,
             resource_version: Some(version.to_owned()),
         });
         match self.in_time(name, self.api.delete(&object, &params)).await {
-            Ok(Ok(_)) => Answer::Gone,
+            Ok(Ok(_)) => LeaseResult::Gone,
             Ok(Err(error)) => self.failed(name, &error),
-            Err(_) => Answer::Unknown,
+            Err(_) => LeaseResult::Unknown,
         }
     }
 
-    fn failed(&self, name: &LeaseName, error: &kube::Error) -> Answer {
+    fn failed(&self, name: &LeaseName, error: &kube::Error) -> LeaseResult {
         match error {
-            kube::Error::Api(status) if status.code == 409 => Answer::Conflict,
-            kube::Error::Api(status) if status.code == 404 => Answer::Gone,
+            kube::Error::Api(status) if status.code == 409 => LeaseResult::Conflict,
+            kube::Error::Api(status) if status.code == 404 => LeaseResult::Gone,
             kube::Error::Api(status) if matches!(status.code, 400 | 401 | 403 | 422) => {
                 let mut refused = self.refused.lock();
                 if *refused != status.message {
@@ -138,11 +140,11 @@ impl Leases {
                         "the API server refuses a Lease: no shard is held without"
                     );
                 }
-                Answer::Unknown
+                LeaseResult::Unknown
             }
             error => {
                 tracing::debug!(?name, %error, "a Lease request failed");
-                Answer::Unknown
+                LeaseResult::Unknown
             }
         }
     }
@@ -175,7 +177,7 @@ impl Leases {
                         .map(|holder| holder.replica.to_string())
                         .unwrap_or_default(),
                 ),
-                lease_duration_seconds: Some(whole_seconds(self.terms.lease)),
+                lease_duration_seconds: Some(whole_seconds(self.times.lease)),
                 renew_time: Some(MicroTime(now)),
                 ..LeaseSpec::default()
             }),

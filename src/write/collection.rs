@@ -1,4 +1,4 @@
-//! Removes everything of one Order at once: Guardians, then Tickets, page by page.
+//! `deletecollection` of all that an Order has: Guardians, then Tickets, page by page.
 //!
 //! Used when the Order goes; the selector names the shards so that each replica removes its own.
 
@@ -10,16 +10,19 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-use super::writer::{Failure, TIMEOUT, Writer};
+use super::{
+    Writer,
+    request::{RequestError, TIMEOUT},
+};
 use crate::{
-    api::{LABEL_ORDER_UID, LABEL_SHARD},
+    api::LABEL_ORDER_UID,
     domain::values::{
         ids::{Namespace, OrderUid},
         shard::ShardId,
         time::Mono,
     },
     queue::Lane,
-    watch::{guardian::SlimPod, ticket::SlimTicket},
+    watch::{guardian::SlimPod, meta::shard_selector, ticket::SlimTicket},
 };
 
 /// Objects per request; halved when a request takes too long.
@@ -27,7 +30,7 @@ const PAGE: u32 = 500;
 const SMALLEST_PAGE: u32 = 20;
 
 /// Shards that are not given up before a request has ended.
-pub trait Held: Send {
+pub trait HeldShards: Send {
     /// Which ones.
     fn shards(&self) -> &[ShardId];
 }
@@ -35,7 +38,7 @@ pub trait Held: Send {
 impl Writer {
     /// Removes the Order's Guardians and Tickets in own shards; false if it must be tried again. `own` is asked
     /// before every request, with the time when that ends, and keeps the shards it names until then.
-    pub async fn purge<G: Held>(
+    pub async fn purge<G: HeldShards>(
         &self,
         order: &OrderUid,
         namespace: &Namespace,
@@ -44,16 +47,15 @@ impl Writer {
         let immediately = DeleteParams::default().grace_period(0);
         let writer = self.in_lane(Lane::Delete);
         writer
-            .purge_kind::<SlimPod, _>("Pod", order, namespace, own, &immediately)
+            .purge_kind::<SlimPod, _>(order, namespace, own, &immediately)
             .await
             && writer
-                .purge_kind::<SlimTicket, _>("Ticket", order, namespace, own, &DeleteParams::default())
+                .purge_kind::<SlimTicket, _>(order, namespace, own, &DeleteParams::default())
                 .await
     }
 
-    async fn purge_kind<K, G: Held>(
+    async fn purge_kind<K, G: HeldShards>(
         &self,
-        kind: &str,
         order: &OrderUid,
         namespace: &Namespace,
         own: &(impl Fn(Mono) -> G + Sync),
@@ -82,11 +84,12 @@ impl Writer {
                 Ok(Either::Left(deleted)) if deleted.items.iter().all(ending) => return true,
                 Ok(_) => {}
                 // The budget sees to the pause.
-                Err(Failure::Later(_)) => {}
+                Err(RequestError::Later(_)) => {}
                 // It may have removed a part: the rest in pages that take less time.
-                Err(Failure::Unknown { .. }) if page > SMALLEST_PAGE => page /= 2,
-                Err(failure) => {
-                    tracing::debug!(kind, %namespace, selector, ?failure, "deletecollection failed");
+                Err(RequestError::Unknown { .. }) if page > SMALLEST_PAGE => page /= 2,
+                Err(error) => {
+                    let kind = K::kind(&());
+                    tracing::debug!(%kind, %namespace, selector, ?error, "deletecollection failed");
                     return false;
                 }
             }
@@ -108,15 +111,9 @@ fn ending(object: &impl Resource) -> bool {
     object.meta().deletion_timestamp.is_some()
 }
 
-/// The label selector of what belongs to these shards.
-pub fn shard_selector(shards: &[ShardId]) -> String {
-    let shards: Vec<String> = shards.iter().map(ToString::to_string).collect();
-    format!("{LABEL_SHARD} in ({})", shards.join(","))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{convert::Infallible, future::Future, sync::Arc};
+    use std::{future::Future, sync::Arc};
 
     use http::Response;
     use kube::client::Body;
@@ -124,12 +121,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::lease::deadline::held;
-    use crate::{
-        domain::values::shard::ShardCount,
-        env::clock::Clock,
-        write::{Guardians, clients::Clients},
-    };
+    use crate::{env::clock::Clock, write::testing::writer};
 
     /// Removes Pods at a server that answers its n-th request, counted from 0, with `answer(n)`; returns
     /// whether all are gone, and the page sizes that were asked for.
@@ -139,25 +131,17 @@ mod tests {
     {
         let asked = Arc::<Mutex<Vec<String>>>::default();
         let pages = asked.clone();
-        let transport = tower::service_fn(move |request: http::Request<Body>| {
-            let query = request.uri().query().unwrap_or_default().to_owned();
+        let (writer, _) = writer(1, &Clock::system(), move |request: http::Request<Body>| {
+            let query = request.uri().query().unwrap_or_default();
             let limit = query.split('&').find_map(|pair| pair.strip_prefix("limit="));
             let mut pages = pages.lock();
             pages.push(limit.unwrap_or_default().to_owned());
             assert!(pages.len() < 20, "asked again and again");
-            let answer = answer(pages.len() - 1);
-            async move { Ok::<_, Infallible>(answer.await) }
+            answer(pages.len() - 1)
         });
-        let clients = Clients::over(transport.clone(), transport.clone(), transport, &Clock::system());
-        let guardians = Guardians {
-            image: String::new(),
-            priority_class: None,
-        };
-        let shards = ShardCount::try_from(1).unwrap();
-        let writer = Writer::new(clients.write, clients.pending, shards, guardians, held());
         let (order, namespace, params) = ("o".into(), "ns".into(), DeleteParams::default());
         let done = writer
-            .purge_kind::<SlimPod, _>("Pod", &order, &namespace, &|_| One, &params)
+            .purge_kind::<SlimPod, _>(&order, &namespace, &|_| One, &params)
             .await;
         let pages = asked.lock().clone();
         (done, pages)
@@ -165,7 +149,7 @@ mod tests {
 
     struct One;
 
-    impl Held for One {
+    impl HeldShards for One {
         fn shards(&self) -> &[ShardId] {
             &[ShardId(0)]
         }

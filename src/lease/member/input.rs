@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Action, Answer, Attempt, Fatal, Flight, LeaseName, Member, Mono, Phase, Purpose, Record, Slot};
+use super::{
+    Action, Attempt, Fatal, Flight, LeaseName, LeaseResult, LeaseState, Member, Mono, Purpose, Record,
+    ShardPhase,
+};
 use crate::lease::record::Holder;
 
 impl Member {
@@ -18,21 +21,21 @@ impl Member {
         }
         let version = record.version.clone();
         self.learn(name, record, now);
-        if let Some(slot) = self.slot(name) {
-            slot.watched = Some(version);
+        if let Some(lease) = self.lease(name) {
+            lease.watched = Some(version);
         }
     }
 
     fn saw_nothing(&mut self, name: &LeaseName, now: Mono) {
-        let Some(slot) = self.slot(name) else {
+        let Some(lease) = self.lease(name) else {
             return;
         };
-        let known = slot.seen.as_ref().map(|seen| &seen.record.version);
-        if known == slot.watched.as_ref() {
-            slot.vanish(now);
+        let known = lease.seen.as_ref().map(|seen| &seen.record.version);
+        if known == lease.watched.as_ref() {
+            lease.vanish(now);
         } else {
             // What is known came later than what the watch showed: it may have been made since.
-            slot.ask = Some(now);
+            lease.ask = Some(now);
         }
         self.prune(name);
     }
@@ -40,46 +43,47 @@ impl Member {
     /// Forgets the membership of another that is deleted.
     fn prune(&mut self, name: &LeaseName) {
         if let LeaseName::Replica(id) = name
-            && let Some(slot) = self.others.get(id)
-            && slot.gone
-            && slot.flight.is_none()
+            && let Some(lease) = self.others.get(id)
+            && lease.gone
+            && lease.flight.is_none()
         {
             self.others.remove(id);
         }
     }
 
     /// A request ended.
-    pub fn answered(&mut self, name: &LeaseName, attempt: Attempt, answer: Answer, now: Mono) {
-        let (retry, renew) = (now.after(self.terms.retry), now.after(self.terms.renew));
-        let Some(slot) = self.slot(name) else {
+    pub fn answered(&mut self, name: &LeaseName, attempt: Attempt, answer: LeaseResult, now: Mono) {
+        let (retry, renew) = (now.after(self.times.retry), now.after(self.times.renew));
+        let Some(lease) = self.lease(name) else {
             return;
         };
-        let Some(flight) = slot.flight.take_if(|flight| flight.attempt == attempt) else {
+        let Some(flight) = lease.flight.take_if(|flight| flight.attempt == attempt) else {
             return;
         };
         // Else there has been news: the request was made for what no longer stands.
-        let current = slot.version() == flight.base;
+        let current = lease.version() == flight.base;
         match answer {
-            Answer::Landed(_) if flight.purpose == Purpose::Delete => slot.vanish(now),
-            Answer::Landed(record) => self.landed(name, &flight, record, now),
-            Answer::Found(found) => {
-                (slot.ask, slot.next) = (None, Some(retry));
+            LeaseResult::Landed(_) if flight.purpose == Purpose::Delete => lease.vanish(now),
+            LeaseResult::Landed(record) => self.landed(name, &flight, record, now),
+            LeaseResult::Found(found) => {
+                (lease.ask, lease.next) = (None, Some(retry));
                 match found {
                     Some(record) => self.learn(name, record, now),
-                    None if current && flight.base.is_some() => slot.vanish(now),
+                    None if current && flight.base.is_some() => lease.vanish(now),
                     None => {}
                 }
-                if let Some(slot) = self.slot(name) {
-                    slot.unresolved = None;
+                if let Some(lease) = self.lease(name) {
+                    lease.unresolved = None;
                 }
             }
-            Answer::Gone if current && flight.base.is_some() => slot.vanish(now),
-            Answer::Conflict if !current => slot.next = Some(now),
-            Answer::Conflict => {
-                let urgent = slot.renewed.is_some() || slot.unresolved.is_some() || slot.phase != Phase::Idle;
-                slot.ask = Some(if urgent { now } else { renew });
+            LeaseResult::Gone if current && flight.base.is_some() => lease.vanish(now),
+            LeaseResult::Conflict if !current => lease.next = Some(now),
+            LeaseResult::Conflict => {
+                let urgent =
+                    lease.renewed.is_some() || lease.unresolved.is_some() || lease.phase != ShardPhase::Idle;
+                lease.ask = Some(if urgent { now } else { renew });
             }
-            Answer::Unknown | Answer::Gone => slot.failed(&flight, current, retry),
+            LeaseResult::Unknown | LeaseResult::Gone => lease.failed(&flight, current, retry),
         }
         if *name == LeaseName::Replica(self.me.replica.clone()) {
             self.gate = None;
@@ -93,13 +97,13 @@ impl Member {
         self.learn(name, record, now);
         let suspected = !self.suspects.is_empty() && *name == LeaseName::Replica(self.me.replica.clone());
         let again = suspected || self.round > Some(flight.started);
-        let Some(slot) = self.slot(name) else {
+        let Some(lease) = self.lease(name) else {
             return;
         };
-        if ours && !slot.gone && slot.version() == Some(version) {
-            slot.hold(flight.started);
+        if ours && !lease.gone && lease.version() == Some(version) {
+            lease.hold(flight.started);
             // A round that began meanwhile still renews it, and a suspect is to be cleared.
-            slot.next = again.then_some(now);
+            lease.next = again.then_some(now);
         }
     }
 
@@ -116,10 +120,14 @@ impl Member {
         if holder.as_ref() == Some(&me) && *name == LeaseName::Replica(me.replica.clone()) {
             self.clear_suspects(&record);
         }
-        if !self.slot(name).is_some_and(|slot| slot.learn(record, &me, now)) || holder.as_ref() == Some(&me) {
+        if !self
+            .lease(name)
+            .is_some_and(|lease| lease.learn(record, &me, now))
+            || holder.as_ref() == Some(&me)
+        {
             return;
         }
-        if self.slot(name).is_some_and(Slot::lose)
+        if self.lease(name).is_some_and(LeaseState::lose)
             && let LeaseName::Shard(shard) = name
         {
             self.out.push(Action::Drop(*shard));
@@ -135,7 +143,7 @@ impl Member {
     /// held may also be a late write of an older process: the next renewal of the membership tells.
     fn saw_other_process(&mut self, name: &LeaseName, other: Holder, version: Arc<str>, now: Mono) {
         let joined = self.own.taken;
-        let taken = self.slot(name).is_some_and(|slot| slot.taken);
+        let taken = self.lease(name).is_some_and(|lease| lease.taken);
         if !joined {
             self.older.insert(other.incarnation);
         } else if taken {
@@ -155,7 +163,7 @@ impl Member {
     }
 }
 
-impl Slot {
+impl LeaseState {
     fn failed(&mut self, flight: &Flight, current: bool, again: Mono) {
         match flight.purpose {
             Purpose::Hold if !current => {}

@@ -4,15 +4,19 @@
 //! overwrites nothing. A conflict is answered by reading again; whoever asked decides again.
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Api,
-    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+    api::{Patch, PatchParams, PostParams},
     core::PartialObjectMeta,
 };
 use serde_json::{Value, json};
 
-use super::writer::{Failure, Writer};
+use super::{
+    Writer,
+    metadata::{delete_params, whole_seconds},
+    request::RequestError,
+};
 use crate::{
     api::{self, LABEL_PAGE, ShardSpec, ShardStatus},
     domain::values::{
@@ -34,7 +38,7 @@ pub enum ShardContent {
 
 /// What has become of a write of a Shard object.
 #[derive(Clone, Debug, PartialEq)]
-pub enum ShardAnswer {
+pub enum ShardWriteResult {
     /// It landed; this is the version since.
     Written(ShardVersion),
     /// The object is not there, or no longer.
@@ -55,7 +59,7 @@ impl Writer {
         version: Option<&ShardVersion>,
         content: &ShardContent,
         now: Timestamp,
-    ) -> ShardAnswer {
+    ) -> ShardWriteResult {
         let status = status(content, now);
         let writer = self.in_lane(Lane::Status);
         let key = ObjectKey::new(namespace.clone(), object.name(self.shards));
@@ -66,12 +70,12 @@ impl Writer {
             (Some(version), _) => writer.patch_shard(&key, version, &status).await,
             (None, _) => match writer.create_shard(&key, object).await {
                 Ok(version) => writer.patch_shard(&key, &version, &status).await,
-                Err(failure) => Err(failure),
+                Err(error) => Err(error),
             },
         };
         match sent {
-            Ok(version) => ShardAnswer::Written(version),
-            Err(failure) => writer.settle_shard(&key, failure).await,
+            Ok(version) => ShardWriteResult::Written(version),
+            Err(error) => writer.settle_shard(&key, error).await,
         }
     }
 
@@ -88,9 +92,9 @@ impl Writer {
             let shards: Api<SlimShard> = writer.api(&key);
             match writer.ask(shards.get(&key.name)).await {
                 Ok(shard) => found.extend(shard.view(self.shards)),
-                Err(Failure::NotFound) => {}
-                Err(failure) => {
-                    tracing::debug!(shard = %key, ?failure, "shard object not read");
+                Err(RequestError::NotFound) => {}
+                Err(error) => {
+                    tracing::debug!(shard = %key, ?error, "shard object not read");
                     return None;
                 }
             }
@@ -98,7 +102,7 @@ impl Writer {
         Some(found)
     }
 
-    async fn create_shard(&self, key: &ObjectKey, object: ShardObject) -> Result<ShardVersion, Failure> {
+    async fn create_shard(&self, key: &ObjectKey, object: ShardObject) -> Result<ShardVersion, RequestError> {
         let shards: Api<api::Shard> = self.api(key);
         let shard = api::Shard {
             metadata: ObjectMeta {
@@ -124,7 +128,7 @@ impl Writer {
         key: &ObjectKey,
         version: &ShardVersion,
         status: &Value,
-    ) -> Result<ShardVersion, Failure> {
+    ) -> Result<ShardVersion, RequestError> {
         // The answer repeats the whole page; its metadata are enough.
         let shards: Api<PartialObjectMeta<api::Shard>> = self.api(key);
         let patch = Patch::Merge(json!({
@@ -136,36 +140,33 @@ impl Writer {
         Ok(ShardVersion::of(&patched.metadata))
     }
 
-    async fn delete_shard(&self, key: &ObjectKey, version: &ShardVersion) -> ShardAnswer {
+    async fn delete_shard(&self, key: &ObjectKey, version: &ShardVersion) -> ShardWriteResult {
         let shards: Api<SlimShard> = self.api(key);
-        let params = DeleteParams::default().preconditions(Preconditions {
-            uid: Some(version.uid.clone()),
-            resource_version: Some(version.revision.0.to_string()),
-        });
+        let params = delete_params(&version.uid, Some(version.revision));
         match self.ask(shards.delete(&key.name, &params)).await {
-            Ok(_) | Err(Failure::NotFound) => ShardAnswer::Gone,
-            Err(failure) => self.settle_shard(key, failure).await,
+            Ok(_) | Err(RequestError::NotFound) => ShardWriteResult::Gone,
+            Err(error) => self.settle_shard(key, error).await,
         }
     }
 
     /// What is there now, if somebody else may have written it.
-    async fn settle_shard(&self, key: &ObjectKey, failure: Failure) -> ShardAnswer {
+    async fn settle_shard(&self, key: &ObjectKey, error: RequestError) -> ShardWriteResult {
         let shards: Api<SlimShard> = self.api(key);
-        match failure {
-            Failure::NotFound => return ShardAnswer::Gone,
-            Failure::AlreadyExists | Failure::Conflict => {}
-            failure => {
-                tracing::debug!(shard = %key, ?failure, "shard object not written");
-                return ShardAnswer::Failed;
+        match error {
+            RequestError::NotFound => return ShardWriteResult::Gone,
+            RequestError::AlreadyExists | RequestError::Conflict => {}
+            error => {
+                tracing::debug!(shard = %key, ?error, "shard object not written");
+                return ShardWriteResult::Failed;
             }
         }
         match self.ask(shards.get(&key.name)).await {
             Ok(found) => match found.view(self.shards) {
-                Some((_, view)) => ShardAnswer::Found(view),
-                None => ShardAnswer::Failed,
+                Some((_, view)) => ShardWriteResult::Found(view),
+                None => ShardWriteResult::Failed,
             },
-            Err(Failure::NotFound) => ShardAnswer::Gone,
-            Err(_) => ShardAnswer::Failed,
+            Err(RequestError::NotFound) => ShardWriteResult::Gone,
+            Err(_) => ShardWriteResult::Failed,
         }
     }
 }
@@ -177,9 +178,8 @@ fn status(content: &ShardContent, now: Timestamp) -> Value {
             json!({ "orders": orders })
         }
         ShardContent::Totals(totals) => {
-            let whole = Timestamp::from_second(now.as_second()).expect("seconds of a valid time");
             json!(ShardStatus {
-                updated_time: Some(Time(whole)),
+                updated_time: Some(whole_seconds(now)),
                 ..totals.clone()
             })
         }
@@ -188,7 +188,7 @@ fn status(content: &ShardContent, now: Timestamp) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use std::{convert::Infallible, sync::Arc};
+    use std::sync::Arc;
 
     use http::{Request, Response};
     use kube::client::Body;
@@ -197,12 +197,9 @@ mod tests {
     use super::*;
     use crate::{
         api::shard::OrderCounts,
-        domain::{
-            pair::observed::Revision,
-            values::shard::{ShardCount, ShardId},
-        },
+        domain::{pair::observed::Revision, values::shard::ShardId},
         env::clock::Clock,
-        write::{Guardians, clients::Clients},
+        write::testing::writer,
     };
 
     /// Writes the first page of shard 7 at a server that answers so, one answer after the other; returns
@@ -211,33 +208,19 @@ mod tests {
         version: Option<u64>,
         orders: usize,
         answers: Vec<(u16, Value)>,
-    ) -> (ShardAnswer, Vec<String>) {
+    ) -> (ShardWriteResult, Vec<String>) {
         let (asked, answers) = (
             Arc::<Mutex<Vec<String>>>::default(),
             Arc::new(Mutex::new(answers)),
         );
         let heard = asked.clone();
-        let transport = tower::service_fn(move |request: Request<Body>| {
+        let (writer, _) = writer(64, &Clock::system(), move |request: Request<Body>| {
             let path = request.uri().path().rsplit_once("/shards").unwrap().1;
             heard.lock().push(format!("{} {path}", request.method()));
             let (code, body) = answers.lock().remove(0);
             let answer = Response::builder().status(code);
-            let answer = answer.body(Body::from(body.to_string().into_bytes())).unwrap();
-            async move { Ok::<_, Infallible>(answer) }
+            std::future::ready(answer.body(Body::from(body.to_string().into_bytes())).unwrap())
         });
-        let clients = Clients::over(transport.clone(), transport.clone(), transport, &Clock::system());
-        let guardians = Guardians {
-            image: String::new(),
-            priority_class: None,
-        };
-        let shards = ShardCount::try_from(64).unwrap();
-        let writer = Writer::new(
-            clients.write,
-            clients.pending,
-            shards,
-            guardians,
-            crate::lease::deadline::held(),
-        );
         let object = ShardObject {
             shard: ShardId(7),
             page: Some(0),
@@ -276,7 +259,7 @@ mod tests {
 
     fn refusal(code: u16, reason: &str) -> (u16, Value) {
         let status = json!({
-            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "RequestError",
             "message": "no", "reason": reason, "code": code,
         });
         (code, status)
@@ -290,26 +273,29 @@ mod tests {
     async fn a_page_that_is_not_there_is_made_and_then_filled() {
         let done = written(None, 1, vec![object(3), object(4)]).await;
         let asked = words(&["POST ", "PATCH /shard-07-p0/status"]);
-        assert_eq!(done, (ShardAnswer::Written(version(4)), asked));
+        assert_eq!(done, (ShardWriteResult::Written(version(4)), asked));
     }
 
     #[tokio::test]
     async fn a_page_that_somebody_else_wrote_is_read_again() {
         let answers = vec![refusal(409, "Conflict"), object(9)];
         let (answer, asked) = written(Some(3), 1, answers).await;
-        assert!(matches!(answer, ShardAnswer::Found(view) if view.version == version(9)));
+        assert!(matches!(answer, ShardWriteResult::Found(view) if view.version == version(9)));
         assert_eq!(asked, ["PATCH /shard-07-p0/status", "GET /shard-07-p0"]);
     }
 
     #[tokio::test]
     async fn a_page_without_counts_is_removed() {
         let done = written(Some(3), 0, vec![object(3)]).await;
-        assert_eq!(done, (ShardAnswer::Gone, words(&["DELETE /shard-07-p0"])));
+        assert_eq!(done, (ShardWriteResult::Gone, words(&["DELETE /shard-07-p0"])));
     }
 
     #[tokio::test]
     async fn a_page_that_is_gone_is_not_read_again() {
         let done = written(Some(3), 1, vec![refusal(404, "NotFound")]).await;
-        assert_eq!(done, (ShardAnswer::Gone, words(&["PATCH /shard-07-p0/status"])));
+        assert_eq!(
+            done,
+            (ShardWriteResult::Gone, words(&["PATCH /shard-07-p0/status"]))
+        );
     }
 }

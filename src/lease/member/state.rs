@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{Attempt, Seen};
 use crate::{
     domain::values::time::Mono,
-    lease::record::{Grade, Holder, Record, ReplicaId, Terms, grade},
+    lease::record::{Grade, Holder, LeaseTimes, Record, ReplicaId, grade},
 };
 
 /// What a request is for.
@@ -33,7 +33,7 @@ pub(super) struct Flight {
 
 /// Where a shard is in the hands of this replica.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) enum Phase {
+pub(super) enum ShardPhase {
     #[default]
     Idle,
     /// Started: the shard decides.
@@ -46,7 +46,7 @@ pub(super) enum Phase {
 
 /// One Lease.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Slot {
+pub(super) struct LeaseState {
     /// The newest record, also after its deletion.
     pub(super) seen: Option<Seen>,
     /// Since when the recorded holder has been.
@@ -66,10 +66,10 @@ pub(super) struct Slot {
     pub(super) next: Option<Mono>,
     /// What is known is behind: nothing is put before a GET, due at this time, or news.
     pub(super) ask: Option<Mono>,
-    pub(super) phase: Phase,
+    pub(super) phase: ShardPhase,
 }
 
-impl Slot {
+impl LeaseState {
     /// The version that a PUT has to name, none to create.
     pub(super) fn version(&self) -> Option<Arc<str>> {
         let seen = self.seen.as_ref().filter(|_| !self.gone)?;
@@ -88,8 +88,8 @@ impl Slot {
     }
 
     /// The grade of the Lease. A deleted one is another's until it would have expired.
-    pub(super) fn grade(&self, me: &Holder, terms: &Terms, now: Mono) -> Grade {
-        match grade(self.seen.as_ref(), me, terms, now) {
+    pub(super) fn grade(&self, me: &Holder, times: &LeaseTimes, now: Mono) -> Grade {
+        match grade(self.seen.as_ref(), me, times, now) {
             grade @ (Grade::Live | Grade::Late) => grade,
             _ if self.gone => Grade::Free,
             grade => grade,
@@ -97,13 +97,13 @@ impl Slot {
     }
 
     /// When the recorded holder expires.
-    pub(super) fn expires(&self, terms: &Terms) -> Option<Mono> {
-        Some(self.seen.as_ref()?.changed.after(terms.lease))
+    pub(super) fn expires(&self, times: &LeaseTimes) -> Option<Mono> {
+        Some(self.seen.as_ref()?.changed.after(times.lease))
     }
 
     /// The recorded replica, unless it has expired.
-    pub(super) fn occupant(&self, terms: &Terms, now: Mono) -> Option<&ReplicaId> {
-        let fresh = self.renewed.is_some() || self.expires(terms).is_some_and(|at| now < at);
+    pub(super) fn occupant(&self, times: &LeaseTimes, now: Mono) -> Option<&ReplicaId> {
+        let fresh = self.renewed.is_some() || self.expires(times).is_some_and(|at| now < at);
         self.holder().filter(|_| fresh).map(|holder| &holder.replica)
     }
 
@@ -158,18 +158,18 @@ impl Slot {
     /// No longer holds the Lease; true if a shard has to stop for it.
     pub(super) fn lose(&mut self) -> bool {
         self.renewed = None;
-        let running = matches!(self.phase, Phase::Active | Phase::Draining);
-        self.phase = Phase::Idle;
+        let running = matches!(self.phase, ShardPhase::Active | ShardPhase::Draining);
+        self.phase = ShardPhase::Idle;
         running
     }
 
     /// Whether the own deadline of what is held has passed.
-    pub(super) fn overdue(&self, terms: &Terms, now: Mono) -> bool {
-        self.deadline(terms).is_some_and(|deadline| deadline <= now)
+    pub(super) fn overdue(&self, times: &LeaseTimes, now: Mono) -> bool {
+        self.deadline(times).is_some_and(|deadline| deadline <= now)
     }
 
     /// Until when the Lease is held.
-    pub(super) fn deadline(&self, terms: &Terms) -> Option<Mono> {
-        self.renewed.map(|renewed| renewed.after(terms.deadline))
+    pub(super) fn deadline(&self, times: &LeaseTimes) -> Option<Mono> {
+        self.renewed.map(|renewed| renewed.after(times.deadline))
     }
 }
