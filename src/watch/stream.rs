@@ -61,7 +61,10 @@ pub async fn follow<K, U, R, V>(
             biased; // the watch is never kept waiting
             Some(event) = stream.next() => match event {
                 Ok(event) => {
-                    pause = PAUSE.0;
+                    // A list that has only begun may fail like the one before.
+                    if !matches!(event, Event::Init) {
+                        pause = PAUSE.0;
+                    }
                     metrics::watch_event(kind, word(&event));
                     relist.lock().apply(event, uid, &read, &mut changes);
                 }
@@ -292,6 +295,14 @@ mod tests {
         let busy = asked("watch=", 429).await;
         assert!((55..65).contains(&busy), "{busy}");
         let broken = asked("watch=", 500).await;
+        assert!((5..15).contains(&broken), "{broken}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn list_refused_for_load_is_asked_for_every_second_and_one_that_fails_less_and_less_often() {
+        let busy = asked("limit=", 429).await;
+        assert!((55..65).contains(&busy), "{busy}");
+        let broken = asked("limit=", 500).await;
         assert!((5..15).contains(&broken), "{broken}");
     }
 
