@@ -16,6 +16,10 @@ use crate::env::metrics;
 
 /// First and longest pause after an error.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
+/// Longest pause after a 429. Everything that this replica sends waits for the Retry-After, and then goes at once. A
+/// watch that came back much later would find every seat taken, time and again, and korder would decide on what was so
+/// minutes ago.
+const BUSY: Duration = Duration::from_secs(1);
 /// Objects per request outside the watch.
 const PAGE: u32 = 500;
 
@@ -57,15 +61,17 @@ pub async fn follow<K, U, R, V>(
             biased; // the watch is never kept waiting
             Some(event) = stream.next() => match event {
                 Ok(event) => {
-                    pause = PAUSE.0;
+                    // A list that has only begun may fail like the one before.
+                    if !matches!(event, Event::Init) {
+                        pause = PAUSE.0;
+                    }
                     metrics::watch_event(kind, word(&event));
                     relist.lock().apply(event, uid, &read, &mut changes);
                 }
                 Err(error) => {
                     complain(kind, &error);
                     metrics::watch_event(kind, "error");
-                    tokio::time::sleep(pause).await;
-                    pause = pause.saturating_mul(2).min(PAUSE.1);
+                    pause = rest(pause, refusal(&error)).await;
                 }
             },
             present = checked => {
@@ -126,10 +132,11 @@ where
     loop {
         match pages(params.clone().limit(PAGE), &list).await {
             Ok(found) => return found,
-            Err(error) => tracing::debug!(kind, %error, "could not be listed"),
+            Err(error) => {
+                tracing::debug!(kind, %error, "could not be listed");
+                pause = rest(pause, code(&error)).await;
+            }
         }
-        tokio::time::sleep(pause).await;
-        pause = pause.saturating_mul(2).min(PAUSE.1);
     }
 }
 
@@ -162,15 +169,35 @@ fn word<K>(event: &Event<K>) -> &'static str {
 
 /// A watch that ends or expires is normal; one that is refused needs a person.
 fn complain(kind: &'static str, error: &Error) {
-    match error {
-        Error::InitialListFailed(kube::Error::Api(status))
-        | Error::WatchStartFailed(kube::Error::Api(status))
-            if matches!(status.code, 401 | 403 | 404) =>
-        {
-            tracing::warn!(kind, %error, "the API server refuses the watch");
-        }
+    match refusal(error) {
+        Some(401 | 403 | 404) => tracing::warn!(kind, %error, "the API server refuses the watch"),
         _ => tracing::debug!(kind, %error, "watch interrupted"),
     }
+}
+
+/// The code with which the API server refuses to list or to watch.
+fn refusal(error: &Error) -> Option<u16> {
+    match error {
+        Error::InitialListFailed(error) | Error::WatchStartFailed(error) => code(error),
+        _ => None,
+    }
+}
+
+fn code(error: &kube::Error) -> Option<u16> {
+    match error {
+        kube::Error::Api(status) => Some(status.code),
+        _ => None,
+    }
+}
+
+/// Waits before the next attempt, after an answer with this code or none; returns how long to wait the next time.
+async fn rest(pause: Duration, code: Option<u16>) -> Duration {
+    let longest = match code {
+        Some(429) => BUSY,
+        _ => PAUSE.1,
+    };
+    tokio::time::sleep(pause.min(longest)).await;
+    pause.saturating_mul(2).min(longest)
 }
 
 #[cfg(test)]
@@ -241,6 +268,42 @@ mod tests {
         let _ = tokio::time::timeout(Duration::from_secs(60), follow).await;
         let (gone, asked) = (*gone.lock(), *asked.lock());
         (gone, asked)
+    }
+
+    /// How often a minute a server is asked for what it refuses with this code: requests whose query has this in it.
+    async fn asked(refused: &'static str, code: u16) -> usize {
+        let asked = Arc::new(Mutex::new(0));
+        let count = asked.clone();
+        let transport = tower::service_fn(move |request: Request<Body>| {
+            let refuse = request.uri().query().is_some_and(|query| query.contains(refused));
+            *count.lock() += usize::from(refuse);
+            let body = if refuse { "not now".to_owned() } else { list(0..1) };
+            let answer = Response::builder().status(if refuse { code } else { 200 });
+            let answer = answer.body(Body::from(body.into_bytes())).unwrap();
+            async move { Ok::<_, Infallible>(answer) }
+        });
+        let api: Api<Node> = Api::all(kube::Client::new(transport, "default"));
+        let read = |node: Node| node.metadata.name.clone().map(|name| (name, node));
+        let relist = Relist::shared(Brake::Off);
+        let follow = follow::<_, String, _, _>("Node", api, Config::default(), relist, read, |_| ());
+        let _ = tokio::time::timeout(Duration::from_secs(60), follow).await;
+        *asked.lock()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn watch_refused_for_load_is_asked_for_every_second_and_one_that_fails_less_and_less_often() {
+        let busy = asked("watch=", 429).await;
+        assert!((55..65).contains(&busy), "{busy}");
+        let broken = asked("watch=", 500).await;
+        assert!((5..15).contains(&broken), "{broken}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn list_refused_for_load_is_asked_for_every_second_and_one_that_fails_less_and_less_often() {
+        let busy = asked("limit=", 429).await;
+        assert!((55..65).contains(&busy), "{busy}");
+        let broken = asked("limit=", 500).await;
+        assert!((5..15).contains(&broken), "{broken}");
     }
 
     #[tokio::test(start_paused = true)]

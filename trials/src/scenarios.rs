@@ -93,6 +93,10 @@ const SHARED_TIMED_REGRESSIONS: &[(u64, &str)] = &[
         22_000_095,
         "a_ticket_that_had_expired_meanwhile_was_removed_as_an_open_one",
     ),
+    (
+        910_003_236,
+        "a_watch_of_nodes_was_refused_for_load_until_what_it_had_shown_was_long_past",
+    ),
 ];
 
 /// Seeds of roll-outs on full nodes that once went wrong.

@@ -80,27 +80,7 @@ impl Safety {
         lag: SignedDuration,
         most: Option<u32>,
     ) -> Self {
-        let seen = Seen {
-            controller: controller.into(),
-            grace,
-            lag,
-            names: BTreeMap::new(),
-            tickets: BTreeMap::new(),
-            open: BTreeMap::new(),
-            guardians: BTreeMap::new(),
-            rooms: Rooms::new(most),
-            pasts: BTreeMap::new(),
-            gone: BTreeMap::new(),
-            robbed: BTreeMap::new(),
-            bound: BTreeMap::new(),
-            ended: BTreeMap::new(),
-            edited: BTreeMap::new(),
-            pods_on: BTreeMap::new(),
-            nodes: BTreeMap::new(),
-            counted: None,
-            violations: Vec::new(),
-            revisions: 0,
-        };
+        let seen = Seen::new(controller, grace, lag, most);
         let safety = Self {
             shared: Arc::new(Mutex::new(seen)),
         };
@@ -131,6 +111,30 @@ impl Safety {
 }
 
 impl Seen {
+    fn new(controller: &str, grace: SignedDuration, lag: SignedDuration, most: Option<u32>) -> Self {
+        Self {
+            controller: controller.into(),
+            grace,
+            lag,
+            names: BTreeMap::new(),
+            tickets: BTreeMap::new(),
+            open: BTreeMap::new(),
+            guardians: BTreeMap::new(),
+            rooms: Rooms::new(most),
+            pasts: BTreeMap::new(),
+            gone: BTreeMap::new(),
+            robbed: BTreeMap::new(),
+            bound: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            edited: BTreeMap::new(),
+            pods_on: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            counted: None,
+            violations: Vec::new(),
+            revisions: 0,
+        }
+    }
+
     fn see(&mut self, change: &Change) {
         self.revisions += 1;
         let gone = change.kind == ChangeKind::Deleted;
@@ -348,20 +352,21 @@ impl Seen {
         let Some(before) = change.before.as_deref().filter(|before| open(before)) else {
             return;
         };
-        let late = change.at.saturating_add(SLACK).unwrap_or(change.at);
-        let over = |order: &Value| {
-            let own = windows::of_ticket(order, before);
-            let ended = own.is_some_and(|own| !own.followed && own.end.is_some_and(|end| end <= late));
-            ended || windows::current(order, change.at).is_none()
-        };
-        let versions = self.versions(&pair.0, change.at);
-        if !versions
-            .into_iter()
-            .flatten()
-            .any(|order| valid(order) && over(order))
-        {
+        if !self.over(before, pair, change.at) {
             self.violated(change, "a Ticket expires although its window is not over");
         }
+    }
+
+    /// Whether the window of an open Ticket is over, and no other follows at once.
+    fn over(&self, ticket: &Value, pair: &Pair, at: Timestamp) -> bool {
+        let late = at.saturating_add(SLACK).unwrap_or(at);
+        let over = |order: &Value| {
+            let own = windows::of_ticket(order, ticket);
+            let ended = own.is_some_and(|own| !own.followed && own.end.is_some_and(|end| end <= late));
+            ended || windows::current(order, at).is_none()
+        };
+        let mut versions = self.versions(&pair.0, at).into_iter().flatten();
+        versions.any(|order| valid(order) && over(order))
     }
 
     /// A finished Ticket goes when nothing needs it any more.
@@ -460,7 +465,8 @@ impl Seen {
                 let unbound = text(pod, "/spec/nodeName").is_empty();
                 let edited = self.just_now(self.edited.get(&pair.0), change.at);
                 let over = known.is_some_and(|known| windows::finished(known));
-                unbound || edited || over || self.removable(&pair, change.at) || replaced(pod, known)
+                let ends = self.removable(&pair, change.at) || self.goes_first(pod, known, &pair, change.at);
+                unbound || edited || over || ends || replaced(pod, known)
             }
         };
         if !self.relieved(pod, ticket, change.at) {
@@ -469,6 +475,12 @@ impl Seen {
         if !justified {
             self.violated(change, "no rule removes the Guardian");
         }
+    }
+
+    /// Whether a Guardian goes before its Ticket expires: one without labels would be out of sight afterwards.
+    fn goes_first(&self, pod: &Value, ticket: Option<&Arc<Value>>, pair: &Pair, at: Timestamp) -> bool {
+        let stripped = text(pod, "/metadata/labels/korder.dev~1shard").is_empty();
+        stripped && ticket.is_some_and(|ticket| open(ticket) && self.over(ticket, pair, at))
     }
 
     /// Whether the room of a Guardian that goes is given up, or never was reserved, or another is bound or
@@ -481,7 +493,7 @@ impl Seen {
         let kept = known
             .filter(reserved)
             .and_then(|known| pair(known))
-            .is_some_and(|pair| !self.removable(&pair, at));
+            .is_some_and(|pair| !self.removable(&pair, at) && !self.goes_first(pod, known, &pair, at));
         let room = text(pod, "/spec/nodeName");
         // It was not bound when that was decided.
         let unseen = |bound: &Timestamp| bound.duration_until(at) <= UNSEEN;
@@ -530,4 +542,75 @@ fn judged(node: &Value) -> [&Value; 4] {
 /// The name of the Order that controls a Ticket.
 fn items_owner_name(ticket: &Value) -> &str {
     text(ticket, "/metadata/ownerReferences/0/name")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const KORDER: &str = "korder";
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("a time of this century")
+    }
+
+    fn owned(kind: &str, name: &str, by: (&str, &str), labels: Value) -> Value {
+        let owner = json!([{ "kind": by.0, "name": by.1, "uid": by.1, "controller": true }]);
+        json!({ "kind": kind, "metadata": {
+            "namespace": "default", "name": name, "uid": name, "labels": labels, "ownerReferences": owner,
+        } })
+    }
+
+    /// One pair of an Order that asks for room for 70 s every other minute, whose Ticket is Reserved in the window that
+    /// begins at 120; what is said of korder for removing the Guardian at `removed`.
+    fn said(labels: Value, removed: i64) -> Vec<String> {
+        let (grace, lag) = (SignedDuration::from_secs(60), SignedDuration::from_secs(15));
+        let mut seen = Seen::new(KORDER, grace, lag, None);
+        let order = json!({
+            "metadata": { "namespace": "default", "name": "order", "uid": "order", "creationTimestamp": at(0) },
+            "spec": {
+                "strategy": { "type": "Scheduled", "schedule": "*/2 * * * *" },
+                "template": { "spec": { "duration": "70s" } },
+            },
+        });
+        let node = json!({
+            "metadata": { "name": "node", "uid": "node" },
+            "status": { "conditions": [{ "type": "Ready", "status": "True" }], "allocatable": { "pods": "9" } },
+        });
+        let mut ticket = owned("Ticket", "ticket", ("Order", "order"), json!({}));
+        ticket["spec"] = json!({ "nodeName": "node", "nodeUID": "node", "sequence": 0 });
+        ticket["status"] = json!({ "phase": "Reserved", "windowStart": at(120), "activationTime": at(121) });
+        let mut pod = owned("Pod", "guardian-ticket", ("Ticket", "ticket"), labels);
+        pod["spec"] = json!({ "nodeName": "node" });
+        let mut see = |resource: &str, object: &Value, by: &str, second: i64, kind: ChangeKind| {
+            let change = Change {
+                revision: 1,
+                at: at(second),
+                by: by.into(),
+                resource: resource.into(),
+                namespace: text(object, "/metadata/namespace").into(),
+                name: text(object, "/metadata/name").into(),
+                kind,
+                before: (kind != ChangeKind::Added).then(|| Arc::new(object.clone())),
+                after: Arc::new(object.clone()),
+            };
+            seen.see(&change);
+        };
+        see("orders", &order, "user", 0, ChangeKind::Added);
+        see("nodes", &node, "nodes", 0, ChangeKind::Added);
+        see("tickets", &ticket, "before", 120, ChangeKind::Added);
+        see("pods", &pod, "before", 121, ChangeKind::Added);
+        see("pods", &pod, KORDER, removed, ChangeKind::Deleted);
+        seen.violations
+    }
+
+    #[test]
+    fn guardian_without_labels_may_go_before_its_ticket_expires_and_no_other() {
+        let labels = json!({ "korder.dev/shard": "0" });
+        assert_eq!(said(json!({}), 191), [""; 0], "its window is over");
+        assert_eq!(said(json!({}), 180).len(), 2, "its window is open");
+        assert_eq!(said(labels, 191).len(), 2, "it would not be out of sight");
+    }
 }
