@@ -9,6 +9,7 @@ pub mod oracle;
 pub mod run;
 pub mod scenarios;
 pub mod script;
+pub mod show;
 pub mod status;
 pub mod sweep;
 pub mod timed;

@@ -9,11 +9,9 @@ use anyhow::Result;
 use kube::Client;
 use testbed::real::{KorderConfig, KorderProcess, Plane, PlaneConfig, create_nodes, wait_nodes_ready};
 
-use crate::{
-    Settings,
-    rules::node,
-    screen::{Screen, grouped},
-};
+use trials::show::grouped;
+
+use crate::{rules::node, story::Story};
 
 /// The user that korder writes as.
 pub(crate) const KORDER: &str = "system:serviceaccount:korder-system:korder";
@@ -35,9 +33,11 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Starts everything; no Order is there yet.
-    pub(crate) async fn start(settings: &Settings, screen: &mut Screen) -> Result<Self> {
-        screen.heading("Start");
-        screen.doing("etcd, kube-apiserver, -scheduler, -controller-manager");
+    pub(crate) async fn start(korder: &Path, nodes: usize, story: &mut Story) -> Result<Self> {
+        story.open(
+            "Control plane",
+            "etcd, kube-apiserver, -scheduler, -controller-manager",
+        )?;
         let config = PlaneConfig {
             name: "demo".to_owned(),
             keep: false,
@@ -46,22 +46,21 @@ impl Cluster {
         };
         let plane = Plane::start(config).await?;
         let client = plane.client();
-        screen.done("up");
+        story.close("up");
 
-        let nodes = settings.nodes;
-        screen.doing(&format!("{} kwok nodes in 3 pools and 3 zones", grouped(nodes)));
+        story.open("Nodes", "kwok plays their kubelets, in 3 pools and 3 zones")?;
         create_nodes(&client, (0..nodes).map(node)).await?;
         wait_nodes_ready(&client, "", nodes, DEADLINE).await?;
-        screen.done("Ready");
+        story.close(format!("{} nodes Ready", grouped(nodes)));
 
-        screen.doing("CRDs, roles and korder under its ServiceAccount");
+        story.open("korder", "CRDs, roles, and korder under its ServiceAccount")?;
         for part in ["rbac/namespace.yaml", "crds", "rbac"] {
             plane
                 .kubectl(&["apply", "--server-side", "-f", &deploy(part)])
                 .await?;
         }
         let korder = KorderProcess::start(KorderConfig {
-            binary: settings.korder.clone(),
+            binary: korder.to_owned(),
             kubeconfig: plane
                 .service_account_kubeconfig("korder-system", "korder")
                 .await?,
@@ -73,7 +72,7 @@ impl Cluster {
             env: vec![("NO_COLOR".to_owned(), "1".to_owned())],
         })?;
         korder.wait_ready(DEADLINE).await?;
-        screen.done("ready");
+        story.close("ready");
         Ok(Self {
             korder,
             client,

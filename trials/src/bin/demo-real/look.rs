@@ -21,7 +21,7 @@ use kube::{
 };
 use serde::Deserialize;
 
-use crate::{rules::ORDERS, screen::Progress};
+use crate::rules::ORDERS;
 
 /// How often progress is shown.
 const REDRAW: Duration = Duration::from_millis(250);
@@ -153,12 +153,12 @@ impl Eyes {
         Ok(statuses)
     }
 
-    /// Follows the Tickets, and shows of each Order how many are made and Reserved, until `all` are
-    /// Reserved. Returns how many Tickets gave which reason for being Pending.
+    /// Follows the Tickets, and shows of each Order how many are Reserved and Pending, of how many, until `all`
+    /// are Reserved. Returns how many Tickets gave which reason for being Pending.
     pub(crate) async fn follow(
         &self,
         all: [usize; 3],
-        mut show: impl FnMut([Progress; 3]) -> Result<()>,
+        mut show: impl FnMut([[usize; 3]; 3]) -> Result<()>,
     ) -> Result<BTreeMap<String, usize>> {
         let mut reasons: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let mut phases: HashMap<String, (usize, bool)> = HashMap::new();
@@ -168,13 +168,12 @@ impl Eyes {
             tokio::select! {
                 biased; // a redraw is due every quarter of a second, events come by the hundred
                 _ = redraw.tick() => {
-                    let mut orders = all.map(|all| Progress { all, ..Progress::default() });
+                    let mut orders = all.map(|all| [0, 0, all]);
                     for (order, reserved) in phases.values() {
-                        orders[*order].made += 1;
-                        orders[*order].reserved += usize::from(*reserved);
+                        orders[*order][usize::from(!reserved)] += 1;
                     }
                     show(orders)?;
-                    if orders.iter().all(|order| order.reserved >= order.all) {
+                    if orders.iter().all(|[reserved, _, all]| reserved >= all) {
                         let counted = reasons.into_iter().map(|(reason, tickets)| (reason, tickets.len()));
                         return Ok(counted.collect());
                     }
@@ -321,6 +320,20 @@ impl World {
         let node = self.nodes.get(&pair.node);
         let node = node.filter(|node| node.metadata.uid.as_deref() == Some(&pair.node_uid));
         node.map_or("NodeGone", |node| ORDERS[pair.order].why_not(node).unwrap_or("?"))
+    }
+}
+
+impl Room {
+    /// Of each Order, the Tickets Reserved and Pending, and the eligible nodes.
+    pub(crate) fn progress(&self, world: &World) -> [[usize; 3]; ORDERS.len()] {
+        let mut orders = [[0; 3]; ORDERS.len()];
+        for ticket in self.tickets.values() {
+            orders[ticket.pair.order][usize::from(ticket.phase != "Reserved")] += 1;
+        }
+        for pair in world.eligible() {
+            orders[pair.order][2] += 1;
+        }
+        orders
     }
 }
 

@@ -4,10 +4,11 @@
 //! (1000), `KEEP=1` leaves everything up until Ctrl-C, `KORDER` is the binary.
 
 mod cluster;
+mod costs;
 mod life;
 mod look;
 mod rules;
-mod screen;
+mod story;
 mod summary;
 
 use std::{cell::OnceCell, path::PathBuf, process::ExitCode};
@@ -16,7 +17,8 @@ use anyhow::{Context, Result, ensure};
 use tokio::signal::unix::{SignalKind, signal};
 
 use cluster::Cluster;
-use screen::{Screen, grouped};
+use story::Story;
+use trials::show::{Tint, grouped};
 
 /// With fewer there are not enough nodes of each kind for the story.
 const FEWEST: usize = 200;
@@ -90,32 +92,26 @@ impl Settings {
 
 /// Whether everything was as the rules say; `verdict` says so too as soon as it is known.
 async fn run(settings: &Settings, verdict: &OnceCell<bool>) -> Result<bool> {
-    let mut screen = Screen::new();
-    screen.say(&format!(
-        "korder reserves room on {} nodes for three Orders; then nodes come, go and change for a minute. What \
-         korder must do and write is predicted by the rules, and checked.",
+    let mut story = Story::new(settings.nodes);
+    story.screen.say(&format!(
+        "korder reserves room on {} nodes for three Orders; then nodes come, go and change for a minute. What korder \
+         must do and write is predicted by the rules, and checked.",
         grouped(settings.nodes)
     ));
-    let cluster = Cluster::start(settings, &mut screen).await?;
-    let good = match life::play(&cluster, &mut screen, settings.nodes).await {
-        Ok(differs) if differs.is_empty() => {
-            screen.good("Everything as the rules say.");
-            true
-        }
-        Ok(differs) => {
-            screen.bad("Not as the rules say:");
-            differs
-                .iter()
-                .for_each(|differs| screen.say(&format!("- {differs}")));
-            cluster.show_logs();
-            false
-        }
+    println!();
+    let cluster = Cluster::start(&settings.korder, settings.nodes, &mut story).await?;
+    let played = life::play(&cluster, &mut story, settings.nodes).await;
+    story.end()?;
+    let good = match played {
+        Ok(summary) => summary.tell(&story.screen),
         Err(error) => {
-            screen.bad(&format!("Failed: {error:#}"));
-            cluster.show_logs();
+            story.screen.title(Tint::BAD, &format!("Failed: {error:#}"));
             false
         }
     };
+    if !good {
+        cluster.show_logs();
+    }
     verdict.set(good).expect("set once");
     if settings.keep {
         cluster.show_commands(&settings.korder);

@@ -7,8 +7,6 @@ use testbed::real::NodeSpec;
 /// One of the demo's Orders.
 pub(crate) struct Order {
     pub(crate) name: &'static str,
-    /// The name in at most 15 characters.
-    pub(crate) heading: &'static str,
     /// Why the node's labels are not the ones asked for.
     unselected: fn(&Node) -> Option<&'static str>,
     /// Why a NoSchedule or NoExecute taint keeps the Order away.
@@ -19,13 +17,11 @@ pub(crate) struct Order {
 pub(crate) const ORDERS: [Order; 3] = [
     Order {
         name: "infrastructure-reservation",
-        heading: "infrastructure…",
         unselected: |node| mismatch(has(node, "kubernetes.io/os", &["linux"])),
         untolerated: |taint| (taint.effect != "NoSchedule").then_some("UntoleratedTaint"),
     },
     Order {
         name: "gpu-node-buffer",
-        heading: "gpu-node-buffer",
         unselected: |node| {
             let gpu = has(node, "accelerator", &["nvidia-tesla-k80"]);
             mismatch(gpu && has(node, "kubernetes.io/os", &["linux"]))
@@ -38,7 +34,6 @@ pub(crate) const ORDERS: [Order; 3] = [
     },
     Order {
         name: "storage-cache",
-        heading: "storage-cache",
         unselected: |node| {
             let zone = has(node, "topology.kubernetes.io/zone", &["zone-a", "zone-b"]);
             (!zone || !has(node, "pool", &["storage"])).then_some("NodeAffinityMismatch")

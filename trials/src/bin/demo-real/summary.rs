@@ -7,26 +7,28 @@ use std::{
 
 use anyhow::Result;
 
-use crate::{
-    cluster::Cluster,
-    life::{by_reason, counted},
-    screen::{Screen, grouped},
-};
+use trials::show::{Summary, Writes, grouped};
+
+use crate::{cluster::Cluster, costs::counted, look::Told, rules::ORDERS};
+
+/// Checked after each change, and in the end.
+const AFTER: &[&str] = &[
+    "every eligible node has its Ticket and its bound Guardian; no other has",
+    "the status of every Order counts what is there",
+    "3 writes make a pair's Ticket and Guardian, 2 remove them; no other Ticket is written to",
+];
+const IN_THE_END: &[&str] = &["no Event tells of a Ticket made or removed that was not"];
 
 /// What the story knows.
 pub(crate) struct Facts<'a> {
     pub(crate) nodes: usize,
-    pub(crate) tickets: usize,
-    pub(crate) guardians: usize,
-    pub(crate) made: usize,
-    pub(crate) gone: usize,
-    pub(crate) reasons: &'a BTreeMap<(usize, String), usize>,
+    pub(crate) reserved: usize,
+    pub(crate) told: &'a Told,
     /// Tickets that no Event told of.
     pub(crate) untold: usize,
-    /// On Tickets and Guardians, and others.
-    pub(crate) writes: (usize, usize),
+    pub(crate) writes: Writes,
     /// Tickets made when the Orders were applied, and all writes meanwhile.
-    pub(crate) first: (usize, usize),
+    pub(crate) first: (u64, Writes),
     /// Writes that only a slow machine needs, by what they were.
     pub(crate) slow: &'a BTreeMap<String, usize>,
     /// Why Tickets were Pending while the first ones were made.
@@ -82,38 +84,18 @@ impl Meter {
     }
 }
 
-/// Prints the summary; `reserved` was read when the first Tickets were all Reserved.
-pub(crate) async fn show(
-    screen: &Screen,
-    cluster: &Cluster,
-    facts: &Facts<'_>,
-    reserved: &Meter,
-) -> Result<()> {
+/// `reserved` was read when the first Tickets were all Reserved.
+pub(crate) async fn summary(cluster: &Cluster, facts: &Facts<'_>, reserved: &Meter) -> Result<Summary> {
     let now = Meter::read(cluster).await?;
     let usage = cluster.korder.usage()?;
-    screen.heading("Summary");
-    screen.fact(
-        "room",
-        &format!(
-            "{} nodes, {} Tickets, {} Guardians: read from the API and compared, pair by pair",
-            grouped(facts.nodes),
-            grouped(facts.tickets),
-            grouped(facts.guardians)
-        ),
+    let mut summary = Summary::default();
+    let (made, removed) = (
+        facts.told.made.iter().sum::<usize>(),
+        facts.told.gone.values().sum::<usize>(),
     );
-    let (ours, others) = facts.writes;
-    screen.fact(
-        "writes",
-        &format!(
-            "{:.2} per Ticket when the Orders were applied; in all {} on Tickets and Guardians to make {} Tickets \
-             and remove {}, and {} on Order status and Events",
-            facts.first.1 as f64 / facts.first.0.max(1) as f64,
-            grouped(ours),
-            grouped(facts.made),
-            grouped(facts.gone),
-            grouped(others),
-        ),
-    );
+    let tickets = [made, removed, facts.reserved].map(|count| count as u64);
+    summary.tickets(tickets, facts.nodes, ORDERS.len());
+    summary.writes(facts.first, facts.writes);
     if !facts.slow.is_empty() {
         let kinds = facts.slow.iter().map(counted).collect::<Vec<_>>().join(", ");
         let pending = facts.pending.iter().map(counted).collect::<Vec<_>>().join(", ");
@@ -121,24 +103,24 @@ pub(crate) async fn show(
             "" => String::new(),
             _ => format!("; Pending at first: {pending}"),
         };
-        screen.fact(
+        summary.fact(
             "slowness cost",
-            &format!("{kinds}{why} (refused tries and reasons of waiting; none on a quick machine)"),
+            format!("{kinds}{why} (refused tries and reasons of waiting; none on a quick machine)"),
         );
     }
-    let reasons = by_reason(facts.reasons);
-    let reasons: Vec<String> = reasons
-        .iter()
-        .map(|(reason, count)| format!("{reason} {count}"))
-        .collect();
+    let mut reasons = BTreeMap::<String, usize>::new();
+    for ((_, reason), count) in &facts.told.gone {
+        *reasons.entry(reason.clone()).or_default() += count;
+    }
+    let reasons: Vec<String> = reasons.iter().map(counted).collect();
     let untold = match facts.untold {
         0 => String::new(),
         untold => format!("; {untold} Tickets in no Event (Events may be lost on a busy machine)"),
     };
-    screen.fact("gone, by reason", &format!("{}{untold}", reasons.join(", ")));
-    screen.fact(
+    summary.fact("removed because", format!("{}{untold}", reasons.join(", ")));
+    summary.fact(
         "Node events",
-        &format!(
+        format!(
             "{} seen, {} stopped before any Order was looked at ({:.1} %)",
             grouped(now.node_events),
             grouped(now.stopped),
@@ -150,22 +132,22 @@ pub(crate) async fn show(
         Some(_) => "more than 600 s".to_owned(),
         None => "-".to_owned(),
     };
-    screen.fact(
+    summary.fact(
         "change to Reserved",
-        &format!(
-            "half in at most {}, 99 % in at most {} in the minute of life; half in at most {}, 99 % in at most {} \
-             when the Orders were applied (bounds of a histogram)",
-            within(&now, Some(reserved), 50),
-            within(&now, Some(reserved), 99),
+        format!(
+            "half within {}, 99 % within {} when the Orders were applied; half within {}, 99 % within {} afterwards \
+             (bounds of a histogram)",
             within(reserved, None, 50),
             within(reserved, None, 99),
+            within(&now, Some(reserved), 50),
+            within(&now, Some(reserved), 99),
         ),
     );
     let wall = now.at.duration_since(reserved.at).as_secs_f64();
     let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-    screen.fact(
+    summary.fact(
         "korder",
-        &format!(
+        format!(
             "{:.0} MiB resident (at most {:.0}); {:.1} s of CPU until all were Reserved, then {:.1} % of a core",
             mebibytes(usage.rss_bytes),
             mebibytes(usage.peak_rss_bytes),
@@ -173,7 +155,9 @@ pub(crate) async fn show(
             100.0 * (now.cpu - reserved.cpu).as_secs_f64() / wall
         ),
     );
-    Ok(())
+    summary.checked("after each change".to_owned(), AFTER);
+    summary.checked("in the end".to_owned(), IN_THE_END);
+    Ok(summary)
 }
 
 /// Labels and values of a metric's samples whose labels contain `with`.

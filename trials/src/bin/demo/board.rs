@@ -58,13 +58,6 @@ pub(crate) struct OrderCounts {
     pub(crate) reserved: u64,
 }
 
-impl OrderCounts {
-    /// All its Tickets, or its eligible nodes if the status knows of more.
-    pub(crate) fn all(&self) -> u64 {
-        self.desired.max(self.pending + self.reserved)
-    }
-}
-
 /// Everything that is counted.
 pub(crate) struct Counts {
     shard_count: ShardCount,

@@ -4,24 +4,22 @@
 
 mod board;
 mod churn;
-mod draw;
 mod fleet;
 mod gauges;
 mod plot;
-mod screen;
 mod serve;
 mod stage;
 mod summary;
+mod view;
 
 use std::{fmt::Display, process::ExitCode, str::FromStr, time::Duration};
 
 use anyhow::{Context, Result, anyhow, ensure};
 
 use gauges::Gauges;
-use screen::{Interrupted, Screen};
 use serve::Server;
-use stage::{Settings, Stage};
-use summary::Summary;
+use stage::{Interrupted, Settings, Stage};
+use trials::show::{Screen, Summary};
 
 /// The cluster consists of small allocations; this allocator makes it about a third faster.
 #[global_allocator]
@@ -90,12 +88,11 @@ fn demo(settings: Settings, serves: bool) -> Result<bool> {
             println!("{}\n", server.usage());
         }
         stage.screen = Screen::new();
-        let summary = run(&mut stage).await?;
-        summary.print(stage.screen.real());
+        let good = run(&mut stage).await?.tell(&stage.screen);
         if let Some(server) = server {
             linger(&mut stage, &server).await?;
         }
-        Ok::<_, anyhow::Error>((stage, summary.violations.is_empty()))
+        Ok::<_, anyhow::Error>((stage, good))
     })?;
     // All its memory goes with the process, which is faster than object by object.
     std::mem::forget((stage, runtime));
@@ -106,7 +103,7 @@ fn demo(settings: Settings, serves: bool) -> Result<bool> {
 async fn run(stage: &mut Stage) -> Result<Summary> {
     let facts = plot::play(stage).await;
     stage.leave()?;
-    Ok(Summary::of(stage, facts?))
+    Ok(summary::summary(stage, &facts?))
 }
 
 /// Lets time run on as it does outside, until the user has seen enough.
@@ -115,7 +112,6 @@ async fn linger(stage: &mut Stage, server: &Server) -> Result<()> {
         "\nThe cluster lives on in real time until Ctrl-C:\n\n{}",
         server.usage()
     );
-    stage.screen = Screen::nothing();
     tokio::time::resume();
     loop {
         match stage.pass(Duration::from_millis(200)).await {
@@ -132,41 +128,40 @@ async fn linger(stage: &mut Stage, server: &Server) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// The whole plot with few nodes, shown to nobody.
-    fn played(seed: u64) -> Summary {
-        let runtime = tokio::runtime::Builder::new_current_thread()
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
             .build()
-            .unwrap();
-        runtime.block_on(async {
-            let settings = Settings { nodes: FEWEST, seed };
-            let mut stage = Stage::set(settings, Gauges::default(), Screen::nothing()).unwrap();
-            run(&mut stage).await.unwrap()
+            .unwrap()
+    }
+
+    fn stage(seed: u64) -> Stage {
+        let settings = Settings { nodes: FEWEST, seed };
+        Stage::set(settings, Gauges::default(), Screen::nothing()).unwrap()
+    }
+
+    /// Plays the whole plot with few nodes, shown to nobody; the violations and the journal's digest.
+    fn played(seed: u64) -> (Vec<String>, (u64, u64)) {
+        runtime().block_on(async {
+            let mut stage = stage(seed);
+            let summary = run(&mut stage).await.unwrap();
+            (summary.violations, stage.cluster.journal().digest())
         })
     }
 
     #[test]
     fn the_plot_breaks_no_rule() {
         for seed in 1..4 {
-            let found = played(seed).violations;
+            let found = played(seed).0;
             assert!(found.is_empty(), "SEED={seed} NODES={FEWEST}: {found:#?}");
         }
     }
 
     #[test]
     fn an_interrupt_ends_the_plot() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let settings = Settings {
-                nodes: FEWEST,
-                seed: 1,
-            };
-            let mut stage = Stage::set(settings, Gauges::default(), Screen::nothing()).unwrap();
+        runtime().block_on(async {
+            let mut stage = stage(1);
             stage
                 .interrupted
                 .store(true, std::sync::atomic::Ordering::Release);
@@ -177,7 +172,7 @@ mod tests {
     #[test]
     fn a_seed_is_a_run() {
         let (one, again) = (played(7), played(7));
-        assert_eq!(one.digest, again.digest);
-        assert_ne!(one.digest, played(8).digest);
+        assert_eq!(one.1, again.1);
+        assert_ne!(one.1, played(8).1);
     }
 }

@@ -11,17 +11,16 @@ use tokio::time::Instant;
 use trials::{
     oracle::rules::{Deserves, deserves},
     run::GRACE,
+    show::{Chapter, Writes, grouped},
 };
 
 use crate::{
     churn::{Churn, Event},
     fleet::{self, ORDERS},
-    screen::{Chapter, grouped},
-    stage::{Stage, Writes},
+    stage::Stage,
+    summary::Facts,
 };
 
-/// The number of chapters.
-pub(crate) const CHAPTERS: usize = 8;
 /// How long the trouble goes on.
 const TROUBLE: Duration = Duration::from_secs(60);
 /// How long only heartbeats happen.
@@ -34,21 +33,6 @@ const SETTLES: Duration = Duration::from_secs(600);
 const TELLING: Duration = Duration::from_secs(20);
 /// How long korder is away.
 const AWAY: Duration = Duration::from_secs(3);
-
-/// What the chapters came to.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Facts {
-    /// Tickets made when the first Orders came, and what it took.
-    pub(crate) reserved: (u64, Writes),
-    /// Heartbeats while nothing else happened, and writes meanwhile.
-    pub(crate) heartbeats: (u64, u64),
-    /// Tickets made and to be made when korder was killed.
-    pub(crate) killed_at: (u64, u64),
-    /// Writes beyond those that an undisturbed korder needs.
-    pub(crate) crash_cost: i64,
-    /// As `heartbeats`, in the end.
-    pub(crate) calm: (u64, u64),
-}
 
 /// Writes that make a pair's Ticket and Guardian, and those that remove them.
 const MAKE: u64 = 3;
@@ -234,11 +218,9 @@ async fn trouble(stage: &mut Stage, churn: &Churn) -> Result<()> {
     stage.settle(SETTLES).await?;
     let (made, removed, writes) = stage.since(&mark);
     let outcome = format!(
-        "{} things happened: {} Tickets removed, {} made, {} writes",
+        "{} things happened: {}",
         churn.events.len(),
-        grouped(removed),
-        grouped(made),
-        grouped(writes.pairs)
+        writes.led_to(made, removed)
     );
     stage.close(&mark, outcome);
     Ok(())
@@ -282,10 +264,9 @@ async fn roll_out(stage: &mut Stage) -> Result<()> {
     stage.settle(SETTLES).await?;
     let (made, removed, writes) = stage.since(&mark);
     let outcome = format!(
-        "{} Guardians replaced, {} Tickets made or removed, {} writes",
+        "{} Guardians replaced, {}",
         grouped(stage.board.counts().orders[1].reserved),
-        made + removed,
-        grouped(writes.pairs)
+        writes.led_to(made, removed)
     );
     stage.close(&mark, outcome);
     Ok(())
@@ -303,8 +284,7 @@ async fn recover(stage: &mut Stage, cures: Vec<Event>) -> Result<()> {
         stage.pass(pause).await?;
     }
     stage.settle(SETTLES).await?;
-    let (made, _, writes) = stage.since(&mark);
-    let outcome = format!("{} Tickets made, {} writes", grouped(made), grouped(writes.pairs));
-    stage.close(&mark, outcome);
+    let (made, removed, writes) = stage.since(&mark);
+    stage.close(&mark, writes.led_to(made, removed));
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use jiff::SignedDuration;
 use korder::{
     env::{clock::Clock, tasks::Tasks},
@@ -31,12 +31,13 @@ use trials::{
         settled::{self, Gaps},
     },
     run::{GRACE, KORDER, config},
+    show::{Chapter, Scene, Screen, Writes},
 };
 
 use crate::{
     board::{BUCKET, Board},
     gauges::Gauges,
-    screen::{Chapter, Interrupted, Scene, Screen},
+    view::{Moment, Speed},
 };
 
 /// Flag `--shards`.
@@ -68,7 +69,7 @@ pub(crate) struct Stage {
     pub(crate) screen: Screen,
     pub(crate) chapters: Vec<Chapter>,
     pub(crate) violations: Vec<String>,
-    /// Whether the user wants no more, or nothing is served any more.
+    /// Whether nothing is served any more.
     pub(crate) interrupted: Arc<AtomicBool>,
     safety: Safety,
     dice: Dice,
@@ -76,6 +77,7 @@ pub(crate) struct Stage {
     links: Vec<Link>,
     /// Depth of the queue at the end of each [`BUCKET`].
     queue: Vec<u64>,
+    speed: Speed,
 }
 
 struct Process {
@@ -83,27 +85,10 @@ struct Process {
     link: Link,
 }
 
-/// Writes of korder that have reached the API server, Leases apart.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Writes {
-    /// On Tickets and Guardians.
-    pub(crate) pairs: u64,
-    /// On the status of Orders, and Events.
-    pub(crate) others: u64,
-}
-
-impl Writes {
-    pub(crate) fn since(self, before: Self) -> Self {
-        Self {
-            pairs: self.pairs - before.pairs,
-            others: self.others - before.others,
-        }
-    }
-
-    pub(crate) fn all(self) -> u64 {
-        self.pairs + self.others
-    }
-}
+/// Nothing is served any more.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("interrupted")]
+pub(crate) struct Interrupted;
 
 impl Stage {
     /// An empty cluster without nodes or korder. Needs a paused runtime.
@@ -140,6 +125,7 @@ impl Stage {
             process: None,
             links: Vec::new(),
             queue: Vec::new(),
+            speed: Speed::new(),
             cluster,
         })
     }
@@ -224,16 +210,19 @@ impl Stage {
         self.show(Screen::end)
     }
 
-    fn show(&mut self, how: fn(&mut Screen, &Scene<'_>) -> Result<()>) -> Result<()> {
-        let scene = Scene {
-            settings: self.settings,
+    fn show(&mut self, how: fn(&mut Screen, &Scene<'_>) -> std::io::Result<()>) -> Result<()> {
+        let moment = Moment {
+            nodes: self.settings.nodes,
+            seed: self.settings.seed,
             elapsed: self.cluster.elapsed(),
+            speed: self.speed.at(self.cluster.elapsed()),
+            real: self.screen.real(),
             alive: self.process.is_some(),
             counts: &self.board.counts(),
             queue: &self.queue,
             chapters: &self.chapters,
         };
-        how(&mut self.screen, &scene)
+        how(&mut self.screen, &moment.scene()).context("showing the scene")
     }
 
     /// Lets time pass until all is as the rules say, at most so long; says so if it is not.
