@@ -63,8 +63,8 @@ pub struct OrderSpec {
     /// Accepted for compatibility, ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<LabelSelector>,
-    /// While true no new Tickets or Guardians are made, no roll-out goes on, and open Tickets on nodes that are no
-    /// longer eligible stay; renewal, expiry and claims under way go on.
+    /// While true, korder makes no Tickets or Guardians and continues no roll-out, and open Tickets stay on nodes that
+    /// are no longer eligible. Renewal, expiry and claims under way go on.
     #[serde(default)]
     pub paused: bool,
     /// When room is held, and what follows a claim.
@@ -254,12 +254,12 @@ pub struct Lifecycle {
     #[schemars(range(min = 0))]
     #[serde(default)]
     pub ttl_seconds_after_finished: i64,
-    /// Whether finished Tickets are deleted or the newest few kept.
+    /// `Delete`: finished Tickets are removed after `ttlSecondsAfterFinished`. `Retain`: the newest three of each pair stay.
     #[serde(default)]
     pub cleanup_policy: CleanupPolicy,
 }
 
-/// Whether finished Tickets are deleted or the newest few kept.
+/// `Delete`: finished Tickets are removed after `ttlSecondsAfterFinished`. `Retain`: the newest three of each pair stay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum CleanupPolicy {
     /// Deleted after the time to live.
@@ -273,7 +273,7 @@ pub enum CleanupPolicy {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct OrderStatus {
-    /// The generation every shard acts on at least.
+    /// The least generation of this Order that a shard acts on.
     pub observed_generation: i64,
     /// Eligible nodes inside a window, else 0.
     pub replicas: u32,

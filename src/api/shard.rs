@@ -49,7 +49,7 @@ pub struct ShardStatus {
     pub owner: String,
     /// Nodes of the shard.
     pub nodes: u32,
-    /// Nodes that are not ready, by the second since when.
+    /// Counts of NotReady Nodes, by the second since which they are NotReady.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_ready: Vec<NotReady>,
     /// Tickets of the shard.
@@ -60,7 +60,7 @@ pub struct ShardStatus {
     pub claimed: u32,
     /// Tickets Pending.
     pub pending: u32,
-    /// Writes waiting.
+    /// Writes of this shard that wait to be sent.
     pub queue: u32,
     /// When this was written.
     #[serde(skip_serializing_if = "Option::is_none")]

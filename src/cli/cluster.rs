@@ -70,7 +70,9 @@ impl Cluster {
     pub(super) fn failed(&self, what: &str, error: kube::Error) -> anyhow::Error {
         match error {
             kube::Error::Api(status) => match status.code {
-                401 => anyhow!("the API server does not know who asks: check the user of the kubeconfig"),
+                401 => anyhow!(
+                    "the API server does not accept the credentials: check the user of the kubeconfig"
+                ),
                 403 => anyhow!("cannot {what}: {}: ask for that permission", status.message),
                 _ => anyhow!("cannot {what}: {}", status.message),
             },

@@ -17,7 +17,7 @@ pub mod crds;
 pub mod explain;
 pub mod shards;
 
-/// Keeps room free on every eligible node of very large Kubernetes clusters.
+/// Keeps room free on every eligible node of a large Kubernetes cluster.
 #[derive(Parser, Debug)]
 #[command(name = "korder", version, about)]
 struct Cli {
@@ -27,13 +27,13 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// Run the controller
+    /// Run one replica of the controller
     Run(Config),
     /// Print the CRDs as YAML
     Crds,
-    /// Say why nodes are or are not reserved for an Order
+    /// Say why nodes have room for an Order, or why not
     Explain(explain::Request),
-    /// List shards: who owns them, their ranges, and what they hold
+    /// List the shards: the replica that owns each, its range of hashes, its Nodes and Tickets
     Shards(shards::Request),
 }
 
@@ -42,7 +42,7 @@ enum Command {
 pub(crate) enum Output {
     /// The structure documented in docs/cli.md.
     Json,
-    /// For people.
+    /// Text for people.
     Text,
 }
 

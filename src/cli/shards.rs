@@ -27,10 +27,10 @@ mod text;
 /// Flags of `korder shards`.
 #[derive(Args, Clone, Debug)]
 pub struct Request {
-    /// Namespace of Leases and Shard objects [default: POD_NAMESPACE, else korder-system]
+    /// Namespace of korder's Leases and Shard objects [default: POD_NAMESPACE, else korder-system]
     #[arg(short, long, env = "KORDER_NAMESPACE")]
     namespace: Option<String>,
-    /// The --shards that the controller runs with [default: what the objects there say]
+    /// The --shards that the controller runs with [default: what the Leases record]
     #[arg(long, env = "KORDER_SHARDS")]
     shards: Option<ShardCount>,
     /// Format of the answer

@@ -127,7 +127,7 @@ fn event_reason(notice: &Notice) -> &'static str {
     }
 }
 
-/// `made 12 Tickets, such as for node n1`, `removed 3 Tickets: 2 NodeGone (such as node n1), …`.
+/// `made 12 Tickets, for example for node n1`, `removed 3 Tickets: 2 NodeGone (for example for node n1), …`.
 fn note(kind: NoticeKind, reasons: &BTreeMap<Arc<str>, (u32, Notice)>) -> String {
     let total: u32 = reasons.values().map(|(count, _)| count).sum();
     let tickets = if total == 1 { "Ticket" } else { "Tickets" };
@@ -136,14 +136,14 @@ fn note(kind: NoticeKind, reasons: &BTreeMap<Arc<str>, (u32, Notice)>) -> String
     let (_, first) = parts.first().expect("a tally that is due has a reason");
     match kind {
         NoticeKind::Order(_) => first.message.to_string(),
-        NoticeKind::Created => format!("made {total} {tickets}, such as for node {}", first.node),
+        NoticeKind::Created => format!("made {total} {tickets}, for example for node {}", first.node),
         NoticeKind::Failing => format!(
-            "{total} {tickets}, such as for node {}: {}",
+            "{total} {tickets}, for example for node {}: {}",
             first.node, first.message
         ),
         NoticeKind::Removed => {
             let named = parts.iter().take(NAMED).map(|(count, notice)| {
-                format!("{count} {} (such as for node {})", notice.reason, notice.node)
+                format!("{count} {} (for example for node {})", notice.reason, notice.node)
             });
             format!(
                 "removed {total} {tickets}: {}",
@@ -222,8 +222,8 @@ mod tests {
             at(0),
         );
         assert_eq!(notes(&news, at(0)), [""; 0]);
-        let expected = "TicketsRemoved: removed 3 Tickets: 2 NodeGone (such as for node n1), \
-                        1 Unschedulable (such as for node n3)";
+        let expected = "TicketsRemoved: removed 3 Tickets: 2 NodeGone (for example for node n1), \
+                        1 Unschedulable (for example for node n3)";
         assert_eq!(notes(&news, at(1)), [expected]);
     }
 
@@ -236,7 +236,7 @@ mod tests {
         assert_eq!(news.due(at(10)), (vec![], Some(at(11))));
         assert_eq!(
             notes(&news, at(11)),
-            ["TicketsCreated: made 1 Ticket, such as for node n2"]
+            ["TicketsCreated: made 1 Ticket, for example for node n2"]
         );
     }
 }

@@ -146,17 +146,19 @@ fn of_windows(
     let mut news = Vec::new();
     match (agenda.current, agenda.next) {
         (Some(window), _) if was_closed || tick || (ready.is_none() && window.end.is_some()) => {
-            let end = window
-                .end
-                .map_or_else(String::new, |end| format!(", which closes at {end}"));
-            news.push((OPENED, format!("the window of {}{end}, is open", window.start)));
+            let start = window.start;
+            let said = window.end.map_or_else(
+                || format!("the window from {start} on is open"),
+                |end| format!("the window from {start} to {end} is open"),
+            );
+            news.push((OPENED, said));
         }
         (None, next) if !was_closed && ready.is_some_and(|ready| ready != INVALID) => {
             let next = next.map_or_else(
                 || "none follows".to_owned(),
                 |next| format!("the next opens at {}", next.start),
             );
-            news.push((CLOSED_EVENT, format!("the window is closed, {next}")));
+            news.push((CLOSED_EVENT, format!("no window is open; {next}")));
         }
         _ => {}
     }
@@ -166,7 +168,7 @@ fn of_windows(
     {
         news.push((
             ENDING_EVENT,
-            format!("the last window closes at {close}, no other follows"),
+            format!("the last window closes at {close}; no other follows"),
         ));
     }
     news

@@ -129,7 +129,7 @@ impl Clock {
             let seconds = offset.as_secs();
             tracing::warn!(
                 offset_seconds = seconds,
-                "the local clock differs from the API server's, which counts"
+                "the local clock differs from the API server's; korder goes by the API server's"
             );
         }
     }

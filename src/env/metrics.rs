@@ -76,12 +76,12 @@ fn describe() {
     describe_gauge!(IN_FLIGHT, "Operations being sent");
     describe_gauge!(
         IN_FLIGHT_LIMIT,
-        "Requests that the API server may be sent at a time, watches and Leases apart"
+        "Requests that this replica may send at a time, watches and Leases not counted"
     );
     describe_gauge!(
         GATE,
         Unit::Seconds,
-        "Time until anything may be sent again, because the API server asked for a pause or is silent"
+        "Time until this replica may send anything again, because the API server asked for a pause or is silent"
     );
     describe_counter!(
         UNANSWERED,
@@ -104,10 +104,10 @@ fn describe() {
         "Time from seeing a Node or Order change to Reserved"
     );
     describe_counter!(EVENTS, "Events written on Orders, by reason");
-    describe_gauge!(SHARDS, "Shards that this replica has");
+    describe_gauge!(SHARDS, "Shards that this replica owns");
     describe_counter!(
         SHARDS_LOST,
-        "Shards lost because their Leases were not renewed in time"
+        "Shards lost because this replica did not renew their Leases in time"
     );
     describe_counter!(
         SHARDS_BROKEN,
@@ -115,7 +115,7 @@ fn describe() {
     );
     describe_gauge!(
         REPLICAS,
-        "Replicas that this one knows to live; 0 while it is none itself"
+        "Members that this replica knows, itself included; 0 while it is not a member"
     );
     describe_counter!(LEASE_REQUESTS, "Requests for Leases, by outcome");
     counter!(SHARDS_LOST).increment(0);

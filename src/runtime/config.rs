@@ -14,7 +14,7 @@ pub struct Config {
     /// Number of shards: a power of two up to 1024, fixed at install
     #[arg(long, env = "KORDER_SHARDS", default_value = "64")]
     pub shards: ShardCount,
-    /// Namespace of Leases and Shard objects [default: POD_NAMESPACE, else korder-system]
+    /// Namespace of korder's Leases and Shard objects [default: POD_NAMESPACE, else korder-system]
     #[arg(long, env = "KORDER_NAMESPACE")]
     pub namespace: Option<String>,
     /// Name of this replica [default: POD_NAME, else the host name]
@@ -23,16 +23,16 @@ pub struct Config {
     /// Address of /metrics, /healthz and /readyz
     #[arg(long, env = "KORDER_LISTEN", default_value = "0.0.0.0:8080", value_parser = address)]
     pub listen: SocketAddr,
-    /// How long a node may be NotReady before its open Tickets go
+    /// How long a node may be NotReady before korder removes its open Tickets
     #[arg(long, env = "KORDER_NOT_READY_GRACE", default_value = "60s", value_parser = span)]
     pub not_ready_grace: Duration,
-    /// How long a claimant that does not require a Ticket waits for one (no effect yet: there are no claims)
+    /// No effect yet, as Pods cannot claim: how long a claimant that does not require a Ticket waits for one
     #[arg(long, env = "KORDER_CLAIM_WAIT", default_value = "10s", value_parser = span)]
     pub claim_wait: Duration,
-    /// How long a hand-over may take before it is undone (no effect yet: there are no claims)
+    /// No effect yet, as Pods cannot claim: how long a claim may take before korder undoes it
     #[arg(long, env = "KORDER_CLAIM_DEADLINE", default_value = "30s", value_parser = span)]
     pub claim_deadline: Duration,
-    /// Image of Guardians: anything that starts and does nothing
+    /// Image of Guardians: any image that starts and does nothing
     #[arg(
         long,
         env = "KORDER_GUARDIAN_IMAGE",
@@ -52,7 +52,7 @@ pub struct Config {
 pub enum LogFormat {
     /// One JSON object per line.
     Json,
-    /// For people.
+    /// Text for people.
     Text,
 }
 

@@ -220,7 +220,7 @@ async fn leases(client: &Client, namespace: &str, own_lease: &str) -> Result<(),
         // A former process of this replica made it.
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 422 => Err(format!(
-            "the API server will not have the Lease {own_lease}: {}: choose another --replica-id",
+            "the API server refuses the Lease {own_lease}: {}: choose another --replica-id",
             status.message
         )),
         Err(kube::Error::Api(status)) if status.code == 404 => Err(format!(

@@ -48,7 +48,10 @@ pub async fn follow<K, U, R, V>(
         if !relist.lock().doubts() {
             check = None;
         } else if check.is_none() {
-            tracing::warn!(kind, "a list lacks so many objects that it is checked first");
+            tracing::warn!(
+                kind,
+                "a list lacks objects; a second, consistent read checks it before korder believes it"
+            );
             check = Some(present(kind, api.clone(), doubted_for).boxed());
         }
         let checked = async {

@@ -63,7 +63,7 @@ impl Writer {
         let params = delete_params(uid, Some(revision)).grace_period(0);
         match self.ask(objects.delete(&key.name, &params)).await {
             Ok(_) | Err(RequestError::NotFound | RequestError::Conflict) => Outcome::Retry {
-                message: "an object left by a dead owner had the name and was deleted".into(),
+                message: "an object of an owner that is gone had the name; korder deleted it".into(),
             },
             Err(error) => error.outcome(reason::NAME_TAKEN),
         }
@@ -95,7 +95,9 @@ fn confirmed(exists: Result<bool, RequestError>, gone: fn(bool) -> Observation) 
 }
 
 fn taken(kind: &str, key: &ObjectKey) -> Outcome {
-    let message = format!("a {kind} named {key} exists and is not korder's: delete or rename it");
+    let message = format!(
+        "a {kind} named {key} exists that korder did not make: delete it, or make it again under another name"
+    );
     Outcome::Refused {
         reason: reason::NAME_TAKEN,
         message: message.into(),

@@ -137,7 +137,7 @@ impl Leases {
                     refused.clone_from(&status.message);
                     tracing::warn!(
                         message = status.message,
-                        "the API server refuses a Lease: no shard is held without"
+                        "the API server refuses a Lease; this replica can own no shard without it"
                     );
                 }
                 LeaseResult::Unknown

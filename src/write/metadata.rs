@@ -54,8 +54,9 @@ pub(super) fn stays(patch: &Value, answer: &ObjectMeta) -> bool {
 
 /// What comes of a patch that does not stay.
 pub(super) fn undone(kind: &str) -> Outcome {
-    let message =
-        format!("an admission webhook or policy undoes labels or annotations of {kind}: exempt them");
+    let message = format!(
+        "an admission webhook or policy takes back labels or annotations that korder writes to {kind}: exempt {kind} from it"
+    );
     Outcome::Refused {
         reason: reason::TICKET_REFUSED,
         message: message.into(),

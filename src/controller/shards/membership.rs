@@ -234,7 +234,7 @@ impl Membership {
         };
         metrics::membership(self.keeper.slots.owned().len(), members.len());
         if member && members != crew.members {
-            tracing::info!(replicas = names(&members), "replicas that live");
+            tracing::info!(replicas = names(&members), "members");
             crew.members = members;
         }
         let ready = member && self.synced.all();

@@ -36,7 +36,8 @@ pub(crate) mod term;
 const REASON_LASTS: Duration = Duration::from_secs(5);
 
 /// What is said of a Guardian that somebody else removed.
-pub const DELETED: &str = "the Guardian was deleted or evicted; korder makes it again";
+pub const DELETED: &str =
+    "a user or another controller deleted or evicted the Guardian; korder makes another";
 
 /// What is known of an object that a pair depends on.
 #[derive(Clone, Debug)]
@@ -365,7 +366,7 @@ impl Live<'_> {
     /// A Ticket of another template: Pending first, then the new spec; its Guardian is replaced under cover.
     fn replace(&self, ticket: &TicketView, plan: &mut Plan) {
         if ticket.phase == Phase::Reserved && self.view.may_replace {
-            let message = "the Order's template changed";
+            let message = "the Order's template has changed; korder replaces the Guardian";
             self.set_pending(ticket, reason::ROLLING_OUT, message.into(), plan);
         } else if ticket.phase == Phase::Reserved {
             // Until its turn comes it is Reserved only while its Guardian holds the room.
@@ -630,7 +631,10 @@ impl Live<'_> {
 
 /// What can be said of a Guardian that nobody saw go.
 fn missing() -> (&'static str, Arc<str>) {
-    (reason::GUARDIAN_MISSING, "the Guardian is gone".into())
+    (
+        reason::GUARDIAN_MISSING,
+        "there is no Guardian, and korder did not see it go".into(),
+    )
 }
 
 /// What the Guardians of a Ticket come to.

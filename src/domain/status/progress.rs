@@ -147,14 +147,13 @@ fn progressing(
             "every Reserved Ticket has the present template".to_owned(),
         ),
         left => {
-            let left = format!(
-                "{left} Tickets have an older template, or no running Guardian of the present one yet"
-            );
+            let left =
+                format!("{left} Tickets have an older template, or wait for a Guardian of the present one");
             match paused {
                 true => (
                     "True",
                     "Paused",
-                    format!("{left}; no more are replaced while the Order is paused"),
+                    format!("{left}; korder replaces no more while the Order is paused"),
                 ),
                 false => ("True", "RollingOut", left),
             }
@@ -186,19 +185,19 @@ fn stall(
         let (word, example) = match reasons.iter().find(fault) {
             Some(reason) => (
                 reason.reason.clone(),
-                format!(", such as on node {}", reason.node),
+                format!(", for example on node {}", reason.node),
             ),
             None => ("NoProgress".to_owned(), String::new()),
         };
         let rolling = standing.rolling;
         let message = format!(
             "{rolling} of {} Tickets wait for a Guardian of the new template{example}; the others keep their \
-             room: make way for it, or edit the template",
+             room. Free room on these nodes, or edit the template",
             standing.left
         );
         ("True", word, message)
     } else {
-        let message = "no roll-out has waited for two minutes with all that it may replace at once";
+        let message = "no roll-out stands still";
         ("False", "NotStalled".to_owned(), message.to_owned())
     };
     condition("Stalled", status, &word, message, generation, before, now.server)

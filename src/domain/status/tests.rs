@@ -69,9 +69,8 @@ fn told(said: &str, event: &str) -> (String, Vec<String>) {
 fn a_schedule_is_outside_its_window_most_of_the_time() {
     let strategy = json!({ "type": "Scheduled", "schedule": "*/10 * * * *" });
     let mut rig = Rig::new(strategy, json!({ "duration": "300s" }));
-    let opened =
-        "WindowOpened: the window of 1970-01-01T00:10:00Z, which closes at 1970-01-01T00:15:00Z, is open";
-    let closed = "WindowClosed: the window is closed, the next opens at 1970-01-01T00:20:00Z";
+    let opened = "WindowOpened: the window from 1970-01-01T00:10:00Z to 1970-01-01T00:15:00Z is open";
+    let closed = "WindowClosed: no window is open; the next opens at 1970-01-01T00:20:00Z";
     assert_eq!(rig.at(500), quiet("OutsideWindow 0/0 600 -"));
     assert_eq!(
         rig.status.conditions[0].message,
@@ -88,7 +87,7 @@ fn windows_back_to_back_open_and_never_close() {
     let strategy = json!({ "type": "Recurring", "schedule": "*/10 * * * *" });
     let mut rig = Rig::new(strategy, json!({}));
     let opened = |start: &str, end: &str| {
-        format!("WindowOpened: the window of 1970-01-01T{start}Z, which closes at 1970-01-01T{end}Z, is open")
+        format!("WindowOpened: the window from 1970-01-01T{start}Z to 1970-01-01T{end}Z is open")
     };
     assert_eq!(
         rig.at(1),
@@ -115,10 +114,10 @@ fn the_end_is_announced_an_hour_before_and_completes_the_order() {
     assert_eq!(rig.at(5), quiet("OutsideWindow 0/0 10 False"));
     assert_eq!(rig.at(10).0, "Reserving 3/1 0 False");
     assert_eq!(rig.at(6409), quiet("Reserving 3/1 0 False"));
-    let ending = "Ending: the last window closes at 1970-01-01T02:46:50Z, no other follows";
+    let ending = "Ending: the last window closes at 1970-01-01T02:46:50Z; no other follows";
     assert_eq!(rig.at(6410), told("Reserving 3/1 0 True", ending));
     assert_eq!(rig.at(6411), quiet("Reserving 3/1 0 True"));
-    let closed = "WindowClosed: the window is closed, none follows";
+    let closed = "WindowClosed: no window is open; none follows";
     assert_eq!(rig.at(10_010), told("Completed 0/0 0 True", closed));
     assert_eq!(rig.at(10_011), quiet("Completed 0/0 0 True"));
 }

@@ -407,13 +407,13 @@ mod tests {
     #[test]
     fn events_are_added_up_by_reason() {
         let mut told = Told::default();
-        told.add(0, "made 12 Tickets, such as for node n1");
-        told.add(0, "made 1 Ticket, such as for node n1");
+        told.add(0, "made 12 Tickets, for example for node n1");
+        told.add(0, "made 1 Ticket, for example for node n1");
         told.add(
             2,
-            "removed 3 Tickets: 2 NodeGone (such as for node n1), 1 NotReady (such as for node n3)",
+            "removed 3 Tickets: 2 NodeGone (for example for node n1), 1 NotReady (for example for node n3)",
         );
-        told.add(2, "1 Ticket, such as for node n1: the Guardian is gone");
+        told.add(2, "1 Ticket, for example for node n1: the Guardian is gone");
         assert_eq!(told.made, [13, 0, 0]);
         let gone: Vec<_> = told
             .gone
