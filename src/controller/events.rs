@@ -27,9 +27,9 @@ const FORGET: Duration = Duration::from_secs(60);
 /// Reasons named in one Event.
 const NAMED: usize = 4;
 
-/// News that is not an Event yet.
+/// Notices that are not Events yet.
 #[derive(Debug, Default)]
-pub struct News {
+pub struct EventQueue {
     tallies: Mutex<BTreeMap<(OrderUid, &'static str), Tally>>,
     bell: Notify,
 }
@@ -41,7 +41,7 @@ struct Tally {
     reasons: BTreeMap<Arc<str>, (u32, Notice)>,
 }
 
-impl News {
+impl EventQueue {
     /// Takes in what happened.
     pub fn put(&self, notices: Vec<Notice>, now: Mono) {
         if notices.is_empty() {
@@ -69,7 +69,7 @@ impl News {
         self.bell.notify_one();
     }
 
-    /// Kinds of news that wait.
+    /// Kinds of notices that wait.
     #[cfg(test)]
     pub(crate) fn waiting(&self) -> usize {
         self.tallies.lock().len()
@@ -155,7 +155,7 @@ fn note(kind: NoticeKind, reasons: &BTreeMap<Arc<str>, (u32, Notice)>) -> String
 
 /// Writes Events until `stop`.
 pub async fn run(
-    news: Arc<News>,
+    queue: Arc<EventQueue>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     writer: Writer,
     instance: String,
@@ -163,7 +163,7 @@ pub async fn run(
     stop: CancellationToken,
 ) {
     loop {
-        let (due, wake) = news.due(clock.mono());
+        let (due, wake) = queue.due(clock.mono());
         for (uid, event) in due {
             let order = snapshot
                 .load()
@@ -178,7 +178,7 @@ pub async fn run(
         tokio::select! {
             biased; // stopping comes first
             () = stop.cancelled() => return,
-            () = news.bell.notified() => {}
+            () = queue.bell.notified() => {}
             () = clock.sleep_until(wake) => {}
         }
     }
@@ -203,8 +203,9 @@ mod tests {
         Mono(Duration::from_secs(seconds))
     }
 
-    fn notes(news: &News, now: Mono) -> Vec<String> {
-        news.due(now)
+    fn notes(queue: &EventQueue, now: Mono) -> Vec<String> {
+        queue
+            .due(now)
             .0
             .into_iter()
             .map(|(_, event)| format!("{}: {}", event.reason, event.note))
@@ -213,29 +214,29 @@ mod tests {
 
     #[test]
     fn many_removals_make_one_event_with_counts_and_examples() {
-        let news = News::default();
+        let queue = EventQueue::default();
         let removed = [("n1", "NodeGone"), ("n2", "NodeGone"), ("n3", "Unschedulable")];
-        news.put(
+        queue.put(
             removed
                 .map(|(node, reason)| notice(NoticeKind::Removed, node, reason))
                 .into(),
             at(0),
         );
-        assert_eq!(notes(&news, at(0)), [""; 0]);
+        assert_eq!(notes(&queue, at(0)), [""; 0]);
         let expected = "TicketsRemoved: removed 3 Tickets: 2 NodeGone (for example for node n1), \
                         1 Unschedulable (for example for node n3)";
-        assert_eq!(notes(&news, at(1)), [expected]);
+        assert_eq!(notes(&queue, at(1)), [expected]);
     }
 
     #[test]
     fn the_second_event_of_a_kind_comes_ten_seconds_after_the_first() {
-        let news = News::default();
-        news.put(vec![notice(NoticeKind::Created, "n1", "")], at(0));
-        assert_eq!(notes(&news, at(1)).len(), 1);
-        news.put(vec![notice(NoticeKind::Created, "n2", "")], at(2));
-        assert_eq!(news.due(at(10)), (vec![], Some(at(11))));
+        let queue = EventQueue::default();
+        queue.put(vec![notice(NoticeKind::Created, "n1", "")], at(0));
+        assert_eq!(notes(&queue, at(1)).len(), 1);
+        queue.put(vec![notice(NoticeKind::Created, "n2", "")], at(2));
+        assert_eq!(queue.due(at(10)), (vec![], Some(at(11))));
         assert_eq!(
-            notes(&news, at(11)),
+            notes(&queue, at(11)),
             ["TicketsCreated: made 1 Ticket, for example for node n2"]
         );
     }

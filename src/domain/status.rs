@@ -104,7 +104,7 @@ pub fn changes_at(agenda: &Agenda, now: Timestamp) -> Option<Timestamp> {
 }
 
 /// What has happened to the Order between two of its statuses, as reason and message of Events; `agenda` as above.
-pub fn news(
+pub fn events(
     agenda: Option<&Agenda>,
     before: &OrderStatus,
     after: &OrderStatus,

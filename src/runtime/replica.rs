@@ -3,57 +3,55 @@
 //! Knows neither flags' origins, signals, sockets nor the process; dropping it is a crash.
 
 use std::{
+    future::Future,
     sync::{Arc, OnceLock, atomic::AtomicBool},
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
+use kube::Client;
 use tokio_util::sync::CancellationToken;
 
 use super::config::Config;
-use crate::env::{clock::Clock, tasks::Tasks};
-use crate::write::clients::Clients;
 use crate::{
     controller::{
         counts::{
             publish::Publisher,
             rollup::{self, Reports},
         },
-        events::{self, News},
+        events::{self, EventQueue},
         intake::{
-            by_shard::Covers,
-            listed::Synced,
+            common_watches::CommonWatches,
+            listed::Listed,
             orders::{OrderInbox, Orders},
             own_nodes::OwnNodes,
+            own_watches::OwnWatches,
             router::Router,
-            shard_objects::follow_shards,
-            watches::Watches,
+            shards_watch::follow_shards,
         },
-        owned::slots::Slots,
+        owned::shard::OwnedShards,
         shards::{
-            keeper::Keeper,
             membership::{Ending, Membership},
-            pump,
+            pump::pump,
+            workers::{WorkerContext, Workers},
         },
     },
     domain::values::shard::ShardId,
+    env::{clock::Clock, pause::Pause, tasks::Tasks},
     index::Snapshot,
     lease::{
         deadline::Deadline,
         member::{Fatal, Member},
         record::{Holder, LeaseTimes},
     },
-    write::{GuardianSettings, Pending, Writer},
+    write::{GuardianSettings, Pending, Writer, clients::Clients},
 };
 
 /// A replica that runs.
 pub struct Replica {
     tasks: Tasks,
-    leave: CancellationToken,
-    fatal: Arc<OnceLock<Fatal>>,
-    left: CancellationToken,
-    pumping: CancellationToken,
-    slots: Arc<Slots>,
+    end: End,
+    owned_shards: Arc<OwnedShards>,
     clock: Clock,
 }
 
@@ -64,6 +62,18 @@ pub enum Ended {
     Lease(Fatal),
     /// A task of this name has ended that must not.
     Task(&'static str),
+}
+
+/// How far a replica is with its end.
+#[derive(Clone, Default)]
+struct End {
+    /// Asks it to give up its shards and its membership.
+    leave: CancellationToken,
+    /// It has.
+    left: CancellationToken,
+    /// The last write in flight has ended.
+    pumped: CancellationToken,
+    fatal: Arc<OnceLock<Fatal>>,
 }
 
 impl Replica {
@@ -77,42 +87,52 @@ impl Replica {
         ready: Arc<AtomicBool>,
         mut tasks: Tasks,
     ) -> Self {
-        let (leave, fatal) = (CancellationToken::new(), Arc::default());
-        let (left, pumping) = (CancellationToken::new(), CancellationToken::new());
-        let slots = Arc::new(Slots::new(config.shards));
-        let assembly = Assembly {
-            slots: slots.clone(),
-            config,
-            incarnation,
-            clients,
-            clock,
-            ready,
-        };
-        assembly.spawn(&mut tasks, &leave, &left, &fatal, &pumping);
+        let parts = Parts::new(config, clients, clock, tasks.pause().clone());
+        let (quit, end) = (tasks.quit().clone(), End::default());
+
+        // Orders, and what is said of them.
+        let inbox = Arc::new(OrderInbox::default());
+        tasks.spawn("orders", parts.orders(inbox.clone()).run(quit.clone()));
+        tasks.spawn("roll-up", parts.rollup(quit.clone()));
+        tasks.spawn("publisher", parts.publisher().run(quit.clone()));
+        tasks.spawn("shards watch", parts.shards_watch());
+        tasks.spawn("events", parts.events(quit.clone()));
+        tasks.spawn("queue metrics", watch_queue(parts.pending.clone(), quit.clone()));
+
+        // What is watched whatever its shards are, and what is watched for its shards.
+        let (common, own_nodes) = (parts.common_watches(), parts.own_nodes());
+        let own_watches = parts.own_watches(own_nodes.clone());
+        let router = || parts.router.clone();
+        tasks.spawn("orders watch", common.clone().orders(inbox));
+        tasks.spawn("nodes watch", common.clone().nodes(router(), own_nodes));
+        tasks.spawn(
+            "unlabelled tickets watch",
+            common.unlabelled(router(), config.shards),
+        );
+        tasks.spawn("watches of own shards", own_watches.clone().run(quit.clone()));
+
+        // The shards it has, and the writes that they decide.
+        let membership = parts.membership(incarnation, own_watches, ready);
+        tasks.spawn("membership", hold(membership, end.clone()));
+        tasks.spawn("pump", parts.pump(quit, end.pumped.clone()));
+
         Self {
             tasks,
-            leave,
-            fatal,
-            left,
-            pumping,
-            slots,
-            clock: clock.clone(),
+            end,
+            owned_shards: parts.owned_shards,
+            clock: parts.clock,
         }
     }
 
     /// The shards that it may decide for now.
     pub fn holds(&self) -> Vec<ShardId> {
-        let now = self.clock.mono();
-        let owned = self.slots.owned().into_iter();
-        let slots = owned.filter_map(|shard| self.slots.get(shard));
-        let held = slots.filter(|slot| !slot.stop.is_cancelled() && slot.lease.admits(now, Duration::ZERO));
-        held.map(|slot| slot.shard).collect()
+        self.owned_shards.held_at(self.clock.mono())
     }
 
     /// Returns when it cannot go on.
     pub async fn ended(&mut self) -> Ended {
         let name = self.tasks.ended().await;
-        match self.fatal.get() {
+        match self.end.fatal.get() {
             Some(fatal) => Ended::Lease(fatal.clone()),
             None => Ended::Task(name),
         }
@@ -123,182 +143,215 @@ impl Replica {
     /// # Errors
     /// When it cannot go on with that.
     pub async fn drain(mut self) -> Result<(), Ended> {
-        self.leave.cancel();
-        let left = self.left.clone();
+        self.end.leave.cancel();
+        let left = self.end.left.clone();
         tokio::select! {
             biased; // a task that has ended is worse than the end of the drain
             ended = self.ended() => return Err(ended),
             () = left.cancelled() => {}
         }
         self.tasks.quit().cancel();
-        self.pumping.cancelled().await;
+        self.end.pumped.cancelled().await;
         Ok(())
     }
 }
 
-/// What a replica is made from.
-struct Assembly<'a> {
-    slots: Arc<Slots>,
+/// What the tasks of a replica share, and how each is made of it.
+struct Parts<'a> {
     config: &'a Config,
-    incarnation: &'a str,
-    clients: Clients,
-    clock: &'a Clock,
-    ready: Arc<AtomicBool>,
+    reader: Client,
+    lease_client: Client,
+    clock: Clock,
+    pause: Pause,
+    owned_shards: Arc<OwnedShards>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    pending: Arc<Pending>,
+    events: Arc<EventQueue>,
+    reports: Arc<Reports>,
+    router: Arc<Router>,
+    listed: Listed,
+    /// Until when this replica is a member.
+    lease: Arc<Deadline>,
+    writer: Writer,
 }
 
-impl Assembly<'_> {
-    fn spawn(
-        self,
-        tasks: &mut Tasks,
-        leave: &CancellationToken,
-        left: &CancellationToken,
-        fatal: &Arc<OnceLock<Fatal>>,
-        pumping: &CancellationToken,
-    ) {
-        let (config, clock, clients) = (self.config, self.clock, self.clients);
-        let slots = self.slots;
-        let snapshot: Arc<ArcSwap<Snapshot>> = Arc::default();
-        let (pending, news) = (clients.pending, Arc::new(News::default()));
-        let reports = Arc::new(Reports::new(config.shards, slots.clone()));
-        let (synced, lease) = (Synced::common(), Arc::new(Deadline::default()));
+impl<'a> Parts<'a> {
+    fn new(config: &'a Config, clients: Clients, clock: &Clock, pause: Pause) -> Self {
+        let owned_shards = Arc::new(OwnedShards::new(config.shards));
+        let lease = Arc::new(Deadline::default());
         let guardians = GuardianSettings {
             image: config.guardian_image.clone(),
             priority_class: config.guardian_priority_class.clone(),
         };
-        let writer = Writer::new(
-            clients.write,
-            pending.clone(),
-            config.shards,
-            guardians,
-            lease.clone(),
-        );
-        let router = Arc::new(Router::new(config.shards, slots.clone(), clock.clone()));
-        let quit = tasks.quit().clone();
-
-        let inbox = Arc::new(OrderInbox::default());
-        let orders = Orders {
-            inbox: inbox.clone(),
-            snapshot: snapshot.clone(),
-            slots: slots.clone(),
-            reports: reports.clone(),
-            writer: writer.clone(),
-            synced: synced.clone(),
-        };
-        tasks.spawn("orders", orders.run(quit.clone()));
-        let rollup = rollup::run(
-            reports.clone(),
-            news.clone(),
-            writer.clone(),
-            clock.clone(),
-            quit.clone(),
-        );
-        tasks.spawn("roll-up", rollup);
-        let publisher = Publisher {
-            reports: reports.clone(),
-            writer: writer.clone(),
-            pending: pending.clone(),
-            namespace: config.namespace().into(),
-            replica: config.replica(),
+        let pending = clients.pending;
+        Self {
+            writer: Writer::new(
+                clients.write,
+                pending.clone(),
+                config.shards,
+                guardians,
+                lease.clone(),
+            ),
+            reports: Arc::new(Reports::new(config.shards, owned_shards.clone())),
+            router: Arc::new(Router::new(config.shards, owned_shards.clone(), clock.clone())),
+            config,
+            reader: clients.read,
+            lease_client: clients.lease,
             clock: clock.clone(),
-        };
-        tasks.spawn("publisher", publisher.run(quit.clone()));
-        let shard_objects = follow_shards(
-            clients.read.clone(),
-            config.namespace().into(),
-            config.shards,
-            reports.clone(),
-            router.clone(),
-            clock.clone(),
-        );
-        tasks.spawn("shards watch", shard_objects);
-        let events = events::run(
-            news.clone(),
-            snapshot.clone(),
-            writer.clone(),
-            config.replica(),
-            clock.clone(),
-            quit.clone(),
-        );
-        tasks.spawn("events", events);
-        tasks.spawn("queue metrics", watch_queue(pending.clone(), quit.clone()));
-
-        let watches = Watches {
-            client: clients.read.clone(),
-            synced: synced.clone(),
-        };
-        tasks.spawn("orders watch", watches.clone().orders(inbox));
-        let own_nodes = Arc::new(OwnNodes::new(
-            clients.read.clone(),
-            config.shards,
-            router.clone(),
-            tasks.pause().clone(),
-            clock.clone(),
-        ));
-        tasks.spawn(
-            "nodes watch",
-            watches.clone().nodes(router.clone(), own_nodes.clone()),
-        );
-        tasks.spawn(
-            "unlabelled tickets watch",
-            watches.unlabelled(router.clone(), config.shards),
-        );
-        let covers = Arc::new(Covers::new(
-            clients.read,
-            config.shards,
-            router.clone(),
-            slots.clone(),
-            tasks.pause().clone(),
-            clock.clone(),
-            own_nodes,
-        ));
-        tasks.spawn("watches of own shards", covers.clone().run(quit.clone()));
-
-        let me = Holder {
-            replica: config.replica().into(),
-            incarnation: self.incarnation.into(),
-        };
-        let times = LeaseTimes::default();
-        let membership = Membership {
-            client: clients.lease,
-            namespace: config.namespace(),
-            shards: config.shards,
-            times,
-            member: Member::new(me, config.shards, times),
-            keeper: Keeper {
-                slots: slots.clone(),
-                router,
-                snapshot,
-                covers,
-                pending: pending.clone(),
-                reports,
-                news,
-                synced: synced.clone(),
-                grace: config.not_ready_grace,
-                pause: tasks.pause().clone(),
-                clock: clock.clone(),
-            },
+            pause,
+            owned_shards,
+            snapshot: Arc::default(),
+            pending,
+            events: Arc::default(),
+            listed: Listed::common(),
             lease,
-            ready: self.ready,
-            synced,
-            clock: clock.clone(),
-        };
-        let (fatal, leave, left) = (fatal.clone(), leave.clone(), left.clone());
-        tasks.spawn("membership", async move {
-            match membership.run(leave).await {
-                Ending::Left => left.cancel(),
-                Ending::Fatal(why) => return drop(fatal.set(why)),
-            }
-            // What has left still awaits its last writes.
-            std::future::pending().await
-        });
-
-        let guard = pumping.clone().drop_guard();
-        let pump = pump::pump(pending, writer, slots, clock.clone(), quit);
-        tasks.spawn("pump", async move {
-            let _drained_at_the_end = guard;
-            pump.await;
-        });
+        }
     }
+
+    fn orders(&self, inbox: Arc<OrderInbox>) -> Orders {
+        Orders {
+            inbox,
+            snapshot: self.snapshot.clone(),
+            owned_shards: self.owned_shards.clone(),
+            reports: self.reports.clone(),
+            writer: self.writer.clone(),
+            listed: self.listed.clone(),
+        }
+    }
+
+    fn rollup(&self, quit: CancellationToken) -> impl Future<Output = ()> + Send + use<> {
+        rollup::run(
+            self.reports.clone(),
+            self.events.clone(),
+            self.writer.clone(),
+            self.clock.clone(),
+            quit,
+        )
+    }
+
+    fn publisher(&self) -> Publisher {
+        Publisher {
+            reports: self.reports.clone(),
+            writer: self.writer.clone(),
+            pending: self.pending.clone(),
+            namespace: self.config.namespace().into(),
+            replica: self.config.replica(),
+            clock: self.clock.clone(),
+        }
+    }
+
+    fn shards_watch(&self) -> impl Future<Output = ()> + Send + use<> {
+        follow_shards(
+            self.reader.clone(),
+            self.config.namespace().into(),
+            self.config.shards,
+            self.reports.clone(),
+            self.router.clone(),
+            self.clock.clone(),
+        )
+    }
+
+    fn events(&self, quit: CancellationToken) -> impl Future<Output = ()> + Send + use<> {
+        events::run(
+            self.events.clone(),
+            self.snapshot.clone(),
+            self.writer.clone(),
+            self.config.replica(),
+            self.clock.clone(),
+            quit,
+        )
+    }
+
+    fn common_watches(&self) -> CommonWatches {
+        CommonWatches {
+            client: self.reader.clone(),
+            listed: self.listed.clone(),
+        }
+    }
+
+    fn own_nodes(&self) -> Arc<OwnNodes> {
+        Arc::new(OwnNodes::new(
+            self.reader.clone(),
+            self.config.shards,
+            self.router.clone(),
+            self.pause.clone(),
+            self.clock.clone(),
+        ))
+    }
+
+    fn own_watches(&self, own_nodes: Arc<OwnNodes>) -> Arc<OwnWatches> {
+        Arc::new(OwnWatches::new(
+            self.reader.clone(),
+            self.config.shards,
+            self.router.clone(),
+            self.owned_shards.clone(),
+            self.pause.clone(),
+            self.clock.clone(),
+            own_nodes,
+        ))
+    }
+
+    fn membership(&self, incarnation: &str, watches: Arc<OwnWatches>, ready: Arc<AtomicBool>) -> Membership {
+        let me = Holder {
+            replica: self.config.replica().into(),
+            incarnation: incarnation.into(),
+        };
+        let (shards, times) = (self.config.shards, LeaseTimes::default());
+        Membership {
+            client: self.lease_client.clone(),
+            namespace: self.config.namespace(),
+            shards,
+            times,
+            member: Member::new(me, shards, times),
+            workers: Workers::new(WorkerContext {
+                owned_shards: self.owned_shards.clone(),
+                router: self.router.clone(),
+                snapshot: self.snapshot.clone(),
+                watches,
+                pending: self.pending.clone(),
+                reports: self.reports.clone(),
+                events: self.events.clone(),
+                listed: self.listed.clone(),
+                grace: self.config.not_ready_grace,
+                pause: self.pause.clone(),
+                clock: self.clock.clone(),
+            }),
+            lease: self.lease.clone(),
+            ready,
+            listed: self.listed.clone(),
+            clock: self.clock.clone(),
+        }
+    }
+
+    /// Sends what is pending; `pumped` is cancelled at the end.
+    fn pump(
+        &self,
+        quit: CancellationToken,
+        pumped: CancellationToken,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let pump = pump(
+            self.pending.clone(),
+            self.writer.clone(),
+            self.owned_shards.clone(),
+            self.clock.clone(),
+            quit,
+        );
+        let pumped = pumped.drop_guard();
+        async move {
+            let _at_the_end = pumped;
+            pump.await;
+        }
+    }
+}
+
+/// Holds the membership until it is given up or lost.
+async fn hold(membership: Membership, end: End) {
+    match membership.run(end.leave).await {
+        Ending::Left => end.left.cancel(),
+        Ending::Fatal(why) => return drop(end.fatal.set(why)),
+    }
+    // What has left still awaits its last writes.
+    std::future::pending().await
 }
 
 async fn watch_queue(pending: Arc<Pending>, quit: CancellationToken) {

@@ -21,7 +21,7 @@ pub enum Change<V, R> {
     /// The object that was routed by this is gone, or is routed elsewhere now.
     Delete(R),
     /// All there was has been listed.
-    Synced,
+    Listed,
 }
 
 /// Whether a list may be doubted.
@@ -144,7 +144,7 @@ impl<U: Eq + Hash + Ord, R: Clone + PartialEq + Ord> Relist<U, R> {
                 } else {
                     delete(gone, out);
                 }
-                out.push(Change::Synced);
+                out.push(Change::Listed);
             }
         }
     }
@@ -212,7 +212,7 @@ mod tests {
         let (a, b) = (Change::Apply(("a", 1)), Change::Apply(("b", 2)));
         assert_eq!(
             changes,
-            [a, b.clone(), Change::Synced, b, Change::Delete(1), Change::Synced]
+            [a, b.clone(), Change::Listed, b, Change::Delete(1), Change::Listed]
         );
     }
 
@@ -229,7 +229,7 @@ mod tests {
         ]);
         assert_eq!(
             changes[3..],
-            [Change::Delete(1), Change::Delete(2), Change::Synced]
+            [Change::Delete(1), Change::Delete(2), Change::Listed]
         );
     }
 

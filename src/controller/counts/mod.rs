@@ -1,5 +1,5 @@
 //! Counts: of own shards into Shard objects, of all shards into the status of Orders.
 
-mod board;
 pub mod publish;
 pub mod rollup;
+mod shard_objects;

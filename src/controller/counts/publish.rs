@@ -1,13 +1,13 @@
 //! The publisher: writes the Shard objects of own shards when they are due.
 //!
-//! What is due is decided by the boards (`board`); here it is only sent.
+//! What is due is decided by `shard_objects`; here it is only sent.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::rollup::{Publication, Question, Reports};
+use super::rollup::{Publication, Reports, UnreadPages};
 use crate::{
     domain::values::{ids::Namespace, shard_object::ShardObject},
     env::clock::Clock,
@@ -45,15 +45,15 @@ impl Publisher {
         let (mut reads, mut writes) = (JoinSet::new(), JoinSet::new());
         loop {
             let now = self.clock.mono();
-            for question in self.reports.questions() {
+            for unread in self.reports.unread_pages() {
                 let (writer, namespace, clock) =
                     (self.writer.clone(), self.namespace.clone(), self.clock.clone());
                 reads.spawn(async move {
-                    let pages = writer.shard_objects(&namespace, &question.pages).await;
+                    let pages = writer.shard_objects(&namespace, &unread.pages).await;
                     if pages.is_none() {
                         clock.sleep_until(Some(clock.mono().after(LOOK_EVERY))).await;
                     }
-                    (question, pages)
+                    (unread, pages)
                 });
             }
             let waiting = self.pending.waiting();
@@ -67,34 +67,34 @@ impl Publisher {
                 let (writer, namespace, clock) =
                     (self.writer.clone(), self.namespace.clone(), self.clock.clone());
                 writes.spawn(async move {
-                    let due = &publication.due;
-                    let (version, server) = (due.version.as_ref(), clock.now().server);
-                    let answer = writer
-                        .shard_object(&namespace, due.object, version, &due.content, server)
+                    let write = &publication.write;
+                    let (version, server) = (write.version.as_ref(), clock.now().server);
+                    let result = writer
+                        .shard_object(&namespace, write.object, version, &write.content, server)
                         .await;
-                    (publication, answer)
+                    (publication, result)
                 });
             }
             let look = now.after(LOOK_EVERY);
             tokio::select! {
                 biased; // stopping comes first
                 () = stop.cancelled() => return,
-                Some(ended) = reads.join_next() => self.learn(ended),
+                Some(ended) = reads.join_next() => self.read(ended),
                 ended = writes.join_next(), if !writes.is_empty() => self.finish(ended),
                 () = self.clock.sleep_until(Some(wake.map_or(look, |wake| wake.min(look)))) => {}
             }
         }
     }
 
-    fn learn(&self, ended: Result<(Question, Option<Found>), tokio::task::JoinError>) {
-        let (question, pages) = ended.expect("a read neither panics nor is cancelled");
-        self.reports.answered(&question, pages);
+    fn read(&self, ended: Result<(UnreadPages, Option<Found>), tokio::task::JoinError>) {
+        let (unread, pages) = ended.expect("a read neither panics nor is cancelled");
+        self.reports.pages_read(&unread, pages);
     }
 
     fn finish(&self, ended: Option<Result<(Publication, ShardWriteResult), tokio::task::JoinError>>) {
         if let Some(ended) = ended {
-            let (publication, answer) = ended.expect("a write neither panics nor is cancelled");
-            self.reports.published(publication, answer, self.clock.mono());
+            let (publication, result) = ended.expect("a write neither panics nor is cancelled");
+            self.reports.published(publication, result, self.clock.mono());
         }
     }
 }

@@ -30,7 +30,7 @@ const OWN: &[Part] = &[Part::Nodes, Part::Tickets, Part::Guardians, Part::Unlabe
 
 /// Collects the parts; clones share them.
 #[derive(Clone, Debug)]
-pub struct Synced {
+pub struct Listed {
     shared: Arc<Shared>,
     /// What has to be listed besides.
     common: Option<Arc<Shared>>,
@@ -39,7 +39,7 @@ pub struct Synced {
 #[derive(Debug)]
 struct Shared {
     missing: Mutex<Vec<Part>>,
-    all: AtomicBool,
+    complete: AtomicBool,
     /// Wakes in the order of waiting, unlike a watch channel: a simulated run repeats.
     bell: Notify,
 }
@@ -48,26 +48,26 @@ impl Shared {
     fn of(parts: &[Part]) -> Arc<Self> {
         Arc::new(Self {
             missing: Mutex::new(parts.to_vec()),
-            all: AtomicBool::new(false),
+            complete: AtomicBool::new(false),
             bell: Notify::new(),
         })
     }
 
-    fn all(&self) -> bool {
-        self.all.load(Ordering::Acquire)
+    fn complete(&self) -> bool {
+        self.complete.load(Ordering::Acquire)
     }
 
     async fn wait(&self) {
         let rung = self.bell.notified();
         tokio::pin!(rung);
         rung.as_mut().enable();
-        if !self.all() {
+        if !self.complete() {
             rung.await;
         }
     }
 }
 
-impl Synced {
+impl Listed {
     /// What a replica lists once for all its shards.
     pub fn common() -> Self {
         Self {
@@ -93,10 +93,10 @@ impl Synced {
     }
 
     /// A part has been listed, perhaps not for the first time.
-    pub fn part(&self, part: Part) {
+    pub fn mark(&self, part: Part) {
         let mut missing = self.shared.missing.lock();
         missing.retain(|&other| other != part);
-        if missing.is_empty() && !self.shared.all.swap(true, Ordering::AcqRel) {
+        if missing.is_empty() && !self.shared.complete.swap(true, Ordering::AcqRel) {
             self.shared.bell.notify_waiters();
         }
     }
@@ -107,8 +107,8 @@ impl Synced {
     }
 
     /// Whether all parts have been listed.
-    pub fn all(&self) -> bool {
-        self.shared.all() && self.common.as_ref().is_none_or(|common| common.all())
+    pub fn complete(&self) -> bool {
+        self.shared.complete() && self.common.as_ref().is_none_or(|common| common.complete())
     }
 
     /// Waits until all parts have been listed.

@@ -1,9 +1,9 @@
 //! What comes in: watches, and the router that hands it to shards.
 
-pub mod by_shard;
+pub mod common_watches;
 pub mod listed;
 pub mod orders;
 pub mod own_nodes;
+pub mod own_watches;
 pub mod router;
-pub mod shard_objects;
-pub mod watches;
+pub mod shards_watch;

@@ -14,8 +14,8 @@ use parking_lot::Mutex;
 use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::listed::{Part, Synced};
-use crate::controller::{counts::rollup::Reports, owned::slots::Slots};
+use super::listed::{Listed, Part};
+use crate::controller::{counts::rollup::Reports, owned::shard::OwnedShards};
 use crate::{
     api::OrderStatus,
     domain::{
@@ -62,7 +62,7 @@ impl OrderInbox {
         match change {
             Change::Apply(seen) => self.changes.lock().insert(seen.order.uid.clone(), Some(seen)),
             Change::Delete(uid) => self.changes.lock().insert(uid, None),
-            Change::Synced => {
+            Change::Listed => {
                 self.listed.store(true, Ordering::Release);
                 None
             }
@@ -78,13 +78,13 @@ pub struct Orders {
     /// Where the Orders are published.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// The shards.
-    pub slots: Arc<Slots>,
+    pub owned_shards: Arc<OwnedShards>,
     /// Where counts are summed.
     pub reports: Arc<Reports>,
     /// What removes Tickets at once.
     pub writer: Writer,
     /// Told once all Orders have been listed and published.
-    pub synced: Synced,
+    pub listed: Listed,
 }
 
 impl Orders {
@@ -96,14 +96,19 @@ impl Orders {
             while purges.len() < PURGES
                 && let Some((uid, namespace)) = waiting.pop()
             {
-                purges.spawn(purge(self.writer.clone(), self.slots.clone(), uid, namespace));
+                purges.spawn(purge(
+                    self.writer.clone(),
+                    self.owned_shards.clone(),
+                    uid,
+                    namespace,
+                ));
             }
             tokio::select! {
                 biased; // stopping comes first; an ended removal makes room for the next
                 () = stop.cancelled() => return,
                 Some(ended) = purges.join_next() => {
                     let uid = ended.expect("a removal neither panics nor is cancelled");
-                    self.slots.put_all(|inbox| { inbox.purges.insert(uid.clone(), false); });
+                    self.owned_shards.put_all(|inbox| { inbox.purges.insert(uid.clone(), false); });
                     purging.remove(&uid);
                 }
                 () = self.inbox.bell.notified() => {
@@ -119,7 +124,7 @@ impl Orders {
 
     /// Publishes what changed; returns the Orders that go.
     fn look(&self, index: &mut Index) -> Vec<(OrderUid, Namespace)> {
-        let listed = self.inbox.listed.load(Ordering::Acquire);
+        let all_listed = self.inbox.listed.load(Ordering::Acquire);
         let changes = std::mem::take(&mut *self.inbox.changes.lock());
         let (mut changed, mut going) = (Vec::new(), Vec::new());
         for (uid, seen) in changes {
@@ -149,25 +154,34 @@ impl Orders {
             let snapshot = index.publish();
             metrics::orders(snapshot.orders().count());
             self.snapshot.store(snapshot);
-            self.slots.put_all(|inbox| {
+            self.owned_shards.put_all(|inbox| {
                 inbox.orders.extend(changed.iter().cloned());
                 inbox
                     .purges
                     .extend(going.iter().map(|(uid, _)| (uid.clone(), true)));
             });
         }
-        if listed {
-            self.synced.part(Part::Orders);
+        if all_listed {
+            self.listed.mark(Part::Orders);
         }
         going
     }
 }
 
 /// Removes what the Order has in the shards that are owned at the moment.
-async fn purge(writer: Writer, slots: Arc<Slots>, uid: OrderUid, namespace: Namespace) -> OrderUid {
+async fn purge(
+    writer: Writer,
+    owned_shards: Arc<OwnedShards>,
+    uid: OrderUid,
+    namespace: Namespace,
+) -> OrderUid {
     let (mut pause, longest) = AGAIN_AFTER;
     loop {
-        if writer.purge(&uid, &namespace, &|ends| slots.writing(ends)).await || pause > longest {
+        if writer
+            .purge(&uid, &namespace, &|ends| owned_shards.begin_write(ends))
+            .await
+            || pause > longest
+        {
             break;
         }
         tokio::time::sleep(pause).await;

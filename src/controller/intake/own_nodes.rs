@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    listed::{Part, Synced},
+    listed::{Listed, Part},
     router::Router,
 };
 use crate::{
@@ -80,7 +80,7 @@ impl OwnNodes {
                 Ok(offered) => {
                     tracing::info!(offered, "asked whether nodes come by ranges");
                     if offered {
-                        self.router.narrow();
+                        self.router.use_ranges();
                     }
                     return offered;
                 }
@@ -104,7 +104,7 @@ impl OwnNodes {
 
     /// Watches the Nodes of these shards in the place of what has watched them so far; `told` hear when
     /// they are listed.
-    pub fn watch(&self, shards: &[ShardId], told: Vec<Synced>, tasks: &mut JoinSet<()>) -> AbortHandle {
+    pub fn watch(&self, shards: &[ShardId], told: Vec<Listed>, tasks: &mut JoinSet<()>) -> AbortHandle {
         let client = ranges::within(&self.client, self.shards.selector(shards));
         let config = watcher::Config::default().page_size(node::PAGE);
         let relist = self.succeed(shards);
@@ -121,7 +121,7 @@ impl OwnNodes {
             Change::Delete(uid) => router.node(Change::Delete(uid)),
             Change::Apply(node) if !speaks(&node) => {}
             Change::Apply(node) => router.node(Change::Apply(node)),
-            Change::Synced => told.iter().for_each(|told| told.part(Part::Nodes)),
+            Change::Listed => told.iter().for_each(|told| told.mark(Part::Nodes)),
         };
         // A server without the feature sends others as well; what is not known here cannot seem gone later.
         let own: BTreeSet<ShardId> = shards.iter().copied().collect();

@@ -17,8 +17,8 @@ use dashmap::DashMap;
 use parking_lot::Mutex;
 
 use crate::controller::owned::{
-    mailbox::{GuardianNews, Inbox, NodeNews, TicketNews},
-    slots::Slots,
+    mailbox::{GuardianUpdate, Inbox, NodeUpdate, TicketUpdate},
+    shard::OwnedShards,
 };
 use crate::{
     api::ShardStatus,
@@ -32,7 +32,7 @@ use crate::{
     },
     env::{clock::Clock, metrics},
     shard::state::Fleet,
-    watch::{node::SlimNode, relist::Change},
+    watch::{guardian::SlimPod, node::SlimNode, relist::Change, ticket::SlimTicket},
 };
 
 /// Where the end of a Ticket is to be told.
@@ -40,45 +40,64 @@ pub type TicketRoute = (ShardId, TicketKey, TicketUid);
 /// Where the end of a Guardian is to be told.
 pub type GuardianRoute = (ShardId, TicketKey, PodKey, PodUid);
 
+/// Where the end of each Ticket is to be told, and its view with its shard.
+pub fn route_ticket(
+    shards: ShardCount,
+) -> impl Fn(SlimTicket) -> Option<(TicketRoute, (ShardId, TicketView))> + Copy {
+    move |ticket| {
+        let (shard, view) = ticket.view(shards)?;
+        Some(((shard, view.key.clone(), view.uid.clone()), (shard, view)))
+    }
+}
+
+/// Where the end of a Guardian is to be told, and its view with its shard; none if it is labelled for no shard.
+pub fn route_guardian(pod: SlimPod) -> Option<(GuardianRoute, (ShardId, GuardianView))> {
+    let (shard, view) = pod.view()?;
+    let shard = shard?;
+    let route = (shard, view.ticket.clone(), view.key.clone(), view.uid.clone());
+    Some((route, (shard, view)))
+}
+
 /// Hands events to shards.
 pub struct Router {
     shards: ShardCount,
     nodes: DashMap<NodeUid, Arc<Node>, ahash::RandomState>,
     unlabelled: Mutex<BTreeMap<TicketUid, (ShardId, TicketView)>>,
     outage: Mutex<Outage>,
-    slots: Arc<Slots>,
+    owned_shards: Arc<OwnedShards>,
     clock: Clock,
     /// Only Nodes of own shards are seen.
-    narrow: AtomicBool,
+    by_ranges: AtomicBool,
 }
 
 impl Router {
     /// A router to these shards.
-    pub fn new(shards: ShardCount, slots: Arc<Slots>, clock: Clock) -> Self {
+    pub fn new(shards: ShardCount, owned_shards: Arc<OwnedShards>, clock: Clock) -> Self {
         Self {
             shards,
             nodes: DashMap::default(),
             unlabelled: Mutex::default(),
             outage: Mutex::default(),
-            slots,
+            owned_shards,
             clock,
-            narrow: AtomicBool::new(false),
+            by_ranges: AtomicBool::new(false),
         }
     }
 
-    /// From now on only Nodes of own shards are kept: of the others no news will come.
-    pub fn narrow(&self) {
-        self.narrow.store(true, Ordering::Release);
-        self.outage.lock().narrow();
+    /// Nodes come by ranges: from now on only those of own shards are kept, as the watches will say nothing of the
+    /// others.
+    pub fn use_ranges(&self) {
+        self.by_ranges.store(true, Ordering::Release);
+        self.outage.lock().use_ranges();
     }
 
-    fn is_narrow(&self) -> bool {
-        self.narrow.load(Ordering::Acquire)
+    fn by_ranges(&self) -> bool {
+        self.by_ranges.load(Ordering::Acquire)
     }
 
     /// Whether this replica has the shard.
     pub fn has(&self, shard: ShardId) -> bool {
-        self.slots.get(shard).is_some()
+        self.owned_shards.get(shard).is_some()
     }
 
     /// Nodes known.
@@ -93,10 +112,10 @@ impl Router {
             Change::Delete(uid) => {
                 self.forget(&uid);
                 self.put(self.shards.of_node(&uid), |inbox| {
-                    inbox.nodes.insert(uid, NodeNews::Delete);
+                    inbox.nodes.insert(uid, NodeUpdate::Delete);
                 });
             }
-            Change::Synced => {}
+            Change::Listed => {}
         }
         metrics::nodes(self.nodes.len());
     }
@@ -105,7 +124,7 @@ impl Router {
         let now = self.clock.now();
         let uid = NodeUid::from(node.metadata.uid.as_deref().unwrap_or_default());
         let shard = self.shards.of_node(&uid);
-        if self.is_narrow() && !self.has(shard) {
+        if self.by_ranges() && !self.has(shard) {
             return;
         }
         let before = self.nodes.get(&uid).map(|before| before.clone());
@@ -119,12 +138,12 @@ impl Router {
         self.outage.lock().see(before.as_deref(), Some(&node));
         let node = Arc::new(node);
         self.nodes.insert(uid.clone(), node.clone());
-        if self.is_narrow() && !self.has(shard) {
+        if self.by_ranges() && !self.has(shard) {
             // It was given up meanwhile, perhaps before this was kept.
             return self.forget(&uid);
         }
         self.put(shard, |inbox| {
-            inbox.nodes.insert(uid, NodeNews::Apply(node, now.mono));
+            inbox.nodes.insert(uid, NodeUpdate::Apply(node, now.mono));
         });
     }
 
@@ -134,10 +153,10 @@ impl Router {
         }
     }
 
-    /// A shard was given up: where Nodes come by shards, no news of these will come.
+    /// A shard was given up: where Nodes come by ranges, the watches say nothing more of these.
     pub fn leave(&self, shard: ShardId) {
         self.outage.lock().own(self.shards.range(shard).0, false);
-        if !self.is_narrow() {
+        if !self.by_ranges() {
             return;
         }
         let of_shard = |uid: &NodeUid| self.shards.of_node(uid) == shard;
@@ -158,7 +177,7 @@ impl Router {
         outage.told(self.shards.range(shard).0, totals.nodes, not_ready.collect());
     }
 
-    /// Tells shards that were just taken of their nodes, and of their Tickets without labels. News that came since
+    /// Tells shards that were just taken of their nodes, and of their Tickets without labels. What came since
     /// they were taken is newer.
     pub fn fill(&self, shards: &[ShardId]) {
         let mut outage = self.outage.lock();
@@ -180,14 +199,14 @@ impl Router {
                 inbox
                     .nodes
                     .entry(node.uid.clone())
-                    .or_insert(NodeNews::Apply(node, now));
+                    .or_insert(NodeUpdate::Apply(node, now));
             });
         }
         for (uid, (shard, view)) in &*self.unlabelled.lock() {
             if wanted.contains(shard) {
                 self.put(*shard, |inbox| {
-                    let news = TicketNews::Apply(Box::new(view.clone()));
-                    inbox.tickets.entry((uid.clone(), true)).or_insert(news);
+                    let update = TicketUpdate::Apply(Box::new(view.clone()));
+                    inbox.tickets.entry((uid.clone(), true)).or_insert(update);
                 });
             }
         }
@@ -208,7 +227,7 @@ impl Router {
             Change::Delete((_, _, uid)) => {
                 self.unlabelled.lock().remove(uid);
             }
-            Change::Synced => {}
+            Change::Listed => {}
         }
         self.put_ticket(change, true);
     }
@@ -216,8 +235,11 @@ impl Router {
     /// A list shows a Ticket without the label of a shard. What a watch has shown is newer, or will be.
     pub fn found(&self, shard: ShardId, view: TicketView) {
         self.put(shard, |inbox| {
-            let news = || TicketNews::Told(Box::new(view.clone()));
-            inbox.tickets.entry((view.uid.clone(), true)).or_insert_with(news);
+            let update = || TicketUpdate::Told(Box::new(view.clone()));
+            inbox
+                .tickets
+                .entry((view.uid.clone(), true))
+                .or_insert_with(update);
         });
     }
 
@@ -225,12 +247,12 @@ impl Router {
         match change {
             Change::Apply((shard, view)) => self.put(shard, |inbox| {
                 let key = (view.uid.clone(), unlabelled);
-                inbox.tickets.insert(key, TicketNews::Apply(Box::new(view)));
+                inbox.tickets.insert(key, TicketUpdate::Apply(Box::new(view)));
             }),
             Change::Delete((shard, key, uid)) => self.put(shard, |inbox| {
-                inbox.tickets.insert((uid, unlabelled), TicketNews::Delete(key));
+                inbox.tickets.insert((uid, unlabelled), TicketUpdate::Delete(key));
             }),
-            Change::Synced => {}
+            Change::Listed => {}
         }
     }
 
@@ -240,17 +262,17 @@ impl Router {
             Change::Apply((shard, view)) => self.put(shard, |inbox| {
                 inbox
                     .guardians
-                    .insert(view.uid.clone(), GuardianNews::Apply(Box::new(view)));
+                    .insert(view.uid.clone(), GuardianUpdate::Apply(Box::new(view)));
             }),
             Change::Delete((shard, ticket, pod, uid)) => self.put(shard, |inbox| {
-                inbox.guardians.insert(uid, GuardianNews::Delete(ticket, pod));
+                inbox.guardians.insert(uid, GuardianUpdate::Delete(ticket, pod));
             }),
-            Change::Synced => {}
+            Change::Listed => {}
         }
     }
 
     fn put(&self, shard: ShardId, put: impl FnOnce(&mut Inbox)) {
-        self.slots.put(shard, put);
+        self.owned_shards.put(shard, put);
     }
 }
 

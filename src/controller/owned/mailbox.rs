@@ -28,7 +28,7 @@ type Latest<K, V> = IndexMap<K, V, ahash::RandomState>;
 
 /// The latest of a Node.
 #[derive(Clone, Debug)]
-pub enum NodeNews {
+pub enum NodeUpdate {
     /// It is there, and changed when the replica's clock showed this.
     Apply(Arc<Node>, Mono),
     /// It is gone.
@@ -37,7 +37,7 @@ pub enum NodeNews {
 
 /// The latest of a Ticket.
 #[derive(Clone, Debug)]
-pub enum TicketNews {
+pub enum TicketUpdate {
     /// It is there.
     Apply(Box<TicketView>),
     /// It was there when somebody looked; a watch may have more to say.
@@ -48,7 +48,7 @@ pub enum TicketNews {
 
 /// The latest of a Guardian.
 #[derive(Clone, Debug)]
-pub enum GuardianNews {
+pub enum GuardianUpdate {
     /// It is there.
     Apply(Box<GuardianView>),
     /// It is gone.
@@ -63,11 +63,11 @@ pub struct Inbox {
     /// Orders that changed.
     pub orders: BTreeSet<OrderUid>,
     /// Nodes that changed.
-    pub nodes: Latest<NodeUid, NodeNews>,
+    pub nodes: Latest<NodeUid, NodeUpdate>,
     /// Tickets that changed, as the watch of those without labels shows it, or the other.
-    pub tickets: Latest<(TicketUid, bool), TicketNews>,
+    pub tickets: Latest<(TicketUid, bool), TicketUpdate>,
     /// Guardians that changed.
-    pub guardians: Latest<PodUid, GuardianNews>,
+    pub guardians: Latest<PodUid, GuardianUpdate>,
     /// Operations that ended: at most as many as are in flight.
     pub outcomes: Vec<(Work, Outcome)>,
     /// Roll-outs that changed, each with the number below which grants were another process's.

@@ -11,18 +11,21 @@ use std::{
     },
 };
 
-use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client, runtime::watcher};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::keeper::{self, Crew, Keeper};
-use crate::controller::intake::listed::Synced;
+use super::workers::{Change as WorkerChange, Workers};
+use crate::controller::intake::listed::Listed;
 use crate::{
     api::LABEL_LEASE,
-    domain::values::shard::ShardCount,
+    domain::values::{
+        shard::{ShardCount, ShardId},
+        time::{Mono, Now},
+    },
     env::{clock::Clock, metrics},
     lease::{
         deadline::Deadline,
@@ -57,14 +60,14 @@ pub struct Membership {
     pub times: LeaseTimes,
     /// The lease machine.
     pub member: Member,
-    /// Starts and stops the work on shards.
-    pub keeper: Keeper,
+    /// The work on shards.
+    pub workers: Workers,
     /// Set to the membership's own deadline.
     pub lease: Arc<Deadline>,
     /// Whether this is a member that knows all nodes.
     pub ready: Arc<AtomicBool>,
     /// What is listed once for all shards.
-    pub synced: Synced,
+    pub listed: Listed,
     /// The time.
     pub clock: Clock,
 }
@@ -73,7 +76,7 @@ type LeaseRoute = (LeaseName, String);
 
 /// What the watch of Leases has shown and the machine has not seen: the latest of each.
 #[derive(Default)]
-struct News {
+struct LeaseInbox {
     leases: Mutex<BTreeMap<LeaseName, Option<Record>>>,
     /// Which object of each name the watch has shown last.
     uids: Mutex<BTreeMap<LeaseName, String>>,
@@ -81,7 +84,7 @@ struct News {
     bell: Notify,
 }
 
-impl News {
+impl LeaseInbox {
     fn put(&self, change: Change<(LeaseRoute, Record), LeaseRoute>) {
         match change {
             Change::Apply(((name, uid), record)) => {
@@ -96,7 +99,7 @@ impl News {
                     self.leases.lock().insert(name, None);
                 }
             }
-            Change::Synced => self.listed.store(true, Ordering::Release),
+            Change::Listed => self.listed.store(true, Ordering::Release),
         }
         self.bell.notify_one();
     }
@@ -108,40 +111,39 @@ type Requests = FuturesUnordered<BoxFuture<'static, Answered>>;
 impl Membership {
     /// Holds what it should until `leave`, and then gives it up.
     pub async fn run(mut self, leave: CancellationToken) -> Ending {
-        let news = Arc::new(News::default());
-        let watch = self.watch(news.clone());
+        let inbox = Arc::new(LeaseInbox::default());
+        let watch = self.watch(inbox.clone());
         tokio::pin!(watch);
         let leases = Leases::new(self.client.clone(), &self.namespace, self.shards, self.times);
-        let (mut requests, mut crew) = (Requests::new(), Crew::default());
+        let (mut requests, mut members) = (Requests::new(), Vec::new());
         let (mut leaving, mut prepared) = (false, false);
         loop {
-            if let Some(ending) = self.act(&leases, &requests, &mut crew) {
+            if let Some(ending) = self.act(&leases, &requests, &mut members) {
                 self.ready.store(false, Ordering::Release);
                 return ending;
             }
             let wake = self.member.wake();
             tokio::select! {
                 biased; // an answer may move a deadline that has come
-                Some((name, attempt, answer)) = requests.next() => {
-                    metrics::lease_request(answer.word());
-                    self.member.answered(&name, attempt, answer, self.clock.mono());
+                Some((name, attempt, result)) = requests.next() => {
+                    metrics::lease_request(result.word());
+                    self.member.answered(&name, attempt, result, self.clock.mono());
                 }
-                () = news.bell.notified() => self.look(&news),
-                change = crew.change() => match change {
-                    keeper::Change::Drained(drained) => if self.keeper.release(&drained) {
+                () = inbox.bell.notified() => self.look(&inbox),
+                change = self.workers.change() => match change {
+                    WorkerChange::Drained(drained) => if self.workers.release(&drained) {
                         self.member.drained(drained.0);
                     },
-                    keeper::Change::Broken(slot) => self.keeper.broken(&slot, &mut crew),
-                    keeper::Change::Rebuild(shard) => {
-                        let until = self.member.deadline(shard);
-                        self.keeper.rebuild(shard, until, &mut crew);
+                    WorkerChange::Broken(owned) => self.workers.broken(&owned),
+                    WorkerChange::Rebuild(shard) => {
+                        self.workers.rebuild(shard, self.member.deadline(shard));
                     }
                 },
                 () = leave.cancelled(), if !leaving => {
                     leaving = true;
                     self.member.drain(self.clock.mono());
                 }
-                () = self.synced.wait(), if !prepared => {
+                () = self.listed.wait(), if !prepared => {
                     prepared = true;
                     self.member.prepared();
                 }
@@ -151,7 +153,7 @@ impl Membership {
         }
     }
 
-    fn watch(&self, news: Arc<News>) -> impl Future<Output = ()> + Send + 'static {
+    fn watch(&self, inbox: Arc<LeaseInbox>) -> impl Future<Output = ()> + Send + 'static {
         let api = Api::<Lease>::namespaced(self.client.clone(), &self.namespace);
         let config = watcher::Config::default().labels(LABEL_LEASE);
         let known = |lease: Lease| {
@@ -161,14 +163,14 @@ impl Membership {
         };
         let relist = Relist::shared(Brake::Off);
         follow::<_, String, _, _>("Lease", api, config, relist, known, move |change| {
-            news.put(change)
+            inbox.put(change)
         })
     }
 
-    fn look(&mut self, news: &News) {
-        let listed = news.listed.load(Ordering::Acquire);
+    fn look(&mut self, inbox: &LeaseInbox) {
+        let listed = inbox.listed.load(Ordering::Acquire);
         let now = self.clock.mono();
-        for (name, record) in std::mem::take(&mut *news.leases.lock()) {
+        for (name, record) in std::mem::take(&mut *inbox.leases.lock()) {
             self.member.saw(&name, record, now);
         }
         if listed {
@@ -177,8 +179,25 @@ impl Membership {
     }
 
     /// Carries out what is due, and tells everybody until when they may go on.
-    fn act(&mut self, leases: &Leases, requests: &Requests, crew: &mut Crew) -> Option<Ending> {
+    fn act(&mut self, leases: &Leases, requests: &Requests, members: &mut Vec<ReplicaId>) -> Option<Ending> {
         let now = self.clock.now();
+        let (started, ending) = self.carry_out(leases, requests, now);
+        let until = |shard| self.member.deadline(shard).unwrap_or_default();
+        let started: Vec<_> = started.into_iter().map(|shard| (shard, until(shard))).collect();
+        self.workers.start(&started);
+        self.workers.renew(until);
+        self.lease.set(self.member.until().unwrap_or_default());
+        self.show(members, now.mono);
+        ending
+    }
+
+    /// Sends what is to be requested; returns the shards that begin, and how the membership ends, if it does.
+    fn carry_out(
+        &mut self,
+        leases: &Leases,
+        requests: &Requests,
+        now: Now,
+    ) -> (Vec<ShardId>, Option<Ending>) {
         let (mut started, mut ending) = (Vec::new(), None);
         for action in self.member.poll(now.mono) {
             let leases = leases.clone();
@@ -188,58 +207,48 @@ impl Membership {
                     attempt,
                     version,
                     holder,
-                } => requests.push(
-                    async move {
-                        let answer = leases.put(&name, version.as_deref(), holder.as_ref(), now.server);
-                        let answer = answer.await;
-                        (name, attempt, answer)
-                    }
-                    .boxed(),
-                ),
-                Action::Get { name, attempt } => requests.push(
-                    async move {
-                        let answer = leases.get(&name).await;
-                        (name, attempt, answer)
-                    }
-                    .boxed(),
-                ),
+                } => requests.push(Box::pin(async move {
+                    let sent = leases.put(&name, version.as_deref(), holder.as_ref(), now.server);
+                    let result = sent.await;
+                    (name, attempt, result)
+                })),
+                Action::Get { name, attempt } => requests.push(Box::pin(async move {
+                    let result = leases.get(&name).await;
+                    (name, attempt, result)
+                })),
                 Action::Delete {
                     name,
                     attempt,
                     version,
-                } => requests.push(
-                    async move {
-                        let answer = leases.delete(&name, &version).await;
-                        (name, attempt, answer)
-                    }
-                    .boxed(),
-                ),
+                } => requests.push(Box::pin(async move {
+                    let result = leases.delete(&name, &version).await;
+                    (name, attempt, result)
+                })),
                 Action::Start(shard) => started.push(shard),
-                Action::Drain(shard) => self.keeper.drain(shard, crew),
-                Action::Drop(shard) => self.keeper.drop(shard),
+                Action::Drain(shard) => self.workers.drain(shard),
+                Action::Drop(shard) => self.workers.drop(shard),
                 Action::Stop(fatal) => ending = Some(Ending::Fatal(fatal)),
                 Action::Done => ending = Some(Ending::Left),
             }
         }
-        let until = |shard| self.member.deadline(shard).unwrap_or_default();
-        let started: Vec<_> = started.into_iter().map(|shard| (shard, until(shard))).collect();
-        self.keeper.start(&started, crew);
-        self.keeper.renew(until);
-        self.lease.set(self.member.until().unwrap_or_default());
-        let member = self.member.member(now.mono);
+        (started, ending)
+    }
+
+    /// Shows what this replica has and who else lives; `known` are the replicas that were last said to.
+    fn show(&self, known: &mut Vec<ReplicaId>, now: Mono) {
+        let member = self.member.member(now);
         let members = if member {
-            self.member.members(now.mono)
+            self.member.members(now)
         } else {
             Vec::new()
         };
-        metrics::membership(self.keeper.slots.owned().len(), members.len());
-        if member && members != crew.members {
+        metrics::membership(self.workers.owned(), members.len());
+        if member && members != *known {
             tracing::info!(replicas = names(&members), "members");
-            crew.members = members;
+            *known = members;
         }
-        let ready = member && self.synced.all();
+        let ready = member && self.listed.complete();
         self.ready.store(ready, Ordering::Release);
-        ending
     }
 }
 
@@ -251,21 +260,20 @@ fn names(members: &[ReplicaId]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::values::shard::ShardId;
 
     #[test]
     fn the_end_of_a_lease_that_has_a_successor_is_not_the_end_of_that() {
-        let (news, name) = (News::default(), LeaseName::Shard(ShardId(1)));
+        let (inbox, name) = (LeaseInbox::default(), LeaseName::Shard(ShardId(1)));
         let route = |uid: &str| (name.clone(), uid.to_owned());
         let record = Record {
             version: "7".into(),
             holder: None,
             shards: None,
         };
-        news.put(Change::Apply((route("second"), record.clone())));
-        news.put(Change::Delete(route("first")));
-        assert_eq!(news.leases.lock()[&name], Some(record));
-        news.put(Change::Delete(route("second")));
-        assert_eq!(news.leases.lock()[&name], None);
+        inbox.put(Change::Apply((route("second"), record.clone())));
+        inbox.put(Change::Delete(route("first")));
+        assert_eq!(inbox.leases.lock()[&name], Some(record));
+        inbox.put(Change::Delete(route("second")));
+        assert_eq!(inbox.leases.lock()[&name], None);
     }
 }

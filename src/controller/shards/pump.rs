@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::controller::owned::slots::Slots;
+use crate::controller::owned::shard::OwnedShards;
 use crate::{
     domain::pair::op::Outcome,
     env::{clock::Clock, metrics},
@@ -17,7 +17,7 @@ use crate::{
 pub async fn pump(
     pending: Arc<Pending>,
     writer: Writer,
-    slots: Arc<Slots>,
+    owned_shards: Arc<OwnedShards>,
     clock: Clock,
     stop: CancellationToken,
 ) {
@@ -34,22 +34,22 @@ pub async fn pump(
                     ended.expect("a write neither panics nor is cancelled");
                 pending.done(&key);
                 if let Some(outcome) = outcome {
-                    slots.put(work.shard, |inbox| inbox.outcomes.push((work, outcome)));
+                    owned_shards.put(work.shard, |inbox| inbox.outcomes.push((work, outcome)));
                 }
             }
             started = pending.started(), if !stopping => {
                 metrics::queue_wait(started.waited);
-                let Some(slot) = slots.get(started.work.shard) else {
+                let Some(owned) = owned_shards.get(started.work.shard) else {
                     pending.done(&started.key);
                     continue;
                 };
-                slot.begin();
-                let (writer, clock) = (writer.holding(started.permit, slot.lease.clone()), clock.clone());
+                let in_flight = owned.begin_write();
+                let (writer, clock) = (writer.holding(started.permit, owned.lease.clone()), clock.clone());
                 flight.spawn(async move {
                     // Dropped with its shard, it ends its connection: what is not on the wire yet stays here.
                     let sent = send(&writer, &started.work, &clock);
-                    let outcome = slot.drop.run_until_cancelled(sent).await;
-                    slot.end();
+                    let outcome = owned.drop.run_until_cancelled(sent).await;
+                    drop(in_flight);
                     (started.key, started.work, outcome)
                 });
             }

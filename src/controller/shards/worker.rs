@@ -1,4 +1,4 @@
-//! The worker of one shard: mailbox in, operations, reports and news out.
+//! The worker of one shard: mailbox in; operations, reports and notices out.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -9,11 +9,11 @@ use arc_swap::ArcSwap;
 
 use crate::controller::{
     counts::rollup::{NodeCounts, Reports},
-    events::News,
-    intake::{listed::Synced, router::Router},
+    events::EventQueue,
+    intake::{listed::Listed, router::Router},
     owned::{
-        mailbox::{GuardianNews, Inbox, NodeNews, TicketNews},
-        slots::Slot,
+        mailbox::{GuardianUpdate, Inbox, NodeUpdate, TicketUpdate},
+        shard::OwnedShard,
     },
 };
 use crate::{
@@ -28,8 +28,8 @@ use crate::{
 pub struct Worker {
     /// The shard.
     pub shard: Shard,
-    /// Where news come in, and until when something may be decided.
-    pub slot: Arc<Slot>,
+    /// Where updates come in, and until when something may be decided.
+    pub owned: Arc<OwnedShard>,
     /// What knows all nodes.
     pub router: Arc<Router>,
     /// The Orders as they are.
@@ -39,9 +39,9 @@ pub struct Worker {
     /// Where counts go.
     pub reports: Arc<Reports>,
     /// Where Events are made.
-    pub news: Arc<News>,
+    pub events: Arc<EventQueue>,
     /// True once everything has been listed; nothing is decided before.
-    pub synced: Synced,
+    pub listed: Listed,
     /// The time.
     pub clock: Clock,
 }
@@ -60,9 +60,9 @@ enum Turn {
 const LEASE_AGAIN: Duration = Duration::from_millis(100);
 
 impl Worker {
-    /// Works until the slot is to stop.
+    /// Works until the shard is to stop.
     pub async fn run(mut self) {
-        let (stop, _tells_at_the_end) = (self.slot.stop.clone(), self.slot.stopped.clone().drop_guard());
+        let (stop, _tells_at_the_end) = (self.owned.stop.clone(), self.owned.stopped.clone().drop_guard());
         let mut jumps = self.clock.jumps();
         let mut last = Turn::Unlisted;
         loop {
@@ -87,24 +87,24 @@ impl Worker {
         };
         tokio::select! {
             biased; // the order does not matter
-            () = self.slot.mailbox.rung() => {}
-            () = self.synced.wait(), if last == Turn::Unlisted => {}
+            () = self.owned.mailbox.rung() => {}
+            () = self.listed.wait(), if last == Turn::Unlisted => {}
             () = self.clock.sleep_until(wake) => {}
         }
     }
 
     fn turn(&mut self) -> Turn {
         // Read before the mailbox is emptied: what was listed is in it by then.
-        let synced = self.synced.all();
+        let listed = self.listed.complete();
         let now = self.clock.now();
-        self.look(self.slot.mailbox.take(), now);
-        if !synced {
+        self.look(self.owned.mailbox.take(), now);
+        if !listed {
             return Turn::Unlisted;
         }
-        if !self.slot.lease.admits(now.mono, Duration::ZERO) {
+        if !self.owned.lease.admits(now.mono, Duration::ZERO) {
             return Turn::Leaseless;
         }
-        self.slot.active.store(true, Ordering::Release);
+        self.owned.active.store(true, Ordering::Release);
         let mut sink = self.pending.sink(now.mono);
         self.shard.decide(now, &*self.router, &mut sink);
         let reports = self.shard.take_reports();
@@ -117,8 +117,8 @@ impl Worker {
                 .map(|(&since, &count)| (since, count))
                 .collect(),
         };
-        self.reports.put(&self.slot, nodes, reports, now.mono);
-        self.news.put(self.shard.take_notices(), now.mono);
+        self.reports.put(&self.owned, nodes, reports, now.mono);
+        self.events.put(self.shard.take_notices(), now.mono);
         let stats = self.shard.take_stats();
         metrics::node_events_stopped("fingerprint", stats.stopped);
         metrics::decisions(stats.decisions);
@@ -138,28 +138,28 @@ impl Worker {
             let changed: Vec<_> = inbox.orders.into_iter().collect();
             shard.apply_orders(self.snapshot.load_full(), &changed, now.mono);
         }
-        for (uid, news) in inbox.nodes {
-            match news {
-                NodeNews::Apply(node, seen) => shard.apply_node(node, seen),
-                NodeNews::Delete => shard.delete_node(&uid),
+        for (uid, update) in inbox.nodes {
+            match update {
+                NodeUpdate::Apply(node, seen) => shard.apply_node(node, seen),
+                NodeUpdate::Delete => shard.delete_node(&uid),
             }
         }
         let mut left = Vec::new();
-        for ((uid, unlabelled), news) in inbox.tickets {
-            match news {
-                TicketNews::Apply(view) => shard.apply_ticket(*view),
-                TicketNews::Told(view) => shard.told_ticket(*view, now.mono),
-                TicketNews::Delete(key) => left.push((key, uid, unlabelled)),
+        for ((uid, unlabelled), update) in inbox.tickets {
+            match update {
+                TicketUpdate::Apply(view) => shard.apply_ticket(*view),
+                TicketUpdate::Told(view) => shard.told_ticket(*view, now.mono),
+                TicketUpdate::Delete(key) => left.push((key, uid, unlabelled)),
             }
         }
         // What has left one watch may have come to the other.
         for (key, uid, unlabelled) in left {
             shard.lose_ticket(&key, &uid, unlabelled, now.mono);
         }
-        for (uid, news) in inbox.guardians {
-            match news {
-                GuardianNews::Apply(view) => shard.apply_guardian(*view, now.mono),
-                GuardianNews::Delete(ticket, pod) => shard.delete_guardian(&ticket, &pod, &uid, now.mono),
+        for (uid, update) in inbox.guardians {
+            match update {
+                GuardianUpdate::Apply(view) => shard.apply_guardian(*view, now.mono),
+                GuardianUpdate::Delete(ticket, pod) => shard.delete_guardian(&ticket, &pod, &uid, now.mono),
             }
         }
         for (work, outcome) in inbox.outcomes {

@@ -35,7 +35,7 @@ pub struct Outage {
     nodes: usize,
     not_ready: BTreeSet<Lost>,
     /// Only nodes of own shards are seen.
-    narrow: bool,
+    by_ranges: bool,
     /// What all say of their shards, by the first hash of each.
     told: BTreeMap<u64, Told>,
     /// Shards whose nodes are seen here.
@@ -67,8 +67,8 @@ impl Outage {
     }
 
     /// From now on only nodes of own shards are seen: what is told of the others counts.
-    pub fn narrow(&mut self) {
-        self.narrow = true;
+    pub fn use_ranges(&mut self) {
+        self.by_ranges = true;
         self.minutes = None;
     }
 
@@ -105,7 +105,7 @@ impl Outage {
 
     fn compute(&self) -> Minutes {
         let elsewhere = || {
-            let told = self.told.iter().filter(|_| self.narrow);
+            let told = self.told.iter().filter(|_| self.by_ranges);
             told.filter(|(shard, _)| !self.own.contains(shard))
         };
         let count = |count: u32| usize::try_from(count).unwrap_or_default();
@@ -258,7 +258,7 @@ mod tests {
         let shard = |n: usize| hash(&name(n)) >> 61;
         for mine in [0, 1] {
             let mut part = Outage::default();
-            part.narrow();
+            part.use_ranges();
             for of in 0..8 {
                 let nodes: Vec<usize> = (0..200).filter(|&n| shard(n) == of).collect();
                 if of % 2 == mine {

@@ -38,7 +38,7 @@ impl Rig {
             &self.status,
             at(second),
         );
-        let told = news(agenda.as_ref(), &self.status, &after, at(second)).into_iter();
+        let told = events(agenda.as_ref(), &self.status, &after, at(second)).into_iter();
         let condition = |kind: &str| after.conditions.iter().find(|one| one.type_ == kind).cloned();
         let ready = condition("Ready").unwrap();
         let next = after

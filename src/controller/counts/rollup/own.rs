@@ -1,4 +1,4 @@
-//! Own shards in the roll-up: what their workers report, on its way to sums, boards and metrics.
+//! Own shards in the roll-up: what their workers report, on its way to sums, Shard objects and metrics.
 
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ use crate::{
         ticket::Phase,
     },
     controller::{
-        counts::board::{Board, Due},
-        owned::slots::Slot,
+        counts::shard_objects::{ShardObjects, ShardWrite},
+        owned::shard::OwnedShard,
     },
     domain::{
         pair::rollout::newest,
@@ -29,157 +29,151 @@ use crate::{
 
 /// An own shard that has decided once.
 #[derive(Debug)]
-pub(super) struct Own {
-    slot: Arc<Slot>,
+pub(super) struct OwnCounts {
+    owned: Arc<OwnedShard>,
     nodes: NodeCounts,
     /// Sums over all Orders.
     sum: OrderCounts,
     /// Whether its pages have been read since this replica has it.
-    pages: Pages,
+    pages: PageState,
     /// None until they have.
-    board: Option<Board>,
+    objects: Option<ShardObjects>,
 }
 
 /// What a shard has given back only its pages say, and the watch may be behind: they are read before
 /// anything that is granted is acted on.
 #[derive(Debug, PartialEq)]
-enum Pages {
+enum PageState {
     Unread,
-    Asked,
+    Reading,
     Read,
 }
 
 /// What a report has led to.
 #[derive(Default)]
-pub(super) struct News {
+pub(super) struct Effect {
     pub(super) first: bool,
     pub(super) any: bool,
 }
 
 /// Pages to be read, and for whom.
-pub(in crate::controller) struct Question {
-    slot: Arc<Slot>,
+pub(in crate::controller) struct UnreadPages {
+    owned: Arc<OwnedShard>,
     pub(in crate::controller) pages: Vec<ShardObject>,
 }
 
 /// A write of a Shard object, and for whom.
 pub(in crate::controller) struct Publication {
-    slot: Arc<Slot>,
-    pub(in crate::controller::counts) due: Due,
+    owned: Arc<OwnedShard>,
+    pub(in crate::controller::counts) write: ShardWrite,
 }
 
 impl State {
     pub(super) fn put(
         &mut self,
-        slot: &Arc<Slot>,
+        owned: &Arc<OwnedShard>,
         nodes: NodeCounts,
         reports: Vec<Report>,
         now: Mono,
-    ) -> News {
-        let shard = slot.shard;
+    ) -> Effect {
+        let shard = owned.shard;
         let known = self
             .own
             .get(&shard)
-            .is_some_and(|own| Arc::ptr_eq(&own.slot, slot));
-        let news = News {
+            .is_some_and(|own| Arc::ptr_eq(&own.owned, owned));
+        let effect = Effect {
             first: !known,
             any: !known || !reports.is_empty(),
         };
         if !known {
-            self.begin(slot);
+            self.begin(owned);
         }
         let own = self.own.get_mut(&shard).expect("just made");
         own.nodes = nodes;
         for Report { order, counts, .. } in reports {
-            let totals = self.orders.entry(order.clone()).or_default();
+            let sums = self.orders.entry(order.clone()).or_default();
             let counts = counts.map(Arc::new);
             let before = match &counts {
-                Some(counts) => totals.own.insert(shard, counts.clone()),
-                None => totals.own.remove(&shard),
+                Some(counts) => sums.own.insert(shard, counts.clone()),
+                None => sums.own.remove(&shard),
             };
-            let [less, more] = [before.as_ref(), counts.as_ref()];
-            for (field, of) in FIELDS {
-                let (less, more) = (
-                    less.map_or(0, |counts| of(counts)),
-                    more.map_or(0, |counts| of(counts)),
-                );
-                let sum = field(&mut own.sum);
-                *sum = *sum - less + more;
+            own.count(before.as_deref(), counts.as_deref());
+            if let Some(objects) = &mut own.objects {
+                objects.put(&order, counts, now);
             }
-            if let Some(board) = &mut own.board {
-                board.put(&order, counts, now);
-            }
-            if !totals.needed() {
+            if !sums.needed() {
                 self.orders.remove(&order);
             }
             self.changed.insert(order);
         }
-        news
+        effect
     }
 
     /// The counts of a shard are complete from now on: they take the place of what its pages say.
-    fn begin(&mut self, slot: &Arc<Slot>) {
-        for totals in self.orders.values_mut() {
-            totals.own.remove(&slot.shard);
+    fn begin(&mut self, owned: &Arc<OwnedShard>) {
+        for sums in self.orders.values_mut() {
+            sums.own.remove(&owned.shard);
         }
-        let own = Own {
-            slot: slot.clone(),
+        let own = OwnCounts {
+            owned: owned.clone(),
             nodes: NodeCounts::default(),
             sum: OrderCounts::default(),
-            pages: Pages::Unread,
-            board: None,
+            pages: PageState::Unread,
+            objects: None,
         };
-        self.own.insert(slot.shard, own);
+        self.own.insert(owned.shard, own);
     }
 
     /// Tells a shard whose pages have been read what is granted.
-    fn tell_all(&self, slot: &Slot) {
-        for (uid, totals) in &self.orders {
-            let page = totals.pages.get(&slot.shard);
+    fn tell_all(&self, owned: &OwnedShard) {
+        for (uid, sums) in &self.orders {
+            let page = sums.pages.get(&owned.shard);
             let page = page.map_or(0, |(_, counts)| counts.grant_seq);
-            let rollout = totals.told.clone().unwrap_or_default();
+            let rollout = sums.told.clone().unwrap_or_default();
             // What is granted now was granted to whoever had the shard before, and so was what its page
             // speaks of: that process may have given it back.
-            let granted = newest(&rollout.grants, slot.shard.0).map_or(0, |grant| grant.seq + 1);
+            let granted =
+                newest(&rollout.grants, owned.shard.0).map_or(0, |grant| grant.seq.saturating_add(1));
             let floor = page.max(granted);
-            if floor > 0 || totals.told.is_some() {
-                slot.mailbox
+            if floor > 0 || sums.told.is_some() {
+                owned
+                    .mailbox
                     .put(|inbox| inbox.rollout(uid.clone(), rollout, floor));
             }
         }
     }
 
-    pub(super) fn board(&mut self, shard: ShardId) -> Option<&mut Board> {
-        self.own.get_mut(&shard)?.board.as_mut()
+    pub(super) fn objects_of(&mut self, shard: ShardId) -> Option<&mut ShardObjects> {
+        self.own.get_mut(&shard)?.objects.as_mut()
     }
 
-    /// Gives every own shard its board, once what is there is known.
+    /// Gives every own shard its objects, once what is there is known.
     fn set_up(&mut self, now: Mono) {
-        let due = |own: &Own| own.board.is_none() && own.pages == Pages::Read;
+        let due = |own: &OwnCounts| own.objects.is_none() && own.pages == PageState::Read;
         for (&shard, own) in self.own.iter_mut().filter(|(_, own)| due(own)) {
-            let counts = self.orders.iter().filter_map(|(uid, totals)| {
-                let counts = totals.own.get(&shard)?;
+            let counts = self.orders.iter().filter_map(|(uid, sums)| {
+                let counts = sums.own.get(&shard)?;
                 Some((uid.clone(), counts.clone()))
             });
             let there = self.objects.iter().filter(|(object, _)| object.shard == shard);
             let there = there.map(|(object, view)| (object.page, view));
-            own.board = Some(Board::new(shard, counts.collect(), there, now));
+            own.objects = Some(ShardObjects::new(shard, counts.collect(), there, now));
         }
     }
 }
 
 impl Reports {
     /// Pages of own shards that are to be read now: those that the watch has shown, and one more.
-    pub(in crate::controller) fn questions(&self) -> Vec<Question> {
+    pub(in crate::controller) fn unread_pages(&self) -> Vec<UnreadPages> {
         let mut state = self.state.lock();
         let State {
             own, objects, listed, ..
         } = &mut *state;
         let unread = own
             .iter_mut()
-            .filter(|(_, own)| *listed && own.pages == Pages::Unread);
-        let ask = |(&shard, own): (&ShardId, &mut Own)| {
-            own.pages = Pages::Asked;
+            .filter(|(_, own)| *listed && own.pages == PageState::Unread);
+        let ask = |(&shard, own): (&ShardId, &mut OwnCounts)| {
+            own.pages = PageState::Reading;
             let known = objects.keys().filter(|object| object.shard == shard);
             let next = known.filter_map(|object| object.page).max();
             let pages = 0..=next.map_or(0, |next| next.saturating_add(1));
@@ -187,8 +181,8 @@ impl Reports {
                 shard,
                 page: Some(page),
             };
-            Question {
-                slot: own.slot.clone(),
+            UnreadPages {
+                owned: own.owned.clone(),
                 pages: pages.map(object).collect(),
             }
         };
@@ -196,22 +190,22 @@ impl Reports {
     }
 
     /// What the pages are; none if they could not be read.
-    pub(in crate::controller) fn answered(
+    pub(in crate::controller) fn pages_read(
         &self,
-        question: &Question,
+        unread: &UnreadPages,
         pages: Option<Vec<(ShardObject, ShardView)>>,
     ) {
-        let shard = question.slot.shard;
+        let shard = unread.owned.shard;
         let mut state = self.state.lock();
         let own = state.own.get_mut(&shard);
-        let Some(own) = own.filter(|own| Arc::ptr_eq(&own.slot, &question.slot)) else {
+        let Some(own) = own.filter(|own| Arc::ptr_eq(&own.owned, &unread.owned)) else {
             return;
         };
         let Some(pages) = pages else {
-            own.pages = Pages::Unread;
+            own.pages = PageState::Unread;
             return;
         };
-        own.pages = Pages::Read;
+        own.pages = PageState::Read;
         for (object, view) in pages {
             let newer = |known: &ShardView| known.version.revision >= view.version.revision;
             if !state.objects.get(&object).is_some_and(newer) {
@@ -219,7 +213,7 @@ impl Reports {
                 state.objects.insert(object, view);
             }
         }
-        state.tell_all(&question.slot);
+        state.tell_all(&unread.owned);
     }
 
     /// Shard objects that are to be written now, and when to look again. `waiting` is how many writes
@@ -234,40 +228,40 @@ impl Reports {
         state.set_up(now);
         let (mut all, mut wake) = (Vec::new(), None);
         for (&shard, own) in &mut state.own {
-            let has = self.slots.get(shard);
+            let has = self.owned_shards.get(shard);
             let totals = own.totals(replica, waiting(shard));
-            let (Some(board), true) = (
-                &mut own.board,
-                has.is_some_and(|has| Arc::ptr_eq(&has, &own.slot) && !has.stop.is_cancelled()),
+            let (Some(objects), true) = (
+                &mut own.objects,
+                has.is_some_and(|has| Arc::ptr_eq(&has, &own.owned) && !has.stop.is_cancelled()),
             ) else {
                 continue;
             };
-            board.total(totals, now);
+            objects.set_totals(totals, now);
             let mut due = Vec::new();
-            wake = [wake, board.due(now, &mut due)].into_iter().flatten().min();
-            let slot = &own.slot;
-            all.extend(due.into_iter().map(|due| Publication {
-                slot: slot.clone(),
-                due,
+            wake = [wake, objects.due(now, &mut due)].into_iter().flatten().min();
+            let owned = &own.owned;
+            all.extend(due.into_iter().map(|write| Publication {
+                owned: owned.clone(),
+                write,
             }));
         }
         (all, wake)
     }
 
-    /// What has become of a write. The answer for a shard that is lost, or had anew, counts for nothing.
+    /// What has become of a write. The result for a shard that is lost, or had anew, counts for nothing.
     pub(in crate::controller) fn published(
         &self,
         publication: Publication,
-        answer: ShardWriteResult,
+        result: ShardWriteResult,
         now: Mono,
     ) {
-        let Publication { slot, due } = publication;
+        let Publication { owned, write } = publication;
         let mut state = self.state.lock();
-        let own = state.own.get_mut(&slot.shard);
-        if let Some(own) = own.filter(|own| Arc::ptr_eq(&own.slot, &slot))
-            && let Some(board) = &mut own.board
+        let own = state.own.get_mut(&owned.shard);
+        if let Some(own) = own.filter(|own| Arc::ptr_eq(&own.owned, &owned))
+            && let Some(objects) = &mut own.objects
         {
-            board.answered(due, answer, now);
+            objects.written(write, result, now);
         }
     }
 
@@ -287,13 +281,22 @@ impl Reports {
     }
 }
 
-impl Own {
+impl OwnCounts {
+    /// An Order counts for this instead of what it counted for `before`.
+    fn count(&mut self, before: Option<&OrderCounts>, counts: Option<&OrderCounts>) {
+        for (field, of) in FIELDS {
+            let sum = field(&mut self.sum);
+            // What is taken away has been added before.
+            *sum = *sum - before.map_or(0, of) + counts.map_or(0, of);
+        }
+    }
+
     /// The Order's status shows another roll-out.
     pub(super) fn tell(&self, order: &OrderUid, rollout: &Arc<Rollout>) {
-        if self.pages != Pages::Read {
+        if self.pages != PageState::Read {
             return;
         }
-        self.slot
+        self.owned
             .mailbox
             .put(|inbox| inbox.rollout(order.clone(), rollout.clone(), 0));
     }

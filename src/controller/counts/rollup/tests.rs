@@ -1,12 +1,17 @@
 //! Several replicas' counts, without a cluster.
 
+use std::time::Duration;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
 use super::*;
 use crate::{
     api::{ShardStatus, order::Grant, shard::NotReady},
-    domain::testing::{at, order},
+    domain::{
+        testing::{at, order},
+        values::time::Now,
+    },
     watch::shard::ShardVersion,
     write::shard::{ShardContent, ShardWriteResult},
 };
@@ -16,9 +21,9 @@ const SHARDS: u16 = 2;
 /// A replica that has one of two shards: the one that looks after the Order.
 struct Rig {
     reports: Reports,
-    slots: Arc<Slots>,
+    owned_shards: Arc<OwnedShards>,
     order: Arc<Order>,
-    own: Arc<Slot>,
+    own: Arc<OwnedShard>,
     other: ShardId,
     revision: u64,
 }
@@ -60,11 +65,11 @@ impl Rig {
             ..order
         });
         let own = shards.of_order(&order.uid);
-        let slots = Arc::new(Slots::new(shards));
+        let owned_shards = Arc::new(OwnedShards::new(shards));
         let rig = Self {
-            reports: Reports::new(shards, slots.clone()),
-            own: slots.take(own, Mono(Duration::MAX)),
-            slots,
+            reports: Reports::new(shards, owned_shards.clone()),
+            own: owned_shards.take(own, Mono(Duration::MAX)),
+            owned_shards,
             other: shards.all().find(|shard| *shard != own).unwrap(),
             order,
             revision: 1,
@@ -74,13 +79,13 @@ impl Rig {
         rig
     }
 
-    fn report(&self, slot: &Arc<Slot>, counts: OrderCounts) {
+    fn report(&self, owned: &Arc<OwnedShard>, counts: OrderCounts) {
         let report = Report {
-            shard: slot.shard,
+            shard: owned.shard,
             order: self.order.uid.clone(),
             counts: Some(counts),
         };
-        self.reports.put(slot, nodes(), vec![report], mono(0));
+        self.reports.put(owned, nodes(), vec![report], mono(0));
     }
 
     fn page(&mut self, counts: Option<OrderCounts>) -> &mut Self {
@@ -111,8 +116,8 @@ impl Rig {
         };
         let listing = counts.map(|counts| (self.order.uid.clone(), Arc::new(counts)));
         let listing: Vec<_> = listing.into_iter().collect();
-        self.reports.see(Change::Synced, mono(0));
-        for question in self.reports.questions() {
+        self.reports.see(Change::Listed, mono(0));
+        for unread in self.reports.unread_pages() {
             let page = ShardObject {
                 shard: self.other,
                 page: Some(0),
@@ -122,9 +127,9 @@ impl Rig {
                 listing: listing.clone(),
                 ..ShardView::default()
             };
-            let there = question.pages.contains(&page) && !listing.is_empty();
+            let there = unread.pages.contains(&page) && !listing.is_empty();
             let found = there.then_some((page, view)).into_iter().collect();
-            self.reports.answered(&question, Some(found));
+            self.reports.pages_read(&unread, Some(found));
         }
     }
 
@@ -200,7 +205,7 @@ fn a_status_is_written_at_most_once_a_second() {
 fn only_the_owner_of_the_orders_shard_writes_its_status() {
     let mut rig = Rig::new();
     rig.report(&rig.own, counts(3));
-    rig.slots.empty(rig.own.shard);
+    rig.owned_shards.remove(rig.own.shard);
     rig.page(Some(counts(4)));
     assert_eq!(rig.reserved(1), None);
 }
@@ -212,7 +217,7 @@ fn a_sum_never_dips_while_a_shard_changes_hands() {
     rig.page(Some(counts(4)));
     assert_eq!(rig.reserved(1), Some(7));
     // This replica takes the other shard: until its worker has decided, the page counts.
-    let taken = rig.slots.take(rig.other, Mono(Duration::MAX));
+    let taken = rig.owned_shards.take(rig.other, Mono(Duration::MAX));
     rig.report(&rig.own, counts(5));
     assert_eq!(rig.reserved(2), Some(9));
     rig.report(&taken, counts(6));
@@ -221,7 +226,7 @@ fn a_sum_never_dips_while_a_shard_changes_hands() {
     assert_eq!(rig.reserved(4), None, "the worker knows better than the page");
     // And loses it again: what a worker says that has lost its shard counts no more.
     rig.page(Some(counts(6)));
-    rig.slots.empty(rig.other);
+    rig.owned_shards.remove(rig.other);
     rig.reports.lose(rig.other);
     rig.report(&taken, counts(0));
     assert_eq!(rig.reserved(5), None, "the page says the same");
@@ -234,10 +239,10 @@ fn the_new_owner_of_an_orders_shard_sums_at_once() {
     let mut rig = Rig::new();
     rig.page(Some(counts(4)));
     let own = rig.own.clone();
-    rig.slots.empty(own.shard);
+    rig.owned_shards.remove(own.shard);
     rig.reports.lose(own.shard);
     assert_eq!(rig.reserved(1), None);
-    let own = rig.slots.take(own.shard, Mono(Duration::MAX));
+    let own = rig.owned_shards.take(own.shard, Mono(Duration::MAX));
     rig.report(&own, counts(3));
     assert_eq!(rig.reserved(2), Some(7));
 }
@@ -309,8 +314,8 @@ fn a_roll_out_reaches_own_shards_once_and_those_that_begin_later() {
         rollout: Some(rollout),
         ..OrderStatus::default()
     };
-    let told = |slot: &Slot| {
-        let rollouts = slot.mailbox.take().rollouts.into_values();
+    let told = |owned: &OwnedShard| {
+        let rollouts = owned.mailbox.take().rollouts.into_values();
         rollouts.map(|(_, floor)| floor).collect::<Vec<_>>()
     };
     rig.report(&rig.own, counts(0));
@@ -320,7 +325,7 @@ fn a_roll_out_reaches_own_shards_once_and_those_that_begin_later() {
     assert_eq!(told(&rig.own), [0]);
     rig.reports.order(&rig.order, Revision(3), Some(status.clone()));
     assert_eq!(told(&rig.own), [0; 0]);
-    let taken = rig.slots.take(rig.other, Mono(Duration::MAX));
+    let taken = rig.owned_shards.take(rig.other, Mono(Duration::MAX));
     rig.report(&taken, counts(0));
     assert_eq!(told(&taken), [0; 0], "its pages have not been read");
     rig.read(None);
@@ -331,7 +336,7 @@ fn a_roll_out_reaches_own_shards_once_and_those_that_begin_later() {
     );
     // A page that speaks of a later grant is believed, too, though the watch is behind.
     rig.reports.lose(rig.other);
-    let taken = rig.slots.take(rig.other, Mono(Duration::MAX));
+    let taken = rig.owned_shards.take(rig.other, Mono(Duration::MAX));
     rig.report(&taken, counts(0));
     rig.reports.order(&rig.order, Revision(4), Some(status.clone()));
     rig.read(Some(OrderCounts {
@@ -375,13 +380,13 @@ fn what_is_published_follows_the_reports_of_a_shard_that_this_replica_still_has(
     rig.report(&rig.own, counts(3));
     let due = |seconds| rig.reports.publications("r", |_| 2, mono(seconds)).0;
     assert_eq!(due(1).len(), 0, "what is there has not been listed");
-    rig.reports.see(Change::Synced, mono(1));
+    rig.reports.see(Change::Listed, mono(1));
     assert_eq!(due(1).len(), 0, "its pages have not been read");
-    let question = rig.reports.questions().pop().unwrap();
-    rig.reports.answered(&question, None);
+    let unread = rig.reports.unread_pages().pop().unwrap();
+    rig.reports.pages_read(&unread, None);
     assert_eq!(due(1).len(), 0, "they could not be read");
-    let question = rig.reports.questions().pop().unwrap();
-    rig.reports.answered(&question, Some(Vec::new()));
+    let unread = rig.reports.unread_pages().pop().unwrap();
+    rig.reports.pages_read(&unread, Some(Vec::new()));
     assert_eq!(due(1).len(), 0, "not quiet yet");
     let both = due(5);
     let totals = ShardStatus {
@@ -396,9 +401,9 @@ fn what_is_published_follows_the_reports_of_a_shard_that_this_replica_still_has(
         queue: 2,
         ..ShardStatus::default()
     };
-    assert_eq!(both[0].due.content, ShardContent::Totals(totals));
+    assert_eq!(both[0].write.content, ShardContent::Totals(totals));
     assert_eq!(both.len(), 2);
-    rig.slots.empty(rig.own.shard);
+    rig.owned_shards.remove(rig.own.shard);
     for publication in both {
         rig.reports
             .published(publication, ShardWriteResult::Failed, mono(6));

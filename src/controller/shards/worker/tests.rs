@@ -10,10 +10,10 @@ use crate::{
     controller::{
         counts::rollup::Reports,
         intake::{
-            listed::{Part, Synced},
+            listed::{Listed, Part},
             router::Router,
         },
-        owned::{mailbox::NodeNews, slots::Slots},
+        owned::{mailbox::NodeUpdate, shard::OwnedShards},
     },
     domain::{
         node::record::Node,
@@ -35,37 +35,37 @@ const NODES: usize = 500;
 
 fn worker() -> Worker {
     let worker = unlisted();
-    worker.synced.part(Part::Guardians);
+    worker.listed.mark(Part::Guardians);
     worker
 }
 
 /// All is listed but the Guardians.
 fn unlisted() -> Worker {
-    let (clock, common) = (Clock::system(), Synced::common());
-    let synced = common.own();
+    let (clock, common) = (Clock::system(), Listed::common());
+    let listed = common.own();
     let shards = ShardCount::try_from(1).unwrap();
-    let slots = Arc::new(Slots::new(shards));
-    let slot = slots.take(ShardId(0), Mono(Duration::MAX));
-    common.part(Part::Nodes);
-    common.part(Part::Orders);
-    common.part(Part::Unlabelled);
-    synced.part(Part::Nodes);
-    synced.part(Part::Tickets);
-    synced.part(Part::Unlabelled);
+    let owned_shards = Arc::new(OwnedShards::new(shards));
+    let owned = owned_shards.take(ShardId(0), Mono(Duration::MAX));
+    common.mark(Part::Nodes);
+    common.mark(Part::Orders);
+    common.mark(Part::Unlabelled);
+    listed.mark(Part::Nodes);
+    listed.mark(Part::Tickets);
+    listed.mark(Part::Unlabelled);
     let (mut index, order) = (Index::default(), order("everywhere", json!({})));
-    slot.mailbox.put(|inbox| {
+    owned.mailbox.put(|inbox| {
         inbox.orders.insert(order.uid.clone());
     });
     index.apply(Arc::new(order));
     Worker {
         shard: Shard::new(ShardId(0), Duration::from_secs(60)),
-        slot,
-        router: Arc::new(Router::new(shards, slots.clone(), clock.clone())),
+        owned,
+        router: Arc::new(Router::new(shards, owned_shards.clone(), clock.clone())),
         snapshot: Arc::new(arc_swap::ArcSwap::new(index.publish())),
         pending: Arc::new(Pending::new(clock.clone())),
-        reports: Arc::new(Reports::new(shards, slots)),
-        news: Arc::default(),
-        synced: synced.clone(),
+        reports: Arc::new(Reports::new(shards, owned_shards)),
+        events: Arc::default(),
+        listed: listed.clone(),
         clock,
     }
 }
@@ -82,7 +82,7 @@ async fn what_is_listed_while_the_mailbox_is_emptied_is_decided_at_once() {
     assert_eq!(worker.turn(), Turn::Unlisted);
     assert!(worker.due(Turn::Unlisted).now_or_never().is_none());
     // Another thread may do so before the turn has ended.
-    worker.synced.part(Part::Guardians);
+    worker.listed.mark(Part::Guardians);
     worker.due(Turn::Unlisted).now_or_never().expect("it is due");
     assert_eq!(worker.turn(), Turn::Decided);
     assert!(worker.due(Turn::Decided).now_or_never().is_none());
@@ -93,9 +93,9 @@ async fn what_came_while_the_lease_had_run_out_is_decided_when_it_is_renewed() {
     let mut worker = worker();
     // The mailbox has rung.
     worker.due(Turn::Unlisted).await;
-    worker.slot.lease.set(worker.clock.mono());
+    worker.owned.lease.set(worker.clock.mono());
     assert_eq!(worker.turn(), Turn::Leaseless);
-    worker.slot.lease.set(Mono(Duration::MAX));
+    worker.owned.lease.set(Mono(Duration::MAX));
     let before = worker.clock.mono();
     worker.due(Turn::Leaseless).await;
     assert!(worker.clock.mono().since(before) <= 2 * LEASE_AGAIN);
@@ -113,9 +113,9 @@ async fn ten_minutes_frozen_under_ten_thousand_events_a_second_stay_bounded_by_k
         let mono = worker.clock.mono();
         for (n, state) in events {
             let node = &states[n][state];
-            let news = NodeNews::Apply(node.clone(), mono);
-            worker.slot.mailbox.put(|inbox| {
-                inbox.nodes.insert(node.uid.clone(), news);
+            let update = NodeUpdate::Apply(node.clone(), mono);
+            worker.owned.mailbox.put(|inbox| {
+                inbox.nodes.insert(node.uid.clone(), update);
             });
         }
     };
@@ -131,7 +131,7 @@ async fn ten_minutes_frozen_under_ten_thousand_events_a_second_stay_bounded_by_k
             "{}",
             worker.shard.remembered()
         );
-        assert_eq!(worker.news.waiting(), 0, "nothing happened");
+        assert_eq!(worker.events.waiting(), 0, "nothing happened");
         tokio::time::advance(Duration::from_secs(1)).await;
     }
     assert_eq!(frozen.len(), 24, "what is in flight is bounded by the limit");
@@ -147,7 +147,7 @@ async fn ten_minutes_frozen_under_ten_thousand_events_a_second_stay_bounded_by_k
         started.permit.answered(Feedback::Silence);
         let message = "no answer".into();
         let outcome = (started.work, Outcome::Busy { message });
-        worker.slot.mailbox.put(|inbox| inbox.outcomes.push(outcome));
+        worker.owned.mailbox.put(|inbox| inbox.outcomes.push(outcome));
     }
     for _ in 0..600 {
         worker.turn();

@@ -5,19 +5,19 @@ use std::{future::Future, sync::Arc};
 use kube::{Api, Client, core::DeserializeGuard, runtime::watcher};
 
 use super::{
-    listed::{Part, Synced},
+    listed::{Listed, Part},
     orders::{OrderInbox, SeenOrder},
     own_nodes::OwnNodes,
-    router::{Router, TicketRoute},
+    router::{Router, route_ticket},
 };
 use crate::{
     api,
     domain::{
         order::spec::Order,
-        pair::observed::{Revision, TicketView},
+        pair::observed::Revision,
         values::{
             ids::{NodeUid, OrderKey, OrderUid, TicketUid},
-            shard::{ShardCount, ShardId},
+            shard::ShardCount,
         },
     },
     watch::{
@@ -30,14 +30,14 @@ use crate::{
 
 /// The watches of a replica.
 #[derive(Clone)]
-pub struct Watches {
+pub struct CommonWatches {
     /// Reads.
     pub client: Client,
     /// Told what has been listed.
-    pub synced: Synced,
+    pub listed: Listed,
 }
 
-impl Watches {
+impl CommonWatches {
     /// Follows Orders.
     pub fn orders(self, inbox: Arc<OrderInbox>) -> impl Future<Output = ()> + Send + 'static {
         let orders: Api<DeserializeGuard<api::Order>> = Api::all(self.client);
@@ -60,19 +60,19 @@ impl Watches {
     /// the shards are.
     pub async fn nodes(self, router: Arc<Router>, own: Arc<OwnNodes>) {
         if own.offered().await {
-            self.synced.part(Part::Nodes);
+            self.listed.mark(Part::Nodes);
             return std::future::pending().await;
         }
         let nodes: Api<SlimNode> = Api::all(self.client);
         let config = watcher::Config::default().page_size(node::PAGE);
-        let synced = self.synced;
+        let listed = self.listed;
         let relist = Relist::shared(Brake::On);
         follow::<_, NodeUid, _, _>("Node", nodes, config, relist, SlimNode::keyed, move |change| {
-            let listed = matches!(change, Change::Synced);
+            let complete = matches!(change, Change::Listed);
             router.node(change);
-            if listed {
+            if complete {
                 tracing::info!(nodes = router.nodes(), "nodes listed");
-                synced.part(Part::Nodes);
+                listed.mark(Part::Nodes);
             }
         })
         .await;
@@ -86,8 +86,8 @@ impl Watches {
     ) -> impl Future<Output = ()> + Send + 'static {
         let tickets: Api<SlimTicket> = Api::all(self.client);
         let config = watcher::Config::default().labels(&format!("!{}", api::LABEL_SHARD));
-        let (read, relist) = (tickets_of(shards), Relist::shared(Brake::Off));
-        let synced = self.synced;
+        let (read, relist) = (route_ticket(shards), Relist::shared(Brake::Off));
+        let listed = self.listed;
         follow::<_, TicketUid, _, _>(
             "unlabelled Ticket",
             tickets,
@@ -95,23 +95,13 @@ impl Watches {
             relist,
             read,
             move |change| {
-                let listed = matches!(change, Change::Synced);
+                let complete = matches!(change, Change::Listed);
                 router.unlabelled(change);
-                if listed {
-                    synced.part(Part::Unlabelled);
+                if complete {
+                    listed.mark(Part::Unlabelled);
                 }
             },
         )
-    }
-}
-
-/// Reads Tickets: where the end of each is to be told, and its view with its shard.
-pub fn tickets_of(
-    shards: ShardCount,
-) -> impl Fn(SlimTicket) -> Option<(TicketRoute, (ShardId, TicketView))> + Copy {
-    move |ticket| {
-        let (shard, view) = ticket.view(shards)?;
-        Some(((shard, view.key.clone(), view.uid.clone()), (shard, view)))
     }
 }
 

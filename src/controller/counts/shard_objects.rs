@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Orders on a page.
-pub(super) const PER_PAGE: usize = 500;
+const PER_PAGE: usize = 500;
 /// Least time between two writes of one object.
 const EVERY: Duration = Duration::from_secs(2);
 /// How long an object must not have changed before it is written.
@@ -29,10 +29,10 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 /// The objects of one shard.
 #[derive(Debug)]
-pub(super) struct Board {
+pub(super) struct ShardObjects {
     shard: ShardId,
     totals: ShardStatus,
-    sheet: Sheet,
+    state: ObjectState,
     pages: BTreeMap<u16, Page>,
     placed: HashMap<OrderUid, u16, ahash::RandomState>,
 }
@@ -40,22 +40,22 @@ pub(super) struct Board {
 #[derive(Debug, Default)]
 struct Page {
     orders: BTreeMap<OrderUid, Arc<OrderCounts>>,
-    sheet: Sheet,
+    state: ObjectState,
 }
 
 /// What is known of one object.
 #[derive(Debug, Default)]
-struct Sheet {
+struct ObjectState {
     version: Option<ShardVersion>,
     /// What it says, if that is known.
     says: Option<ShardContent>,
     writing: bool,
-    pace: Pace,
+    debounce: Debounce,
 }
 
 /// When an object may be written.
 #[derive(Debug, Default)]
-struct Pace {
+struct Debounce {
     /// The first and the last change since it was written.
     changed: Option<(Mono, Mono)>,
     not_before: Mono,
@@ -64,15 +64,15 @@ struct Pace {
 
 /// A write that is due.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Due {
+pub(super) struct ShardWrite {
     pub(super) object: ShardObject,
     /// What it is written on; none if there is no such object yet.
     pub(super) version: Option<ShardVersion>,
     pub(super) content: ShardContent,
 }
 
-impl Board {
-    /// The board of a shard whose counts are complete. What `there` is stays until something else is
+impl ShardObjects {
+    /// The objects of a shard whose counts are complete. What `there` is stays until something else is
     /// to be said, and Orders stay on the pages they are on.
     pub(super) fn new<'a>(
         shard: ShardId,
@@ -80,10 +80,10 @@ impl Board {
         there: impl Iterator<Item = (Option<u16>, &'a ShardView)>,
         now: Mono,
     ) -> Self {
-        let mut board = Self {
+        let mut objects = Self {
             shard,
             totals: ShardStatus::default(),
-            sheet: Sheet::default(),
+            state: ObjectState::default(),
             pages: BTreeMap::new(),
             placed: HashMap::default(),
         };
@@ -91,18 +91,18 @@ impl Board {
         for (page, view) in there {
             for (order, _) in &view.listing {
                 if let (Some(page), Some(counts)) = (page, known.get(order)) {
-                    let page = *board.placed.entry(order.clone()).or_insert(page);
-                    let orders = &mut board.pages.entry(page).or_default().orders;
+                    let page = *objects.placed.entry(order.clone()).or_insert(page);
+                    let orders = &mut objects.pages.entry(page).or_default().orders;
                     orders.insert(order.clone(), counts.clone());
                 }
             }
-            board.see(page, view, now);
+            objects.see(page, view, now);
         }
         for (order, counts) in known {
-            board.put(&order, Some(counts), now);
+            objects.put(&order, Some(counts), now);
         }
-        board.sheet.pace.change(now);
-        board
+        objects.state.debounce.change(now);
+        objects
     }
 
     /// The counts of an Order changed; none if it is gone.
@@ -122,7 +122,7 @@ impl Board {
                 self.placed.remove(order);
             }
         }
-        page.sheet.pace.change(now);
+        page.state.debounce.change(now);
     }
 
     /// The first page with room.
@@ -136,10 +136,17 @@ impl Board {
     }
 
     /// What the totals are now.
-    pub(super) fn total(&mut self, totals: ShardStatus, now: Mono) {
+    pub(super) fn set_totals(&mut self, totals: ShardStatus, now: Mono) {
         if self.totals != totals {
             self.totals = totals;
-            self.sheet.pace.change(now);
+            self.state.debounce.change(now);
+        }
+    }
+
+    fn state(&mut self, page: Option<u16>) -> &mut ObjectState {
+        match page {
+            Some(page) => &mut self.pages.entry(page).or_default().state,
+            None => &mut self.state,
         }
     }
 
@@ -149,100 +156,94 @@ impl Board {
             Some(_) => ShardContent::Page(view.listing.clone()),
             None => ShardContent::Totals(view.totals.clone()),
         };
-        let sheet = match page {
-            Some(page) => &mut self.pages.entry(page).or_default().sheet,
-            None => &mut self.sheet,
-        };
+        let state = self.state(page);
         let older =
             |known: &ShardVersion| known.uid == view.version.uid && known.revision >= view.version.revision;
-        if !sheet.version.as_ref().is_some_and(older) {
-            (sheet.version, sheet.says) = (Some(view.version.clone()), Some(content));
-            sheet.pace.change(now);
+        if !state.version.as_ref().is_some_and(older) {
+            (state.version, state.says) = (Some(view.version.clone()), Some(content));
+            state.debounce.change(now);
         }
     }
 
     /// An object is gone.
     pub(super) fn lose(&mut self, page: Option<u16>, now: Mono) {
-        let sheet = match page {
-            Some(page) => self.pages.get_mut(&page).map(|page| &mut page.sheet),
-            None => Some(&mut self.sheet),
+        let state = match page {
+            Some(page) => self.pages.get_mut(&page).map(|page| &mut page.state),
+            None => Some(&mut self.state),
         };
-        if let Some(sheet) = sheet.filter(|sheet| !sheet.writing) {
-            (sheet.version, sheet.says) = (None, None);
-            sheet.pace.change(now);
+        if let Some(state) = state.filter(|state| !state.writing) {
+            (state.version, state.says) = (None, None);
+            state.debounce.change(now);
         }
     }
 
     /// Adds the writes that are due; returns when to look again.
-    pub(super) fn due(&mut self, now: Mono, due: &mut Vec<Due>) -> Option<Mono> {
+    pub(super) fn due(&mut self, now: Mono, due: &mut Vec<ShardWrite>) -> Option<Mono> {
         let (shard, totals) = (self.shard, &self.totals);
-        let mut wake = self.sheet.due(now, || ShardContent::Totals(totals.clone()));
+        let mut wake = self.state.due(now, || ShardContent::Totals(totals.clone()));
         due.extend(wake.write(shard, None));
         self.pages.retain(|&number, page| {
-            let Page { orders, sheet } = page;
+            let Page { orders, state } = page;
             let listing = || {
                 let all = orders
                     .iter()
                     .map(|(order, counts)| (order.clone(), counts.clone()));
                 ShardContent::Page(all.collect())
             };
-            let needless = orders.is_empty() && sheet.version.is_none() && !sheet.writing;
-            let mut step = if needless {
-                Step::default()
+            let needless = orders.is_empty() && state.version.is_none() && !state.writing;
+            let mut next = if needless {
+                Next::default()
             } else {
-                sheet.due(now, listing)
+                state.due(now, listing)
             };
-            due.extend(step.write(shard, Some(number)));
-            wake.at = [wake.at, step.at].into_iter().flatten().min();
+            due.extend(next.write(shard, Some(number)));
+            wake.at = [wake.at, next.at].into_iter().flatten().min();
             !needless
         });
         wake.at
     }
 
     /// What has become of a write.
-    pub(super) fn answered(&mut self, wrote: Due, answer: ShardWriteResult, now: Mono) {
-        let sheet = match wrote.object.page {
-            Some(page) => &mut self.pages.entry(page).or_default().sheet,
-            None => &mut self.sheet,
-        };
-        sheet.writing = false;
+    pub(super) fn written(&mut self, write: ShardWrite, result: ShardWriteResult, now: Mono) {
+        let state = self.state(write.object.page);
+        state.writing = false;
         // What is not there cannot have gone: it could not be made.
-        let failed = match answer {
+        let failed = match result {
             ShardWriteResult::Failed => true,
-            ShardWriteResult::Gone => wrote.version.is_none(),
+            ShardWriteResult::Gone => write.version.is_none(),
             ShardWriteResult::Written(_) | ShardWriteResult::Found(_) => false,
         };
-        sheet.pace.wrote(now, failed);
-        match answer {
+        state.debounce.written(now, failed);
+        match result {
             ShardWriteResult::Written(version) => {
-                (sheet.version, sheet.says) = (Some(version), Some(wrote.content));
+                (state.version, state.says) = (Some(version), Some(write.content));
             }
             ShardWriteResult::Gone => {
-                (sheet.version, sheet.says) = (None, None);
-                sheet.pace.change(now);
+                (state.version, state.says) = (None, None);
+                state.debounce.change(now);
             }
             ShardWriteResult::Found(view) => {
                 // Also if it is what was known: the write did not land.
-                sheet.pace.change(now);
-                self.see(wrote.object.page, &view, now);
+                state.debounce.change(now);
+                self.see(write.object.page, &view, now);
             }
-            ShardWriteResult::Failed => sheet.pace.change(now),
+            ShardWriteResult::Failed => state.debounce.change(now),
         }
     }
 }
 
 /// What is to be done about an object.
 #[derive(Default)]
-struct Step {
+struct Next {
     at: Option<Mono>,
     write: Option<(Option<ShardVersion>, ShardContent)>,
 }
 
-impl Step {
-    fn write(&mut self, shard: ShardId, page: Option<u16>) -> Option<Due> {
+impl Next {
+    fn write(&mut self, shard: ShardId, page: Option<u16>) -> Option<ShardWrite> {
         let (version, content) = self.write.take()?;
         let object = ShardObject { shard, page };
-        Some(Due {
+        Some(ShardWrite {
             object,
             version,
             content,
@@ -250,31 +251,31 @@ impl Step {
     }
 }
 
-impl Sheet {
-    fn due(&mut self, now: Mono, wanted: impl FnOnce() -> ShardContent) -> Step {
-        let Some(at) = self.pace.due().filter(|_| !self.writing) else {
-            return Step::default();
+impl ObjectState {
+    fn due(&mut self, now: Mono, wanted: impl FnOnce() -> ShardContent) -> Next {
+        let Some(at) = self.debounce.due().filter(|_| !self.writing) else {
+            return Next::default();
         };
         if now < at {
-            return Step {
+            return Next {
                 at: Some(at),
                 write: None,
             };
         }
-        self.pace.changed = None;
+        self.debounce.changed = None;
         let wanted = wanted();
         if self.says.as_ref() == Some(&wanted) {
-            return Step::default();
+            return Next::default();
         }
         self.writing = true;
-        Step {
+        Next {
             at: None,
             write: Some((self.version.clone(), wanted)),
         }
     }
 }
 
-impl Pace {
+impl Debounce {
     fn change(&mut self, now: Mono) {
         self.changed = Some((self.changed.map_or(now, |(first, _)| first), now));
     }
@@ -284,7 +285,7 @@ impl Pace {
         Some(last.after(QUIET).min(first.after(LATEST)).max(self.not_before))
     }
 
-    fn wrote(&mut self, now: Mono, failed: bool) {
+    fn written(&mut self, now: Mono, failed: bool) {
         self.failures = if failed {
             self.failures.saturating_add(1)
         } else {
