@@ -4,13 +4,13 @@
 
 pub mod api;
 pub mod cli;
-pub mod controller;
+pub(crate) mod controller;
 pub mod domain;
 pub mod env;
-pub mod index;
+pub(crate) mod index;
 pub mod lease;
-pub mod queue;
+pub(crate) mod queue;
 pub mod runtime;
-pub mod shard;
-pub mod watch;
+pub(crate) mod shard;
+pub(crate) mod watch;
 pub mod write;

@@ -19,7 +19,7 @@ mod text;
 
 /// Flags of `korder explain`.
 #[derive(Args, Clone, Debug)]
-pub struct Request {
+pub(crate) struct Request {
     /// The Order: NAME, order/NAME or NAMESPACE/NAME
     order: String,
     /// The Node: NAME or node/NAME; without it, a summary of all Nodes
@@ -36,7 +36,7 @@ pub struct Request {
 }
 
 /// Answers, or says in one line on standard error why it cannot.
-pub async fn explain(request: Request) -> ExitCode {
+pub(crate) async fn explain(request: Request) -> ExitCode {
     let output = request.output;
     match answer(request).await {
         Ok(explanation) => {

@@ -14,8 +14,8 @@ use crate::runtime::{config::Config, run::run};
 
 mod cluster;
 pub mod crds;
-pub mod explain;
-pub mod shards;
+pub(crate) mod explain;
+pub(crate) mod shards;
 
 /// Keeps room free on every eligible node of a large Kubernetes cluster.
 #[derive(Parser, Debug)]

@@ -26,7 +26,7 @@ mod text;
 
 /// Flags of `korder shards`.
 #[derive(Args, Clone, Debug)]
-pub struct Request {
+pub(crate) struct Request {
     /// Namespace of korder's Leases and Shard objects [default: POD_NAMESPACE, else korder-system]
     #[arg(short, long, env = "KORDER_NAMESPACE")]
     namespace: Option<String>,
@@ -95,7 +95,7 @@ struct LeaseReport {
 }
 
 /// Answers, or says in one line on standard error why it cannot.
-pub async fn shards(request: Request) -> ExitCode {
+pub(crate) async fn shards(request: Request) -> ExitCode {
     let output = request.output;
     match answer(request).await {
         Ok(answer) => {

@@ -29,7 +29,7 @@ const NAMED: usize = 4;
 
 /// Notices that are not Events yet.
 #[derive(Debug, Default)]
-pub struct EventQueue {
+pub(crate) struct EventQueue {
     tallies: Mutex<BTreeMap<(OrderUid, &'static str), Tally>>,
     bell: Notify,
 }
@@ -43,7 +43,7 @@ struct Tally {
 
 impl EventQueue {
     /// Takes in what happened.
-    pub fn put(&self, notices: Vec<Notice>, now: Mono) {
+    pub(crate) fn put(&self, notices: Vec<Notice>, now: Mono) {
         if notices.is_empty() {
             return;
         }
@@ -106,7 +106,6 @@ impl EventQueue {
     }
 }
 
-/// The Event's reason.
 fn event_reason(notice: &Notice) -> &'static str {
     use crate::domain::pair::reason;
     match notice.kind {
@@ -154,7 +153,7 @@ fn note(kind: NoticeKind, reasons: &BTreeMap<Arc<str>, (u32, Notice)>) -> String
 }
 
 /// Writes Events until `stop`.
-pub async fn run(
+pub(crate) async fn run(
     queue: Arc<EventQueue>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     writer: Writer,

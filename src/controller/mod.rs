@@ -2,8 +2,8 @@
 //!
 //! Every module is passed once, in one direction; the loop closes only through the API server.
 
-pub mod counts;
-pub mod events;
-pub mod intake;
-pub mod owned;
-pub mod shards;
+pub(crate) mod counts;
+pub(crate) mod events;
+pub(crate) mod intake;
+pub(crate) mod owned;
+pub(crate) mod shards;

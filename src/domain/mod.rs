@@ -3,10 +3,10 @@
 //! Time is an argument, effects are return values. The folders are listed from the inside out; each may
 //! use those above it and none below.
 
-pub mod node;
-pub mod order;
-pub mod pair;
-pub mod status;
+pub(crate) mod node;
+pub(crate) mod order;
+pub(crate) mod pair;
+pub(crate) mod status;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod values;

@@ -3,7 +3,7 @@
 //! Pure. What there is to say of a roll-out is added by `progress`. A condition keeps its transition time
 //! while its status stays. What shards count does not depend on windows; what is said of their counts does.
 
-pub mod progress;
+pub(crate) mod progress;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -24,7 +24,7 @@ const CLOSED: [&str; 2] = ["OutsideWindow", "Completed"];
 
 /// The status of `order` by what its shards count, `before` being the one so far; `agenda` is the
 /// Order's at `now`, none if its spec is invalid.
-pub fn of<'a>(
+pub(crate) fn of<'a>(
     order: &Order,
     agenda: Option<&Agenda>,
     shards: impl Iterator<Item = &'a OrderCounts> + Clone,
@@ -98,13 +98,13 @@ fn warned_from(close: Timestamp) -> Timestamp {
 }
 
 /// When the status may change although nothing else does.
-pub fn changes_at(agenda: &Agenda, now: Timestamp) -> Option<Timestamp> {
+pub(crate) fn changes_at(agenda: &Agenda, now: Timestamp) -> Option<Timestamp> {
     let warning = agenda.close().map(warned_from).filter(|at| now < *at);
     agenda.until().into_iter().chain(warning).min()
 }
 
 /// What has happened to the Order between two of its statuses, as reason and message of Events; `agenda` as above.
-pub fn events(
+pub(crate) fn events(
     agenda: Option<&Agenda>,
     before: &OrderStatus,
     after: &OrderStatus,
@@ -181,7 +181,7 @@ const ENDING_EVENT: &str = "Ending";
 /// Reason of an Event; the condition's type is the same.
 const STALLED: &str = "Stalled";
 /// Events that somebody should look into.
-pub const WARNINGS: [&str; 2] = [INVALID, STALLED];
+pub(crate) const WARNINGS: [&str; 2] = [INVALID, STALLED];
 
 /// The first reason that holds.
 fn ready(

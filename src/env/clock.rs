@@ -61,7 +61,7 @@ impl Clock {
     }
 
     /// Both times.
-    pub fn now(&self) -> Now {
+    pub(crate) fn now(&self) -> Now {
         let mono = self.mono();
         Now {
             server: self.server.lock().at(mono),
@@ -77,7 +77,7 @@ impl Clock {
 
     /// The monotonic time.
     #[expect(clippy::disallowed_methods, reason = "this is the one source of time")]
-    pub fn mono(&self) -> Mono {
+    pub(crate) fn mono(&self) -> Mono {
         let elapsed = Instant::now().duration_since(self.start);
         Mono(if self.rate == 1.0 {
             elapsed
@@ -87,7 +87,7 @@ impl Clock {
     }
 
     /// Sleeps until the monotonic clock shows `at`; for ever if there is no such time.
-    pub async fn sleep_until(&self, at: Option<Mono>) {
+    pub(crate) async fn sleep_until(&self, at: Option<Mono>) {
         match at {
             Some(at) if self.rate == 1.0 => tokio::time::sleep_until(self.start + at.0).await,
             // A moment later, so that it has come by then.
@@ -106,7 +106,7 @@ impl Clock {
     }
 
     /// Takes in a `Date` header.
-    pub fn hear(&self, date: Timestamp, sent: Mono) {
+    pub(crate) fn hear(&self, date: Timestamp, sent: Mono) {
         let received = self.mono();
         let (server, zero) = {
             let mut server = self.server.lock();

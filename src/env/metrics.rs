@@ -40,7 +40,7 @@ const SECONDS: &[f64] = &[
 ];
 
 /// Installs the recorder and describes every metric.
-pub fn install() -> Result<PrometheusHandle, BuildError> {
+pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
     let builder =
         PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".into()), SECONDS)?;
     let handle = builder.install_recorder()?;
@@ -127,37 +127,37 @@ fn describe() {
 }
 
 /// A watch event came in.
-pub fn watch_event(kind: &'static str, event: &'static str) {
+pub(crate) fn watch_event(kind: &'static str, event: &'static str) {
     counter!(WATCH_EVENTS, "kind" => kind, "type" => event).increment(1);
 }
 
 /// Counts what lists and watches of a resource receive.
-pub fn received(resource: &'static str) -> Counter {
+pub(crate) fn received(resource: &'static str) -> Counter {
     counter!(RECEIVED, "resource" => resource)
 }
 
 /// Node events were found to change nothing.
-pub fn node_events_stopped(at: &'static str, count: u64) {
+pub(crate) fn node_events_stopped(at: &'static str, count: u64) {
     counter!(NODE_EVENTS_STOPPED, "at" => at).increment(count);
 }
 
 /// Pairs were planned.
-pub fn decisions(count: u64) {
+pub(crate) fn decisions(count: u64) {
     counter!(DECISIONS).increment(count);
 }
 
 /// How many Nodes are known.
-pub fn nodes(count: usize) {
+pub(crate) fn nodes(count: usize) {
     gauge!(NODES).set(count as f64);
 }
 
 /// How many Orders are known.
-pub fn orders(count: usize) {
+pub(crate) fn orders(count: usize) {
     gauge!(ORDERS).set(count as f64);
 }
 
 /// Sums over all Orders.
-pub fn pairs(eligible: u32, phases: impl IntoIterator<Item = (Phase, u32)>) {
+pub(crate) fn pairs(eligible: u32, phases: impl IntoIterator<Item = (Phase, u32)>) {
     gauge!(PAIRS).set(eligible);
     for (phase, count) in phases {
         gauge!(TICKETS, "phase" => phase_word(phase)).set(count);
@@ -176,65 +176,64 @@ fn phase_word(phase: Phase) -> &'static str {
 }
 
 /// State of the queue.
-pub fn queue(depth: usize, in_flight: usize) {
+pub(crate) fn queue(depth: usize, in_flight: usize) {
     gauge!(QUEUE_DEPTH).set(depth as f64);
     gauge!(IN_FLIGHT).set(in_flight as f64);
 }
 
 /// What the API server may be sent now.
-pub fn budget(limit: u32, gate: Duration) {
+pub(crate) fn budget(limit: u32, gate: Duration) {
     gauge!(IN_FLIGHT_LIMIT).set(limit);
     gauge!(GATE).set(gate.as_secs_f64());
 }
 
 /// A request was not dealt with.
-pub fn unanswered(how: &'static str) {
+pub(crate) fn unanswered(how: &'static str) {
     counter!(UNANSWERED, "how" => how).increment(1);
 }
 
 /// An operation was taken from the queue.
-pub fn queue_wait(wait: Duration) {
+pub(crate) fn queue_wait(wait: Duration) {
     histogram!(QUEUE_WAIT).record(wait);
 }
 
 /// An operation ended.
-pub fn write(kind: &'static str, outcome: &'static str, took: Duration) {
+pub(crate) fn write(kind: &'static str, outcome: &'static str, took: Duration) {
     counter!(WRITES, "kind" => kind, "outcome" => outcome).increment(1);
     histogram!(WRITE_SECONDS, "kind" => kind).record(took);
 }
 
 /// The first write after a change was sent.
-pub fn change_to_write(span: Duration) {
+pub(crate) fn change_to_write(span: Duration) {
     histogram!(CHANGE_TO_WRITE).record(span);
 }
 
 /// A pair became Reserved after a change.
-pub fn change_to_reserved(span: Duration) {
+pub(crate) fn change_to_reserved(span: Duration) {
     histogram!(CHANGE_TO_RESERVED).record(span);
 }
 
 /// What this replica has, and how many there are.
-pub fn membership(shards: usize, replicas: usize) {
+pub(crate) fn membership(shards: usize, replicas: usize) {
     gauge!(SHARDS).set(shards as f64);
     gauge!(REPLICAS).set(replicas as f64);
 }
 
-/// A shard was lost.
-pub fn shard_lost() {
+pub(crate) fn shard_lost() {
     counter!(SHARDS_LOST).increment(1);
 }
 
 /// The worker of a shard panicked.
-pub fn shard_broken() {
+pub(crate) fn shard_broken() {
     counter!(SHARDS_BROKEN).increment(1);
 }
 
 /// A request for a Lease was answered.
-pub fn lease_request(outcome: &'static str) {
+pub(crate) fn lease_request(outcome: &'static str) {
     counter!(LEASE_REQUESTS, "outcome" => outcome).increment(1);
 }
 
 /// An Event was written.
-pub fn event(reason: &'static str) {
+pub(crate) fn event(reason: &'static str) {
     counter!(EVENTS, "reason" => reason).increment(1);
 }

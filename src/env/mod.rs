@@ -3,7 +3,7 @@
 //! The pure half never uses it.
 
 pub mod clock;
-pub mod metrics;
+pub(crate) mod metrics;
 pub mod pause;
-pub mod server_time;
+pub(crate) mod server_time;
 pub mod tasks;

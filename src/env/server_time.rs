@@ -9,7 +9,7 @@ use crate::domain::values::time::Mono;
 
 /// What is known of the API server's clock.
 #[derive(Clone, Copy, Debug)]
-pub struct ServerTime {
+pub(crate) struct ServerTime {
     /// Earliest and latest server time at monotonic zero.
     zero: (Timestamp, Timestamp),
     heard: bool,
@@ -17,7 +17,7 @@ pub struct ServerTime {
 
 impl ServerTime {
     /// Until an answer has been seen, the server's clock is taken to show `local` at zero.
-    pub fn new(local: Timestamp) -> Self {
+    pub(crate) fn new(local: Timestamp) -> Self {
         Self {
             zero: (local, local),
             heard: false,
@@ -25,7 +25,7 @@ impl ServerTime {
     }
 
     /// Takes in the `Date` of an answer that was asked for at `sent` and came at `received`.
-    pub fn hear(&mut self, date: Timestamp, sent: Mono, received: Mono) {
+    pub(crate) fn hear(&mut self, date: Timestamp, sent: Mono, received: Mono) {
         let back = |at: Timestamp, span: Mono| at.saturating_sub(signed(span)).unwrap_or(Timestamp::MIN);
         let early = back(date, received);
         let late = back(
@@ -44,7 +44,7 @@ impl ServerTime {
     }
 
     /// The server's time at `now`.
-    pub fn at(&self, now: Mono) -> Timestamp {
+    pub(crate) fn at(&self, now: Mono) -> Timestamp {
         let half = self.zero.1.duration_since(self.zero.0) / 2;
         let zero = self.zero.0.saturating_add(half).unwrap_or(Timestamp::MAX);
         zero.saturating_add(signed(now)).unwrap_or(Timestamp::MAX)

@@ -6,5 +6,5 @@
 mod nodes;
 mod orders;
 
-pub use nodes::{Nodes, Touched};
-pub use orders::{Index, Snapshot};
+pub(crate) use nodes::{Nodes, Touched};
+pub(crate) use orders::{Index, Snapshot};

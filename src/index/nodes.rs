@@ -21,7 +21,7 @@ use crate::domain::{
 
 /// One shard's nodes under the Orders of one moment.
 #[derive(Debug)]
-pub struct Nodes {
+pub(crate) struct Nodes {
     /// How long a NotReady node keeps its Tickets.
     grace: Duration,
     orders: Arc<Snapshot>,
@@ -39,7 +39,7 @@ struct Entry {
 
 /// What came of a changed node.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Touched {
+pub(crate) enum Touched {
     /// Nothing that any Order can see has changed.
     Nothing,
     /// The pairs of the node with these Orders.
@@ -48,7 +48,7 @@ pub enum Touched {
 
 impl Nodes {
     /// No nodes, no Orders.
-    pub fn new(grace: Duration) -> Self {
+    pub(crate) fn new(grace: Duration) -> Self {
         Self {
             grace,
             orders: Arc::default(),
@@ -58,7 +58,7 @@ impl Nodes {
     }
 
     /// A node was added or changed; it has pairs with the Orders in `known`.
-    pub fn apply(&mut self, node: Arc<Node>, known: &[OrderUid]) -> Touched {
+    pub(crate) fn apply(&mut self, node: Arc<Node>, known: &[OrderUid]) -> Touched {
         let fingerprint = self.orders.fingerprint(&node);
         let uid = node.uid.clone();
         let before = self.nodes.get(&uid).map(|entry| entry.node.clone());
@@ -94,7 +94,7 @@ impl Nodes {
     }
 
     /// A node is gone; returns it if it was there.
-    pub fn delete(&mut self, uid: &NodeUid) -> Option<Arc<Node>> {
+    pub(crate) fn delete(&mut self, uid: &NodeUid) -> Option<Arc<Node>> {
         let entry = self.nodes.swap_remove(uid)?;
         self.count(Some(&entry.node), None);
         Some(entry.node)
@@ -102,7 +102,7 @@ impl Nodes {
 
     /// The Orders as they are from now on, of which these were added, changed or deleted; returns for each the nodes
     /// that it has gained.
-    pub fn apply_orders(
+    pub(crate) fn apply_orders(
         &mut self,
         orders: Arc<Snapshot>,
         changed: &[OrderUid],
@@ -137,38 +137,32 @@ impl Nodes {
         gained
     }
 
-    /// The Order of this uid.
-    pub fn order(&self, uid: &OrderUid) -> Option<&Arc<Order>> {
+    pub(crate) fn order(&self, uid: &OrderUid) -> Option<&Arc<Order>> {
         self.orders.order(uid)
     }
 
-    /// The node of this uid.
-    pub fn node(&self, uid: &NodeUid) -> Option<&Arc<Node>> {
+    pub(crate) fn node(&self, uid: &NodeUid) -> Option<&Arc<Node>> {
         self.nodes.get(uid).map(|entry| &entry.node)
     }
 
     /// All nodes.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Node>> {
+    #[cfg(test)]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Node>> {
         self.nodes.values().map(|entry| &entry.node)
     }
 
     /// How many nodes there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
-    }
-
     /// How long a NotReady node keeps its Tickets.
-    pub fn grace(&self) -> Duration {
+    pub(crate) fn grace(&self) -> Duration {
         self.grace
     }
 
     /// How many nodes are NotReady, by since when.
-    pub fn not_ready(&self) -> &BTreeMap<Timestamp, u32> {
+    pub(crate) fn not_ready(&self) -> &BTreeMap<Timestamp, u32> {
         &self.not_ready
     }
 

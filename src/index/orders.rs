@@ -21,35 +21,34 @@ use crate::domain::{
 
 /// All Orders at one moment.
 #[derive(Clone, Debug, Default)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     orders: BTreeMap<OrderUid, Arc<Order>>,
     label_keys: BTreeSet<Arc<str>>,
 }
 
 /// A hash over what Orders can see of a node: equal fingerprints, equal decisions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fingerprint(u64);
+pub(crate) struct Fingerprint(u64);
 
 impl Snapshot {
-    /// The Order of this uid.
-    pub fn order(&self, uid: &OrderUid) -> Option<&Arc<Order>> {
+    pub(crate) fn order(&self, uid: &OrderUid) -> Option<&Arc<Order>> {
         self.orders.get(uid)
     }
 
     /// All Orders, by uid.
-    pub fn orders(&self) -> impl Iterator<Item = &Arc<Order>> {
+    pub(crate) fn orders(&self) -> impl Iterator<Item = &Arc<Order>> {
         self.orders.values()
     }
 
     /// Writes the Orders that `node` is eligible for into `out`, sorted.
-    pub fn matching(&self, node: &Node, grace: Duration, out: &mut Vec<OrderUid>) {
+    pub(crate) fn matching(&self, node: &Node, grace: Duration, out: &mut Vec<OrderUid>) {
         out.clear();
         let eligible = self.orders.values().filter(|order| eligible(order, node, grace));
         out.extend(eligible.map(|order| order.uid.clone()));
     }
 
     /// The node as Orders see it: the label pairs they mention, taints, readiness, cordon.
-    pub fn fingerprint(&self, node: &Node) -> Fingerprint {
+    pub(crate) fn fingerprint(&self, node: &Node) -> Fingerprint {
         let mut hasher = ahash::RandomState::with_seeds(1, 2, 3, 4).build_hasher();
         node.name.hash(&mut hasher);
         (node.unschedulable, node.ready, &node.taints).hash(&mut hasher);
@@ -70,28 +69,27 @@ pub(super) fn eligible(order: &Order, node: &Node, grace: Duration) -> bool {
 
 /// The one writer of [`Snapshot`]s.
 #[derive(Debug, Default)]
-pub struct Index {
+pub(crate) struct Index {
     next: Snapshot,
 }
 
 impl Index {
-    /// The Order of this uid.
-    pub fn order(&self, uid: &OrderUid) -> Option<&Arc<Order>> {
+    pub(crate) fn order(&self, uid: &OrderUid) -> Option<&Arc<Order>> {
         self.next.orders.get(uid)
     }
 
     /// Adds an Order or replaces it.
-    pub fn apply(&mut self, order: Arc<Order>) {
+    pub(crate) fn apply(&mut self, order: Arc<Order>) {
         self.next.orders.insert(order.uid.clone(), order);
     }
 
     /// Takes an Order away; returns it if it was there.
-    pub fn delete(&mut self, uid: &OrderUid) -> Option<Arc<Order>> {
+    pub(crate) fn delete(&mut self, uid: &OrderUid) -> Option<Arc<Order>> {
         self.next.orders.remove(uid)
     }
 
     /// The Orders as they are now, for readers to keep.
-    pub fn publish(&mut self) -> Arc<Snapshot> {
+    pub(crate) fn publish(&mut self) -> Arc<Snapshot> {
         let specs = self
             .next
             .orders

@@ -18,7 +18,7 @@ use crate::domain::values::shard::{ShardCount, ShardId};
 /// up what ranks lowest with it; the rest goes, highest rank first, to members with room. Those that hold
 /// more than the even share get the odd shards first, then those first in name: it saves a move, and it
 /// stays so while the moves are carried out.
-pub fn owners<'a>(
+pub(crate) fn owners<'a>(
     count: ShardCount,
     members: &[ReplicaId],
     holder: impl Fn(ShardId) -> Option<&'a ReplicaId>,

@@ -11,24 +11,24 @@ use crate::domain::values::time::Mono;
 
 /// A moment of the replica's clock, in nanoseconds.
 #[derive(Debug, Default)]
-pub struct Deadline(AtomicU64);
+pub(crate) struct Deadline(AtomicU64);
 
 impl Deadline {
     /// This moment.
-    pub fn at(until: Mono) -> Self {
+    pub(crate) fn at(until: Mono) -> Self {
         let deadline = Self::default();
         deadline.set(until);
         deadline
     }
 
     /// A Lease was renewed, or lost.
-    pub fn set(&self, until: Mono) {
+    pub(crate) fn set(&self, until: Mono) {
         let nanos = u64::try_from(until.0.as_nanos()).unwrap_or(u64::MAX);
         self.0.store(nanos, Ordering::Release);
     }
 
     /// Whether something that takes so long may begin.
-    pub fn admits(&self, now: Mono, takes: Duration) -> bool {
+    pub(crate) fn admits(&self, now: Mono, takes: Duration) -> bool {
         now.after(takes) < Mono(Duration::from_nanos(self.0.load(Ordering::Acquire)))
     }
 }

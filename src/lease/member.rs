@@ -20,14 +20,13 @@ mod state;
 
 /// Number of a request, never used twice by one process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Attempt(pub u64);
+pub(crate) struct Attempt(pub(crate) u64);
 
 /// What to do. Every request is answered once, by [`Member::answered`], within [`LeaseTimes::request`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Writes a Lease.
     Put {
-        /// The Lease.
         name: LeaseName,
         /// Number of the request.
         attempt: Attempt,
@@ -38,14 +37,12 @@ pub enum Action {
     },
     /// Reads a Lease as it is now.
     Get {
-        /// The Lease.
         name: LeaseName,
         /// Number of the request.
         attempt: Attempt,
     },
     /// Deletes a membership: the own at the end of a drain, or one that expired long ago.
     Delete {
-        /// The Lease.
         name: LeaseName,
         /// Number of the request.
         attempt: Attempt,
@@ -82,12 +79,11 @@ pub enum Fatal {
 
 /// How a request ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LeaseResult {
+pub(crate) enum LeaseResult {
     /// The PUT landed, and this is the Lease now; for a DELETE the Lease as it was.
     Landed(Record),
     /// 409 or 412: another version stands, or what was to be created exists.
     Conflict,
-    /// 404.
     Gone,
     /// The answer to a GET; none for 404.
     Found(Option<Record>),
@@ -97,7 +93,7 @@ pub enum LeaseResult {
 
 impl LeaseResult {
     /// For metrics.
-    pub fn word(&self) -> &'static str {
+    pub(crate) fn word(&self) -> &'static str {
         match self {
             Self::Landed(_) => "landed",
             Self::Conflict => "conflict",
@@ -110,7 +106,7 @@ impl LeaseResult {
 
 /// One replica among the others.
 #[derive(Clone, Debug)]
-pub struct Member {
+pub(crate) struct Member {
     times: LeaseTimes,
     me: Holder,
     count: ShardCount,
@@ -148,7 +144,7 @@ struct Assignment {
 
 impl Member {
     /// A replica that knows nothing yet and holds nothing.
-    pub fn new(me: Holder, count: ShardCount, times: LeaseTimes) -> Self {
+    pub(crate) fn new(me: Holder, count: ShardCount, times: LeaseTimes) -> Self {
         Self {
             times,
             me,
@@ -174,19 +170,19 @@ impl Member {
     }
 
     /// All Leases have been listed once: before that nothing is taken.
-    pub fn listed(&mut self) {
+    pub(crate) fn listed(&mut self) {
         self.listed = true;
     }
 
     /// Nodes and Orders have been listed once: before that a newcomer does not join.
     ///
     /// A process that finds shard Leases of its own replica does not wait for it.
-    pub fn prepared(&mut self) {
+    pub(crate) fn prepared(&mut self) {
         self.prepared = true;
     }
 
     /// The last write of a draining shard has ended.
-    pub fn drained(&mut self, shard: ShardId) {
+    pub(crate) fn drained(&mut self, shard: ShardId) {
         if let Some(lease) = self.shards.get_mut(usize::from(shard.0))
             && lease.phase == ShardPhase::Draining
         {
@@ -196,7 +192,7 @@ impl Member {
     }
 
     /// SIGTERM: gives up the membership, then every shard as soon as it is drained.
-    pub fn drain(&mut self, now: Mono) {
+    pub(crate) fn drain(&mut self, now: Mono) {
         if self.drain.is_none() {
             self.drain = Some(now);
             self.own.next = None;
@@ -205,14 +201,14 @@ impl Member {
     }
 
     /// When [`Self::poll`] has something to do if nothing is heard before. True since the last poll.
-    pub fn wake(&self) -> Option<Mono> {
+    pub(crate) fn wake(&self) -> Option<Mono> {
         self.wake
     }
 
     /// Until when a shard may act: nothing is decided at or after this time. None if it is not held.
     ///
     /// It is still held while it drains.
-    pub fn deadline(&self, shard: ShardId) -> Option<Mono> {
+    pub(crate) fn deadline(&self, shard: ShardId) -> Option<Mono> {
         let lease = self.shards.get(usize::from(shard.0))?;
         if !matches!(lease.phase, ShardPhase::Active | ShardPhase::Draining) {
             return None;
@@ -225,23 +221,24 @@ impl Member {
     }
 
     /// Until when this replica is a member; none if it is not.
-    pub fn until(&self) -> Option<Mono> {
+    pub(crate) fn until(&self) -> Option<Mono> {
         self.own.deadline(&self.times).filter(|_| self.drain.is_none())
     }
 
     /// Whether a shard has been started and not been told to end. Its [`Self::deadline`] may have passed.
-    pub fn owns(&self, shard: ShardId) -> bool {
+    #[cfg(test)]
+    pub(crate) fn owns(&self, shard: ShardId) -> bool {
         let lease = self.shards.get(usize::from(shard.0));
         lease.is_some_and(|lease| lease.phase == ShardPhase::Active)
     }
 
     /// Whether this replica is a member: it holds its own Lease and does not drain.
-    pub fn member(&self, now: Mono) -> bool {
+    pub(crate) fn member(&self, now: Mono) -> bool {
         self.drain.is_none() && self.own.renewed.is_some() && !self.own.overdue(&self.times, now)
     }
 
     /// The live members, sorted.
-    pub fn members(&self, now: Mono) -> Vec<ReplicaId> {
+    pub(crate) fn members(&self, now: Mono) -> Vec<ReplicaId> {
         let live = |id: &ReplicaId, lease: &LeaseState| {
             let held = lease.holder().is_some_and(|holder| holder.replica == *id);
             let grade = lease.grade(&self.me, &self.times, now);
@@ -257,7 +254,8 @@ impl Member {
     }
 
     /// Who is recorded as the holder of a shard, and what that is worth.
-    pub fn holder(&self, shard: ShardId, now: Mono) -> (Option<&ReplicaId>, Grade) {
+    #[cfg(test)]
+    pub(crate) fn holder(&self, shard: ShardId, now: Mono) -> (Option<&ReplicaId>, Grade) {
         match self.shards.get(usize::from(shard.0)) {
             Some(lease) => (
                 lease.holder().map(|holder| &holder.replica),

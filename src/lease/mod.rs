@@ -4,10 +4,7 @@
 //! Pure: what the watch shows, what requests are answered and what the time is goes in; requests and the
 //! start and end of shards come out.
 
-pub mod assign;
-pub mod deadline;
+pub(crate) mod assign;
+pub(crate) mod deadline;
 pub mod member;
 pub mod record;
-
-pub use member::Member;
-pub use record::ReplicaId;

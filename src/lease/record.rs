@@ -14,7 +14,7 @@ pub struct ReplicaId(Arc<str>);
 
 impl ReplicaId {
     /// The text of the id.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -33,7 +33,7 @@ impl fmt::Display for ReplicaId {
 
 /// Which of korder's Leases.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum LeaseName {
+pub(crate) enum LeaseName {
     /// The membership of a replica, `korder-replica-ID`.
     Replica(ReplicaId),
     /// The lock of a shard, `korder-shard-07`.
@@ -42,7 +42,7 @@ pub enum LeaseName {
 
 impl LeaseName {
     /// `metadata.name`. Shards are padded to the width of the greatest, at least 2.
-    pub fn object_name(&self, count: ShardCount) -> String {
+    pub(crate) fn object_name(&self, count: ShardCount) -> String {
         match self {
             Self::Replica(id) => format!("korder-replica-{id}"),
             Self::Shard(shard) => {
@@ -56,7 +56,7 @@ impl LeaseName {
     ///
     /// Any width is read, so that the Leases of an installation with more shards are seen for what they
     /// are.
-    pub fn parse(name: &str) -> Option<Self> {
+    pub(crate) fn parse(name: &str) -> Option<Self> {
         if let Some(id) = name.strip_prefix("korder-replica-") {
             return (!id.is_empty()).then(|| Self::Replica(id.into()));
         }
@@ -68,27 +68,27 @@ impl LeaseName {
 
 /// Who holds a Lease: a replica, and which of its processes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Holder {
+pub(crate) struct Holder {
     /// The replica, `spec.holderIdentity`.
-    pub replica: ReplicaId,
+    pub(crate) replica: ReplicaId,
     /// Different for every process.
-    pub incarnation: Arc<str>,
+    pub(crate) incarnation: Arc<str>,
 }
 
 /// What a Lease says.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Record {
+pub(crate) struct Record {
     /// `metadata.resourceVersion`: a decimal number that grows (KEP-5504).
-    pub version: Arc<str>,
+    pub(crate) version: Arc<str>,
     /// Who holds it; none once it is released.
-    pub holder: Option<Holder>,
+    pub(crate) holder: Option<Holder>,
     /// How many shards the installation has, if it says so.
-    pub shards: Option<u16>,
+    pub(crate) shards: Option<u16>,
 }
 
 impl Record {
     /// Whether this record came after the one with `version`.
-    pub fn newer_than(&self, version: &str) -> bool {
+    pub(crate) fn newer_than(&self, version: &str) -> bool {
         match (
             Revision::parse(Some(&self.version)),
             Revision::parse(Some(version)),
@@ -101,11 +101,10 @@ impl Record {
 
 /// A record, and when this replica saw it change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
-    /// The record.
-    pub record: Record,
+pub(crate) struct Seen {
+    pub(crate) record: Record,
     /// When this version was seen first.
-    pub changed: Mono,
+    pub(crate) changed: Mono,
 }
 
 /// The times that leases are held and judged by.
@@ -142,7 +141,7 @@ impl Default for LeaseTimes {
 
 /// What a Lease is worth to one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Grade {
+pub(crate) enum Grade {
     /// There is none, or nobody holds it.
     Free,
     /// Another holds it.
@@ -158,7 +157,7 @@ pub enum Grade {
 }
 
 /// The grade of what was seen of a Lease, for the process `me`.
-pub fn grade(seen: Option<&Seen>, me: &Holder, times: &LeaseTimes, now: Mono) -> Grade {
+pub(crate) fn grade(seen: Option<&Seen>, me: &Holder, times: &LeaseTimes, now: Mono) -> Grade {
     let Some((seen, holder)) = seen.and_then(|seen| Some((seen, seen.record.holder.as_ref()?))) else {
         return Grade::Free;
     };

@@ -24,8 +24,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_
 
 /// Whether a request may begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
-    /// Now.
+pub(crate) enum Admission {
     Now,
     /// Not before this; to be asked again then.
     At(Mono),
@@ -35,7 +34,7 @@ pub enum Admission {
 
 /// What came of a request, as far as the budget cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Feedback {
+pub(crate) enum Feedback {
     /// The API server dealt with it, whatever it said.
     Served,
     /// 429 or 503: too much, with the time it asks for.
@@ -48,7 +47,7 @@ pub enum Feedback {
 
 /// The budget of one replica.
 #[derive(Clone, Debug)]
-pub struct Budget {
+pub(crate) struct Budget {
     bucket: Bucket,
     limit: Limit,
     open_from: Mono,
@@ -72,7 +71,7 @@ impl Default for Budget {
 
 impl Budget {
     /// Whether a request may begin at `now`.
-    pub fn admission(&self, now: Mono) -> Admission {
+    pub(crate) fn admission(&self, now: Mono) -> Admission {
         let at = self.open_from.max(self.bucket.next(now));
         if now < at {
             Admission::At(at)
@@ -84,13 +83,13 @@ impl Budget {
     }
 
     /// A request begins.
-    pub fn begin(&mut self, now: Mono) {
+    pub(crate) fn begin(&mut self, now: Mono) {
         self.bucket.take(now);
         self.limit.begin();
     }
 
     /// A request that began at `begun` is over; returns whether the limit was cut.
-    pub fn end(&mut self, begun: Mono, feedback: Feedback, now: Mono) -> bool {
+    pub(crate) fn end(&mut self, begun: Mono, feedback: Feedback, now: Mono) -> bool {
         let cut = match feedback {
             Feedback::Served => {
                 self.limit.success(begun, now);
@@ -115,23 +114,23 @@ impl Budget {
     }
 
     /// Nothing begins before `open_from`; an earlier end of another pause does not count.
-    pub fn close(&mut self, open_from: Mono) {
+    pub(crate) fn close(&mut self, open_from: Mono) {
         self.open_from = self.open_from.max(open_from);
     }
 
     /// When the gate opens; `now` or earlier if it is open.
-    pub fn open_from(&self) -> Mono {
+    pub(crate) fn open_from(&self) -> Mono {
         self.open_from
     }
 
     /// Requests that may be in flight.
-    pub fn limit(&self) -> u32 {
+    pub(crate) fn limit(&self) -> u32 {
         self.limit.allowed()
     }
 
     /// Whether no request of several flights in a row was served: what fails now is no one object's
     /// fault.
-    pub fn outage(&self) -> bool {
+    pub(crate) fn outage(&self) -> bool {
         self.unheard >= 2
     }
 

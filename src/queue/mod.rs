@@ -5,7 +5,7 @@
 //! its key until it is done.
 
 mod bucket;
-pub mod budget;
+pub(crate) mod budget;
 mod limit;
 
 use std::{
@@ -18,12 +18,10 @@ use crate::domain::values::time::Mono;
 
 /// Which operations go first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Lane {
+pub(crate) enum Lane {
     /// Further requests of what has begun, such as the GET that settles a create: the sooner it ends,
     /// the less is in doubt.
     Settle,
-    /// Steps of a hand-over.
-    HandOver,
     /// Deletes, which make room.
     Delete,
     /// Guardians: the scheduler, which is the slowest of all, gets its first Pods at once and is kept
@@ -37,7 +35,7 @@ pub enum Lane {
 
 /// A queue of `T`, at most one per `K`.
 #[derive(Debug)]
-pub struct Queue<K, T> {
+pub(crate) struct Queue<K, T> {
     line: BTreeMap<Place, K>,
     waiting: HashMap<K, Waiting<T>, ahash::RandomState>,
     started: HashSet<K, ahash::RandomState>,
@@ -72,7 +70,7 @@ impl<K, T> Default for Queue<K, T> {
 
 impl<K: Clone + Eq + Hash, T> Queue<K, T> {
     /// Puts `item` in line; false (and nothing done) if one of the same key has started.
-    pub fn offer(&mut self, key: K, lane: Lane, item: T, now: Mono) -> bool {
+    pub(crate) fn offer(&mut self, key: K, lane: Lane, item: T, now: Mono) -> bool {
         if self.started.contains(&key) {
             return false;
         }
@@ -91,7 +89,7 @@ impl<K: Clone + Eq + Hash, T> Queue<K, T> {
     }
 
     /// Takes back what waits for `key`; false if it has started or nothing waits.
-    pub fn cancel(&mut self, key: &K) -> bool {
+    pub(crate) fn cancel(&mut self, key: &K) -> bool {
         let cancelled = self.waiting.remove(key);
         if let Some(waiting) = &cancelled {
             self.line.remove(&waiting.place);
@@ -100,7 +98,7 @@ impl<K: Clone + Eq + Hash, T> Queue<K, T> {
     }
 
     /// Takes back whatever waits and is not to be kept.
-    pub fn retain(&mut self, keep: impl Fn(&T) -> bool) {
+    pub(crate) fn retain(&mut self, keep: impl Fn(&T) -> bool) {
         let line = &mut self.line;
         self.waiting.retain(|_, waiting| {
             let kept = keep(&waiting.item);
@@ -112,23 +110,23 @@ impl<K: Clone + Eq + Hash, T> Queue<K, T> {
     }
 
     /// What waits, in no order.
-    pub fn waiting(&self) -> impl Iterator<Item = &T> {
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = &T> {
         self.waiting.values().map(|waiting| &waiting.item)
     }
 
     /// Whether an operation for `key` has started.
-    pub fn in_flight(&self, key: &K) -> bool {
+    pub(crate) fn in_flight(&self, key: &K) -> bool {
         self.started.contains(key)
     }
 
     /// The operation that starts next.
-    pub fn next(&self) -> Option<(&K, &T)> {
+    pub(crate) fn next(&self) -> Option<(&K, &T)> {
         let key = &self.line[&self.next_place()?];
         Some((key, &self.waiting[key].item))
     }
 
     /// Starts the next operation; also says how long it has waited.
-    pub fn start(&mut self, now: Mono) -> Option<(K, T, Duration)> {
+    pub(crate) fn start(&mut self, now: Mono) -> Option<(K, T, Duration)> {
         let place = self.next_place()?;
         self.starts += 1;
         let key = self.line.remove(&place).expect("just seen");
@@ -147,17 +145,17 @@ impl<K: Clone + Eq + Hash, T> Queue<K, T> {
     }
 
     /// The operation for `key` is over.
-    pub fn done(&mut self, key: &K) {
+    pub(crate) fn done(&mut self, key: &K) {
         self.started.remove(key);
     }
 
     /// Operations that wait.
-    pub fn depth(&self) -> usize {
+    pub(crate) fn depth(&self) -> usize {
         self.waiting.len()
     }
 
     /// Operations that have started.
-    pub fn started(&self) -> usize {
+    pub(crate) fn started(&self) -> usize {
         self.started.len()
     }
 }

@@ -1,7 +1,7 @@
 //! Errors for people: one line, every cause once.
 
 /// An error with the errors behind it, each said once, in one line.
-pub fn one_line(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn one_line(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = String::new();
     let mut next = Some(error);
     while let Some(error) = next {

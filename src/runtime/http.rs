@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// Serves until `stop`. `/readyz` answers 200 once `ready` is set.
-pub async fn serve_forever(
+pub(crate) async fn serve_forever(
     listener: TcpListener,
     metrics: PrometheusHandle,
     ready: Arc<AtomicBool>,

@@ -15,7 +15,7 @@ use super::error::one_line;
 ///
 /// # Errors
 /// One line that names the problem and the remedy, and quotes no file.
-pub async fn infer() -> Result<Config, String> {
+pub(crate) async fn infer() -> Result<Config, String> {
     let inferred = Config::infer().await;
     inferred.map_err(|error| {
         format!(

@@ -1,8 +1,8 @@
 //! The composition root: configuration, clients, clock, metrics, and what runs.
 
 pub mod config;
-pub mod error;
-pub mod http;
-pub mod kubeconfig;
+pub(crate) mod error;
+pub(crate) mod http;
+pub(crate) mod kubeconfig;
 pub mod replica;
-pub mod run;
+pub(crate) mod run;

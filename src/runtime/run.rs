@@ -39,7 +39,7 @@ const CONFIGURATION: u8 = 1;
 const UNSAFE: u8 = 2;
 
 /// Runs until SIGTERM or SIGINT.
-pub async fn run(config: Config) -> ExitCode {
+pub(crate) async fn run(config: Config) -> ExitCode {
     let ran = match log(config.log_format) {
         Ok(()) => start(config).await,
         Err(stop) => Err(stop),

@@ -30,7 +30,7 @@ use crate::domain::{
 
 impl Shard {
     /// Plans every marked pair, and those whose time has come.
-    pub fn decide(&mut self, now: Now, fleet: &impl Fleet, sink: &mut impl Sink) {
+    pub(crate) fn decide(&mut self, now: Now, fleet: &impl Fleet, sink: &mut impl Sink) {
         while let Some((at, _)) = self.timers.first()
             && *at <= now.mono
         {
@@ -58,7 +58,7 @@ impl Shard {
     }
 
     /// The server's clock was set: every time that something waits for has to be reckoned anew.
-    pub fn clock_was_set(&mut self) {
+    pub(crate) fn clock_was_set(&mut self) {
         for (_, key) in std::mem::take(&mut self.timers) {
             if let Some(pair) = self.pairs.get_mut(&key) {
                 pair.wake = None;

@@ -5,10 +5,10 @@
 
 mod decide;
 mod pair;
-pub mod report;
-pub mod state;
+pub(crate) mod report;
+pub(crate) mod state;
 #[cfg(test)]
 mod tests;
 
-pub use report::{Counts, Notice, Report};
-pub use state::Shard;
+pub(crate) use report::{Notice, Report};
+pub(crate) use state::Shard;

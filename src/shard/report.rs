@@ -4,7 +4,6 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::domain::values::shard::ShardId;
 use crate::{
     api::{order::UnavailableReason, shard::OrderCounts, ticket::Phase},
     domain::values::ids::{NodeName, OrderUid},
@@ -15,44 +14,44 @@ const REASONS: usize = 5;
 
 /// What one pair adds to its Order's counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PairSummary {
+pub(crate) struct PairSummary {
     /// The node is eligible.
-    pub desired: bool,
+    pub(crate) desired: bool,
     /// Phases of the pair's Tickets.
-    pub phases: Vec<Phase>,
+    pub(crate) phases: Vec<Phase>,
     /// Why the eligible node has no Reserved, Claiming or Claimed Ticket.
-    pub unavailable: Option<Arc<str>>,
+    pub(crate) unavailable: Option<Arc<str>>,
     /// A Reserved Ticket has the present template.
-    pub updated: bool,
+    pub(crate) updated: bool,
     /// The node is eligible and its Reserved Ticket has another template.
-    pub stale: bool,
+    pub(crate) stale: bool,
     /// A Ticket that was Reserved is in replacement.
-    pub rolling: bool,
+    pub(crate) rolling: bool,
 }
 
 /// What one shard has of one Order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// Eligible nodes.
-    pub desired: u32,
+    pub(crate) desired: u32,
     /// Tickets by phase.
-    pub phases: BTreeMap<Phase, u32>,
+    pub(crate) phases: BTreeMap<Phase, u32>,
     /// Eligible nodes without a Reserved, Claiming or Claimed Ticket.
-    pub unavailable: u32,
+    pub(crate) unavailable: u32,
     /// Reserved Tickets of the present template.
-    pub updated: u32,
+    pub(crate) updated: u32,
     /// Eligible nodes whose Reserved Ticket has another template.
-    pub stale: u32,
+    pub(crate) stale: u32,
     /// Pairs in replacement.
-    pub rolling: u32,
+    pub(crate) rolling: u32,
     /// The nodes behind `unavailable`, by reason. Two may have one name for a moment: when a Node is
     /// made anew and a relist shows the new one first.
-    pub reasons: BTreeMap<Arc<str>, BTreeMap<NodeName, u32>>,
+    pub(crate) reasons: BTreeMap<Arc<str>, BTreeMap<NodeName, u32>>,
 }
 
 impl Counts {
     /// Adds one pair.
-    pub fn add(&mut self, node: &NodeName, pair: &PairSummary) {
+    pub(crate) fn add(&mut self, node: &NodeName, pair: &PairSummary) {
         self.desired += u32::from(pair.desired);
         self.updated += u32::from(pair.updated);
         self.stale += u32::from(pair.stale);
@@ -68,7 +67,7 @@ impl Counts {
     }
 
     /// Takes one pair away that was added before.
-    pub fn remove(&mut self, node: &NodeName, pair: &PairSummary) {
+    pub(crate) fn remove(&mut self, node: &NodeName, pair: &PairSummary) {
         self.desired -= u32::from(pair.desired);
         self.updated -= u32::from(pair.updated);
         self.stale -= u32::from(pair.stale);
@@ -91,13 +90,19 @@ impl Counts {
     }
 
     /// Tickets in `phase`.
-    pub fn in_phase(&self, phase: Phase) -> u32 {
+    pub(crate) fn in_phase(&self, phase: Phase) -> u32 {
         self.phases.get(&phase).copied().unwrap_or(0)
     }
 
     /// The counts as they are written, with the five most frequent reasons. `begun` replacements are not
     /// seen yet.
-    pub fn summary(&self, order: &OrderUid, generation: i64, begun: u32, grant_seq: i64) -> OrderCounts {
+    pub(crate) fn summary(
+        &self,
+        order: &OrderUid,
+        generation: i64,
+        begun: u32,
+        grant_seq: i64,
+    ) -> OrderCounts {
         let mut reasons: Vec<UnavailableReason> = self
             .reasons
             .iter()
@@ -131,28 +136,23 @@ impl Counts {
 
 /// What one shard has of one Order.
 #[derive(Clone, Debug)]
-pub struct Report {
-    /// The shard.
-    pub shard: ShardId,
-    /// The Order.
-    pub order: OrderUid,
+pub(crate) struct Report {
+    pub(crate) order: OrderUid,
     /// The counts; none once neither the Order nor a pair of it is left.
-    pub counts: Option<OrderCounts>,
+    pub(crate) counts: Option<OrderCounts>,
 }
 
 /// Something that happened to one pair, or to an Order, and is worth an Event on the Order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notice {
-    /// The Order.
-    pub order: OrderUid,
+pub(crate) struct Notice {
+    pub(crate) order: OrderUid,
     /// What happened.
-    pub kind: NoticeKind,
-    /// The node.
-    pub node: NodeName,
+    pub(crate) kind: NoticeKind,
+    pub(crate) node: NodeName,
     /// The reason, for removals and failures.
-    pub reason: Arc<str>,
+    pub(crate) reason: Arc<str>,
     /// A message for people, for failures.
-    pub message: Arc<str>,
+    pub(crate) message: Arc<str>,
 }
 
 impl Notice {
@@ -170,7 +170,7 @@ impl Notice {
 
 /// Kinds of [`Notice`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum NoticeKind {
+pub(crate) enum NoticeKind {
     /// A Ticket was made.
     Created,
     /// A Ticket was removed.

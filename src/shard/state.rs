@@ -49,7 +49,7 @@ const BARRED_FOR: Duration = Duration::from_secs(60);
 pub(super) const STRAY_FOR: Duration = Duration::from_secs(5);
 
 /// Where a shard's operations go: one pending operation per Ticket.
-pub trait Sink {
+pub(crate) trait Sink {
     /// Puts `work` in the place of what was pending for its Ticket.
     fn offer(&mut self, work: Work);
     /// Takes back what is pending for a Ticket; false if it has started.
@@ -59,7 +59,7 @@ pub trait Sink {
 }
 
 /// What is known of all nodes, also of those in other shards.
-pub trait Fleet {
+pub(crate) trait Fleet {
     /// How much longer than its grace a NotReady node keeps its Tickets, because many others turned
     /// NotReady with it.
     fn spared(&self, node: &NodeUid) -> Duration;
@@ -67,28 +67,27 @@ pub trait Fleet {
 
 /// An operation on its way to the API server.
 #[derive(Clone, Debug)]
-pub struct Work {
+pub(crate) struct Work {
     /// The shard that decided it.
-    pub shard: ShardId,
+    pub(crate) shard: ShardId,
     /// The pair it was decided for; none for a Guardian whose Ticket is gone.
-    pub pair: Option<PairKey>,
-    /// The Ticket.
-    pub ticket: TicketKey,
+    pub(crate) pair: Option<PairKey>,
+    pub(crate) ticket: TicketKey,
     /// What to do.
-    pub op: Op,
+    pub(crate) op: Op,
     /// When the change was seen that this is the first answer to.
-    pub changed: Option<Mono>,
+    pub(crate) changed: Option<Mono>,
 }
 
 /// What the shard has counted since it was last asked.
 #[derive(Debug, Default)]
-pub struct Stats {
+pub(crate) struct Stats {
     /// Node events that changed nothing any Order can see.
-    pub stopped: u64,
+    pub(crate) stopped: u64,
     /// Pairs planned.
-    pub decisions: u64,
+    pub(crate) decisions: u64,
     /// Time from a change of a Node to Reserved.
-    pub reserved_after: Vec<Duration>,
+    pub(crate) reserved_after: Vec<Duration>,
 }
 
 #[derive(Debug, Default)]
@@ -117,7 +116,7 @@ pub(super) struct Strays {
 
 /// One shard.
 #[derive(Debug)]
-pub struct Shard {
+pub(crate) struct Shard {
     pub(super) id: ShardId,
     pub(super) nodes: Nodes,
     pub(super) orders: Map<OrderUid, OrderEntry>,
@@ -139,7 +138,7 @@ pub struct Shard {
 
 impl Shard {
     /// An empty shard. `grace` is how long a NotReady node keeps its Tickets.
-    pub fn new(id: ShardId, grace: Duration) -> Self {
+    pub(crate) fn new(id: ShardId, grace: Duration) -> Self {
         Self {
             id,
             nodes: Nodes::new(grace),
@@ -160,7 +159,7 @@ impl Shard {
     }
 
     /// A Node was added or changed. A heartbeat stops here.
-    pub fn apply_node(&mut self, node: Arc<Node>, seen: Mono) {
+    pub(crate) fn apply_node(&mut self, node: Arc<Node>, seen: Mono) {
         let (uid, name) = (node.uid.clone(), node.name.clone());
         let known = self.on_node.get(&uid).map_or(&[][..], Vec::as_slice);
         let Touched::Pairs(orders) = self.nodes.apply(node, known) else {
@@ -177,7 +176,7 @@ impl Shard {
     }
 
     /// A Node is gone.
-    pub fn delete_node(&mut self, uid: &NodeUid) {
+    pub(crate) fn delete_node(&mut self, uid: &NodeUid) {
         let Some(gone) = self.nodes.delete(uid) else {
             return;
         };
@@ -191,7 +190,7 @@ impl Shard {
     }
 
     /// Orders were added, changed or deleted; `snapshot` is what holds from now on.
-    pub fn apply_orders(&mut self, snapshot: Arc<Snapshot>, changed: &[OrderUid], now: Mono) {
+    pub(crate) fn apply_orders(&mut self, snapshot: Arc<Snapshot>, changed: &[OrderUid], now: Mono) {
         for (uid, gained) in self.nodes.apply_orders(snapshot, changed) {
             match self.nodes.order(&uid).map(|order| order.deleting) {
                 None => {
@@ -215,7 +214,7 @@ impl Shard {
     }
 
     /// All Tickets of an Order are being removed at once (true), or have been (false).
-    pub fn purge(&mut self, uid: &OrderUid, running: bool) {
+    pub(crate) fn purge(&mut self, uid: &OrderUid, running: bool) {
         let Some(entry) = self.orders.get_mut(uid) else {
             return;
         };
@@ -225,12 +224,12 @@ impl Shard {
     }
 
     /// The watch shows a Ticket, new or changed.
-    pub fn apply_ticket(&mut self, view: TicketView) {
+    pub(crate) fn apply_ticket(&mut self, view: TicketView) {
         self.see_ticket(view, Belief::ticket_shown);
     }
 
     /// A read shows a Ticket; the watch is expected to show it, too.
-    pub fn told_ticket(&mut self, view: TicketView, now: Mono) {
+    pub(crate) fn told_ticket(&mut self, view: TicketView, now: Mono) {
         self.see_ticket(view, |belief, view| belief.ticket_read(view, now));
     }
 
@@ -254,7 +253,7 @@ impl Shard {
 
     /// A watch, that of Tickets without labels or the other, says that a Ticket is gone. Unless that is
     /// korder's own doing a GET has to confirm it.
-    pub fn lose_ticket(&mut self, ticket: &TicketKey, uid: &TicketUid, unlabelled: bool, now: Mono) {
+    pub(crate) fn lose_ticket(&mut self, ticket: &TicketKey, uid: &TicketUid, unlabelled: bool, now: Mono) {
         let Some(key) = self.by_ticket.get(ticket).cloned() else {
             return;
         };
@@ -273,7 +272,7 @@ impl Shard {
     }
 
     /// A Ticket is gone.
-    pub fn delete_ticket(&mut self, ticket: &TicketKey, uid: Option<&TicketUid>, now: Mono) {
+    pub(crate) fn delete_ticket(&mut self, ticket: &TicketKey, uid: Option<&TicketUid>, now: Mono) {
         let Some(key) = self.by_ticket.get(ticket).cloned() else {
             return;
         };
@@ -297,7 +296,7 @@ impl Shard {
     }
 
     /// The watch shows a Guardian, new or changed.
-    pub fn apply_guardian(&mut self, view: GuardianView, now: Mono) {
+    pub(crate) fn apply_guardian(&mut self, view: GuardianView, now: Mono) {
         self.see_guardian(view, now, Belief::guardian_shown);
     }
 
@@ -358,7 +357,7 @@ impl Shard {
     }
 
     /// The watch says that a Guardian is gone.
-    pub fn delete_guardian(&mut self, ticket: &TicketKey, pod: &PodKey, uid: &PodUid, now: Mono) {
+    pub(crate) fn delete_guardian(&mut self, ticket: &TicketKey, pod: &PodKey, uid: &PodUid, now: Mono) {
         match self.by_ticket.get(ticket).cloned() {
             Some(key) => self.mark(key, |pair| pair.belief.guardian_ended(ticket, pod, uid, now)),
             None => self.forget_strays(ticket, |known| known.uid == *uid),
@@ -375,7 +374,7 @@ impl Shard {
     }
 
     /// An operation ended.
-    pub fn apply_outcome(&mut self, work: &Work, outcome: Outcome, now: Mono) {
+    pub(crate) fn apply_outcome(&mut self, work: &Work, outcome: Outcome, now: Mono) {
         let Some(key) = &work.pair else {
             return self.stray_outcome(&work.ticket, &outcome, now);
         };
@@ -418,7 +417,7 @@ impl Shard {
     }
 
     /// When to decide again even if nothing is seen.
-    pub fn next_wake(&self) -> Option<Mono> {
+    pub(crate) fn next_wake(&self) -> Option<Mono> {
         let stray = self.strays.values().map(|strays| strays.since).min();
         let stray = stray.map(|since| since.after(STRAY_FOR));
         let timer = self.timers.first().map(|(at, _)| *at);
@@ -426,7 +425,7 @@ impl Shard {
     }
 
     /// Counts of Orders that have changed since they were last taken.
-    pub fn take_reports(&mut self) -> Vec<Report> {
+    pub(crate) fn take_reports(&mut self) -> Vec<Report> {
         let mut reports = Vec::new();
         for uid in std::mem::take(&mut self.touched) {
             let live = self.nodes.order(&uid).map(|order| order.generation);
@@ -448,32 +447,28 @@ impl Shard {
             } else {
                 entry.reported.clone_from(&counts);
             }
-            reports.push(Report {
-                shard: self.id,
-                order: uid,
-                counts,
-            });
+            reports.push(Report { order: uid, counts });
         }
         reports
     }
 
     /// Nodes of the shard.
-    pub fn nodes(&self) -> usize {
+    pub(crate) fn nodes(&self) -> usize {
         self.nodes.len()
     }
 
     /// Nodes that are NotReady, by since when.
-    pub fn not_ready(&self) -> &BTreeMap<Timestamp, u32> {
+    pub(crate) fn not_ready(&self) -> &BTreeMap<Timestamp, u32> {
         self.nodes.not_ready()
     }
 
     /// News since it was last taken.
-    pub fn take_notices(&mut self) -> Vec<Notice> {
+    pub(crate) fn take_notices(&mut self) -> Vec<Notice> {
         std::mem::take(&mut self.notices)
     }
 
     /// Counters since they were last taken.
-    pub fn take_stats(&mut self) -> Stats {
+    pub(crate) fn take_stats(&mut self) -> Stats {
         std::mem::take(&mut self.stats)
     }
 

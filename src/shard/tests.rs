@@ -433,7 +433,6 @@ impl Rig {
             .delete_guardian(&view.ticket, &view.key, &view.uid, now);
     }
 
-    /// The Ticket's Guardian.
     fn of(&self, ticket: &TicketKey) -> GuardianView {
         let mut own = self.guardians.values().filter(|view| view.ticket == *ticket);
         own.next().unwrap().clone()

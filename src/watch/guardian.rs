@@ -23,10 +23,10 @@ use crate::{
 /// A Pod with only the fields that decisions read.
 #[derive(Resource, Deserialize, Clone, Debug)]
 #[resource(inherit = Pod)]
-pub struct SlimPod {
+pub(crate) struct SlimPod {
     /// Name, uid, labels, annotations, owner.
     #[serde(deserialize_with = "meta::annotated")]
-    pub metadata: ObjectMeta,
+    pub(crate) metadata: ObjectMeta,
     #[serde(default)]
     spec: SlimSpec,
     #[serde(default)]
@@ -85,7 +85,7 @@ fn unschedulable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<St
 impl SlimPod {
     /// The shard named by the Guardian's label, if any, and the view of the Guardian; none if no
     /// Ticket controls the Pod.
-    pub fn view(self) -> Option<(Option<ShardId>, GuardianView)> {
+    pub(crate) fn view(self) -> Option<(Option<ShardId>, GuardianView)> {
         let owner = meta::controller(&self.metadata, "Ticket")?;
         let label = |key: &str| meta::label(&self.metadata, key);
         let shard = label(LABEL_SHARD)

@@ -45,17 +45,17 @@ impl<A: Default> Meta<A> {
 }
 
 /// Reads metadata without annotations and managed fields.
-pub fn slim<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+pub(crate) fn slim<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
     Ok(Meta::<IgnoredAny>::deserialize(deserializer)?.with(|_| None))
 }
 
 /// Reads metadata without managed fields.
-pub fn annotated<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+pub(crate) fn annotated<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
     Ok(Meta::<Option<BTreeMap<String, String>>>::deserialize(deserializer)?.with(|annotations| annotations))
 }
 
 /// The owner that controls the object, if it is of korder's API group and of this kind.
-pub fn controller<'a>(meta: &'a ObjectMeta, kind: &str) -> Option<&'a OwnerReference> {
+pub(crate) fn controller<'a>(meta: &'a ObjectMeta, kind: &str) -> Option<&'a OwnerReference> {
     let owners = meta.owner_references.as_deref().unwrap_or_default();
     let ours = |owner: &&OwnerReference| {
         owner.kind == kind
@@ -71,12 +71,12 @@ pub fn controller<'a>(meta: &'a ObjectMeta, kind: &str) -> Option<&'a OwnerRefer
 }
 
 /// The value of a label.
-pub fn label<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
+pub(crate) fn label<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
     meta.labels.as_ref()?.get(key).map(String::as_str)
 }
 
 /// The label selector of what belongs to these shards.
-pub fn shard_selector(shards: &[ShardId]) -> String {
+pub(crate) fn shard_selector(shards: &[ShardId]) -> String {
     let shards: Vec<String> = shards.iter().map(ToString::to_string).collect();
     format!("{LABEL_SHARD} in ({})", shards.join(","))
 }

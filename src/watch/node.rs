@@ -19,15 +19,15 @@ use crate::domain::{
 };
 
 /// Nodes are large; a page of them should not be.
-pub const PAGE: u32 = 100;
+pub(crate) const PAGE: u32 = 100;
 
 /// A Node with only the fields that rules read.
 #[derive(Resource, Deserialize, Clone, Debug)]
 #[resource(inherit = FullNode)]
-pub struct SlimNode {
+pub(crate) struct SlimNode {
     /// Name, uid, labels, deletion.
     #[serde(deserialize_with = "meta::slim")]
-    pub metadata: ObjectMeta,
+    pub(crate) metadata: ObjectMeta,
     #[serde(default)]
     spec: SlimSpec,
     #[serde(default)]
@@ -93,14 +93,14 @@ fn ready<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SlimReady>
 
 impl SlimNode {
     /// The uid, by which its end is told, and the Node; none without a uid.
-    pub fn keyed(self) -> Option<(NodeUid, Self)> {
+    pub(crate) fn keyed(self) -> Option<(NodeUid, Self)> {
         let uid = NodeUid::from(self.metadata.uid.as_deref()?);
         Some((uid, self))
     }
 
     /// The record of this Node. Times that the object does not carry are taken from `before`, the
     /// record so far, or are `now`: the moment of first sight.
-    pub fn record(self, before: Option<&Node>, now: Timestamp) -> Option<Node> {
+    pub(crate) fn record(self, before: Option<&Node>, now: Timestamp) -> Option<Node> {
         let ready = self.status.conditions;
         let status = ready.as_ref().map_or(ReadyStatus::False, |ready| ready.status);
         let seen = before

@@ -27,7 +27,7 @@ struct ProbeMeta {
 struct ShardInfo {}
 
 /// Whether the API server sends only the Nodes whose hashes it is asked for.
-pub async fn offered(client: &Client) -> kube::Result<bool> {
+pub(crate) async fn offered(client: &Client) -> kube::Result<bool> {
     let uri = selecting(&Uri::from_static("/api/v1/nodes?limit=1"), PROBE);
     let request = Request::get(uri)
         .body(Vec::new())
@@ -42,7 +42,7 @@ pub async fn offered(client: &Client) -> kube::Result<bool> {
 
 /// A client whose requests ask for the objects in `selector` alone. One that a server refuses is made
 /// again without it.
-pub fn within(client: &Client, selector: String) -> Client {
+pub(crate) fn within(client: &Client, selector: String) -> Client {
     let (inner, namespace) = (client.clone(), client.default_namespace().to_owned());
     let transport = tower::service_fn(move |request: Request<Body>| {
         let (client, selector) = (inner.clone(), selector.clone());

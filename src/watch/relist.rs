@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 
 /// What a watch event comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change<V, R> {
+pub(crate) enum Change<V, R> {
     /// The object is there, new or changed.
     Apply(V),
     /// The object that was routed by this is gone, or is routed elsewhere now.
@@ -26,7 +26,7 @@ pub enum Change<V, R> {
 
 /// Whether a list may be doubted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Brake {
+pub(crate) enum Brake {
     /// Every list is believed.
     Off,
     /// One that has no objects, or lacks more than 30 % and at least 10 of those known, is not.
@@ -39,7 +39,7 @@ type Map<U, R> = HashMap<U, R, ahash::RandomState>;
 
 /// What is known, by uid, each with what is needed to route its end.
 #[derive(Debug)]
-pub struct Relist<U, R> {
+pub(crate) struct Relist<U, R> {
     brake: Brake,
     known: Map<U, R>,
     before: Option<Map<U, R>>,
@@ -51,7 +51,7 @@ pub struct Relist<U, R> {
 
 impl<U, R> Relist<U, R> {
     /// Nothing is known.
-    pub fn new(brake: Brake) -> Self {
+    pub(crate) fn new(brake: Brake) -> Self {
         Self {
             brake,
             known: HashMap::default(),
@@ -62,12 +62,12 @@ impl<U, R> Relist<U, R> {
     }
 
     /// Nothing is known, and several may look.
-    pub fn shared(brake: Brake) -> Arc<Mutex<Self>> {
+    pub(crate) fn shared(brake: Brake) -> Arc<Mutex<Self>> {
         Arc::new(Mutex::new(Self::new(brake)))
     }
 
     /// An object that was shown to somebody else: if the first list lacks it, it is gone.
-    pub fn know(&mut self, uid: U, route: R)
+    pub(crate) fn know(&mut self, uid: U, route: R)
     where
         U: Eq + Hash,
     {
@@ -75,13 +75,13 @@ impl<U, R> Relist<U, R> {
     }
 
     /// All that has been shown and not been seen to go.
-    pub fn all(&self) -> impl Iterator<Item = (&U, &R)> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&U, &R)> {
         let listed = self.known.iter().chain(self.before.iter().flatten());
         listed.chain(&self.doubted)
     }
 
     /// Whether an object has been shown and not been seen to go.
-    pub fn has(&self, uid: &U) -> bool
+    pub(crate) fn has(&self, uid: &U) -> bool
     where
         U: Eq + Hash,
     {
@@ -93,7 +93,7 @@ impl<U, R> Relist<U, R> {
     }
 
     /// Whether a consistent read is to confirm what the last list lacks.
-    pub fn doubts(&self) -> bool {
+    pub(crate) fn doubts(&self) -> bool {
         !self.doubted.is_empty()
     }
 }
@@ -101,7 +101,7 @@ impl<U, R> Relist<U, R> {
 impl<U: Eq + Hash + Ord, R: Clone + PartialEq + Ord> Relist<U, R> {
     /// Turns an event into changes. `read` gives route and value; none for foreign objects, also for
     /// one that was not foreign before.
-    pub fn apply<K, V>(
+    pub(crate) fn apply<K, V>(
         &mut self,
         event: Event<K>,
         uid: impl FnOnce(&K) -> Option<U>,
@@ -151,7 +151,7 @@ impl<U: Eq + Hash + Ord, R: Clone + PartialEq + Ord> Relist<U, R> {
 
     /// A consistent read has these: what is doubted and not among them is gone. Returns whether that is
     /// all of it; the rest was listed wrongly, and is to be listed again.
-    pub fn confirm<V>(&mut self, present: &HashSet<U>, out: &mut Vec<Change<V, R>>) -> bool {
+    pub(crate) fn confirm<V>(&mut self, present: &HashSet<U>, out: &mut Vec<Change<V, R>>) -> bool {
         let doubted = std::mem::take(&mut self.doubted).into_iter();
         let (kept, gone): (Map<U, R>, Map<U, R>) = doubted.partition(|(uid, _)| present.contains(uid));
         delete(gone, out);

@@ -18,40 +18,39 @@ use crate::{
 /// A Shard without what nobody reads.
 #[derive(Resource, Deserialize, Clone, Debug)]
 #[resource(inherit = Shard)]
-pub struct SlimShard {
+pub(crate) struct SlimShard {
     /// Name, uid, resource version.
     #[serde(deserialize_with = "meta::slim")]
-    pub metadata: ObjectMeta,
+    pub(crate) metadata: ObjectMeta,
     #[serde(default)]
     status: ShardStatus,
 }
 
 /// Which version of a Shard object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ShardVersion {
+pub(crate) struct ShardVersion {
     /// `metadata.uid`.
-    pub uid: String,
+    pub(crate) uid: String,
     /// `metadata.resourceVersion`.
-    pub revision: Revision,
+    pub(crate) revision: Revision,
 }
 
 /// The counts on one page, by Order.
-pub type Listing = Vec<(OrderUid, Arc<OrderCounts>)>;
+pub(crate) type Listing = Vec<(OrderUid, Arc<OrderCounts>)>;
 
 /// A Shard object as the API server has it.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct ShardView {
-    /// Which version.
-    pub version: ShardVersion,
+pub(crate) struct ShardView {
+    pub(crate) version: ShardVersion,
     /// The totals, without their time.
-    pub totals: ShardStatus,
+    pub(crate) totals: ShardStatus,
     /// The counts.
-    pub listing: Listing,
+    pub(crate) listing: Listing,
 }
 
 impl ShardVersion {
     /// The version that this metadata names.
-    pub fn of(metadata: &ObjectMeta) -> Self {
+    pub(crate) fn of(metadata: &ObjectMeta) -> Self {
         Self {
             uid: metadata.uid.clone().unwrap_or_default(),
             revision: Revision::parse(metadata.resource_version.as_deref()),
@@ -61,7 +60,7 @@ impl ShardVersion {
 
 impl SlimShard {
     /// Which object it is, and its view; none if korder has not named it.
-    pub fn view(self, shards: ShardCount) -> Option<(ShardObject, ShardView)> {
+    pub(crate) fn view(self, shards: ShardCount) -> Option<(ShardObject, ShardView)> {
         let object = ShardObject::parse(self.metadata.name.as_deref()?, shards)?;
         let mut totals = self.status;
         totals.updated_time = None;

@@ -28,7 +28,7 @@ const PAGE: u32 = 500;
 /// `read` gives what is needed to route an object's end, and its value; none if the object is not
 /// korder's. What is known is kept in `relist`, where others may look. With the brake on, a list that lacks too much is checked against a consistent read, while
 /// the watch goes on; if that disagrees, all is listed again.
-pub async fn follow<K, U, R, V>(
+pub(crate) async fn follow<K, U, R, V>(
     kind: &'static str,
     api: Api<K>,
     config: Config,
@@ -113,7 +113,7 @@ where
 
 /// All objects with these labels, by a read that the API server answers from what is committed. Goes on until it
 /// succeeds.
-pub async fn every<K>(kind: &'static str, api: Api<K>, labels: &str) -> Vec<K>
+pub(crate) async fn every<K>(kind: &'static str, api: Api<K>, labels: &str) -> Vec<K>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {

@@ -26,10 +26,10 @@ use crate::{
 /// A Ticket with only the fields that decisions read.
 #[derive(Resource, Deserialize, Clone, Debug)]
 #[resource(inherit = Ticket)]
-pub struct SlimTicket {
+pub(crate) struct SlimTicket {
     /// Name, uid, labels, annotations, owner.
     #[serde(deserialize_with = "meta::annotated")]
-    pub metadata: ObjectMeta,
+    pub(crate) metadata: ObjectMeta,
     spec: SlimSpec,
     #[serde(default)]
     status: TicketStatus,
@@ -59,7 +59,7 @@ struct SlimSpec {
 
 impl SlimTicket {
     /// The shard of the Ticket's Node and the view of the Ticket; none if no Order controls it.
-    pub fn view(self, shards: ShardCount) -> Option<(ShardId, TicketView)> {
+    pub(crate) fn view(self, shards: ShardCount) -> Option<(ShardId, TicketView)> {
         let owner = meta::controller(&self.metadata, "Order")?.clone();
         let node = self.spec.node_uid.into();
         let shard = shards.of_node(&node);

@@ -41,7 +41,7 @@ pub struct Clients {
     /// For Leases alone: renewals wait for nothing else.
     pub lease: Client,
     /// Where everything that `write` sends waits first.
-    pub pending: Arc<Pending>,
+    pub(crate) pending: Arc<Pending>,
 }
 
 impl Clients {

@@ -30,15 +30,14 @@ const PAGE: u32 = 500;
 const SMALLEST_PAGE: u32 = 20;
 
 /// Shards that are not given up before a request has ended.
-pub trait HeldShards: Send {
-    /// Which ones.
+pub(crate) trait HeldShards: Send {
     fn shards(&self) -> &[ShardId];
 }
 
 impl Writer {
     /// Removes the Order's Guardians and Tickets in own shards; false if it must be tried again. `own` is asked
     /// before every request, with the time when that ends, and keeps the shards it names until then.
-    pub async fn purge<G: HeldShards>(
+    pub(crate) async fn purge<G: HeldShards>(
         &self,
         order: &OrderUid,
         namespace: &Namespace,

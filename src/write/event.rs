@@ -15,18 +15,17 @@ const NOTE_BYTES: usize = 1024;
 
 /// An Event to be written on an Order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewEvent {
+pub(crate) struct NewEvent {
     /// A CamelCase word.
-    pub reason: &'static str,
-    /// Whether it is a warning.
-    pub warning: bool,
+    pub(crate) reason: &'static str,
+    pub(crate) warning: bool,
     /// The text.
-    pub note: String,
+    pub(crate) note: String,
 }
 
 impl Writer {
     /// Writes an Event on an Order.
-    pub async fn event(&self, order: &Order, event: &NewEvent, instance: &str, now: Timestamp) {
+    pub(crate) async fn event(&self, order: &Order, event: &NewEvent, instance: &str, now: Timestamp) {
         let writer = self.in_lane(Lane::Status);
         let events: Api<Event> = self.api(&order.key);
         let body = body(order, event, instance, now);

@@ -25,7 +25,7 @@ use crate::{
 
 /// The Leases of an installation.
 #[derive(Clone)]
-pub struct Leases {
+pub(crate) struct Leases {
     api: Api<Lease>,
     shards: ShardCount,
     times: LeaseTimes,
@@ -38,7 +38,7 @@ pub struct Leases {
 const AT_ONCE: usize = 16;
 
 /// The name of a Lease of korder's, and what it says; none for another's.
-pub fn read(lease: &Lease) -> Option<(LeaseName, Record)> {
+pub(crate) fn read(lease: &Lease) -> Option<(LeaseName, Record)> {
     let name = LeaseName::parse(lease.metadata.name.as_deref()?)?;
     let annotation = |key: &str| lease.annotations().get(key).map(String::as_str);
     let holder = lease
@@ -58,7 +58,7 @@ pub fn read(lease: &Lease) -> Option<(LeaseName, Record)> {
 
 impl Leases {
     /// Those in this namespace.
-    pub fn new(client: Client, namespace: &str, shards: ShardCount, times: LeaseTimes) -> Self {
+    pub(crate) fn new(client: Client, namespace: &str, shards: ShardCount, times: LeaseTimes) -> Self {
         Self {
             api: Api::namespaced(client, namespace),
             shards,
@@ -79,7 +79,7 @@ impl Leases {
 
     /// Takes, renews or releases a Lease whose version is this; makes it if it has none. `now` is for
     /// people to read.
-    pub async fn put(
+    pub(crate) async fn put(
         &self,
         name: &LeaseName,
         version: Option<&str>,
@@ -104,7 +104,7 @@ impl Leases {
     }
 
     /// Reads a Lease as it is committed.
-    pub async fn get(&self, name: &LeaseName) -> LeaseResult {
+    pub(crate) async fn get(&self, name: &LeaseName) -> LeaseResult {
         let object = name.object_name(self.shards);
         match self.in_time(name, self.api.get_opt(&object)).await {
             Ok(Ok(lease)) => LeaseResult::Found(lease.as_ref().and_then(read).map(|(_, record)| record)),
@@ -114,7 +114,7 @@ impl Leases {
     }
 
     /// Removes a Lease that has this version.
-    pub async fn delete(&self, name: &LeaseName, version: &str) -> LeaseResult {
+    pub(crate) async fn delete(&self, name: &LeaseName, version: &str) -> LeaseResult {
         let object = name.object_name(self.shards);
         let params = DeleteParams::default().preconditions(Preconditions {
             uid: None,

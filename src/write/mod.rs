@@ -21,27 +21,27 @@ use crate::{
 };
 
 pub mod clients;
-pub mod collection;
+pub(crate) mod collection;
 mod confirm;
-pub mod event;
+pub(crate) mod event;
 mod guardian;
-pub mod lease;
+pub(crate) mod lease;
 mod metadata;
 mod order;
-pub mod pending;
+pub(crate) mod pending;
 pub mod request;
-pub mod shard;
+pub(crate) mod shard;
 mod ticket;
 
 #[cfg(test)]
 mod testing;
 
-pub use guardian::body::GuardianSettings;
-pub use pending::Pending;
+pub(crate) use guardian::body::GuardianSettings;
+pub(crate) use pending::Pending;
 
 /// Sends operations and other requests of the write client; clones share all but their turn.
 #[derive(Clone)]
-pub struct Writer {
+pub(crate) struct Writer {
     client: Client,
     shards: ShardCount,
     guardians: Arc<GuardianSettings>,
@@ -59,7 +59,7 @@ pub struct Writer {
 impl Writer {
     /// A writer that sends with `client`, whose own retries are off, when `pending` lets it and `lease`
     /// is held.
-    pub fn new(
+    pub(crate) fn new(
         client: Client,
         pending: Arc<Pending>,
         shards: ShardCount,
@@ -79,7 +79,7 @@ impl Writer {
     }
 
     /// This writer for one operation whose turn it is, under the Lease of its shard.
-    pub fn holding(&self, permit: Permit, lease: Arc<Deadline>) -> Self {
+    pub(crate) fn holding(&self, permit: Permit, lease: Arc<Deadline>) -> Self {
         Self {
             lease,
             permit: Arc::new(Mutex::new(Some(permit))),
@@ -97,7 +97,7 @@ impl Writer {
     }
 
     /// Carries out one operation.
-    pub async fn perform(&self, work: &Work) -> Outcome {
+    pub(crate) async fn perform(&self, work: &Work) -> Outcome {
         let (key, shard) = (&work.ticket, work.shard);
         match &work.op {
             Op::CreateTicket {

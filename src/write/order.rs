@@ -17,7 +17,7 @@ use crate::{
 impl Writer {
     /// Writes an Order's status on the revision it was computed from; returns the one since, none if it
     /// did not land. So a roll-out goes on from what was granted last, whoever granted it.
-    pub async fn order_status(
+    pub(crate) async fn order_status(
         &self,
         order: &Order,
         revision: Revision,

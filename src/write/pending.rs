@@ -29,8 +29,7 @@ use crate::{
 
 /// What is pending at most once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Key {
-    /// A Ticket.
+pub(crate) enum Key {
     Ticket(TicketKey),
     /// A Guardian whose Ticket is gone.
     Orphan(PodKey),
@@ -58,7 +57,7 @@ fn lane(op: &Op) -> Lane {
 
 /// The line and the budget that all writes of a replica share.
 #[derive(Debug)]
-pub struct Pending {
+pub(crate) struct Pending {
     state: Mutex<State>,
     /// Rung when what is next, or whether it may begin, has changed.
     bell: Notify,
@@ -77,20 +76,20 @@ struct State {
 
 /// An operation that begins.
 #[derive(Debug)]
-pub struct Started {
+pub(crate) struct Started {
     /// To be given back when it is done.
-    pub key: Key,
+    pub(crate) key: Key,
     /// The operation.
-    pub work: Work,
+    pub(crate) work: Work,
     /// How long it has waited.
-    pub waited: Duration,
+    pub(crate) waited: Duration,
     /// For its first request.
-    pub permit: Permit,
+    pub(crate) permit: Permit,
 }
 
 impl Pending {
     /// An empty line and a full budget.
-    pub fn new(clock: Clock) -> Self {
+    pub(crate) fn new(clock: Clock) -> Self {
         Self {
             state: Mutex::default(),
             bell: Notify::new(),
@@ -99,13 +98,13 @@ impl Pending {
     }
 
     /// The queue as one shard's sink at `now`.
-    pub fn sink(&self, now: Mono) -> impl Sink + '_ {
+    pub(crate) fn sink(&self, now: Mono) -> impl Sink + '_ {
         PendingSink { pending: self, now }
     }
 
     /// Waits until the next is an operation that may begin, and starts it. Dropping the future starts
     /// nothing.
-    pub async fn started(self: &Arc<Self>) -> Started {
+    pub(crate) async fn started(self: &Arc<Self>) -> Started {
         let take = |state: &mut State, now| {
             let (key, work, waited) = state.queue.start(now)?;
             Some((key, work?, waited))
@@ -121,7 +120,7 @@ impl Pending {
 
     /// Drops the operations that wait, and those to come: nobody would start them, and what has begun
     /// must not wait behind them for its last requests.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         let mut state = self.state.lock();
         state.stopped = true;
         state.queue.retain(Option::is_none);
@@ -130,19 +129,19 @@ impl Pending {
     }
 
     /// Drops the operations of a shard that wait.
-    pub fn forget(&self, shard: ShardId) {
+    pub(crate) fn forget(&self, shard: ShardId) {
         let kept = |work: &Option<Work>| work.as_ref().is_none_or(|work| work.shard != shard);
         self.state.lock().queue.retain(kept);
         self.bell.notify_waiters();
     }
 
     /// The operation is over.
-    pub fn done(&self, key: &Key) {
+    pub(crate) fn done(&self, key: &Key) {
         self.state.lock().queue.done(key);
     }
 
     /// Waits for leave to send one request. Dropping the future gives up the place in line.
-    pub async fn turn(self: &Arc<Self>, lane: Lane) -> Permit {
+    pub(crate) async fn turn(self: &Arc<Self>, lane: Lane) -> Permit {
         let place = self.line_up(lane);
         let take = |state: &mut State, now| {
             state.queue.start(now)?;
@@ -153,29 +152,29 @@ impl Pending {
     }
 
     /// The time of the replica's clock.
-    pub fn now(&self) -> Mono {
+    pub(crate) fn now(&self) -> Mono {
         self.clock.mono()
     }
 
     /// Nothing begins for so long.
-    pub fn close(&self, span: Duration) {
+    pub(crate) fn close(&self, span: Duration) {
         let until = self.clock.mono().after(span);
         self.state.lock().budget.close(until);
     }
 
     /// Until when nothing may begin; none if the gate is open.
-    pub fn closed_until(&self) -> Option<Mono> {
+    pub(crate) fn closed_until(&self) -> Option<Mono> {
         let open_from = self.state.lock().budget.open_from();
         (self.clock.mono() < open_from).then_some(open_from)
     }
 
     /// Whether the API server has not taken anything lately.
-    pub fn outage(&self) -> bool {
+    pub(crate) fn outage(&self) -> bool {
         self.state.lock().budget.outage()
     }
 
     /// Operations that wait, by shard.
-    pub fn waiting(&self) -> BTreeMap<ShardId, u32> {
+    pub(crate) fn waiting(&self) -> BTreeMap<ShardId, u32> {
         let (mut waiting, state) = (BTreeMap::new(), self.state.lock());
         for work in state.queue.waiting().flatten() {
             *waiting.entry(work.shard).or_default() += 1;
@@ -184,7 +183,7 @@ impl Pending {
     }
 
     /// Shows how long the line is and what the budget allows.
-    pub fn measure(&self) {
+    pub(crate) fn measure(&self) {
         let now = self.clock.mono();
         let state = self.state.lock();
         metrics::queue(state.queue.depth(), state.queue.started());
@@ -280,7 +279,7 @@ impl Drop for Place<'_> {
 
 /// Leave to send one request.
 #[derive(Debug)]
-pub struct Permit {
+pub(crate) struct Permit {
     pending: Arc<Pending>,
     begun: Mono,
     answered: bool,
@@ -288,7 +287,7 @@ pub struct Permit {
 
 impl Permit {
     /// The request is over.
-    pub fn answered(mut self, feedback: Feedback) {
+    pub(crate) fn answered(mut self, feedback: Feedback) {
         self.answered = true;
         self.pending.end(self.begun, feedback);
     }

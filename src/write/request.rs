@@ -27,7 +27,6 @@ pub const TIMEOUT: Duration = Duration::from_secs(4);
 /// How a request failed.
 #[derive(Debug)]
 pub(super) enum RequestError {
-    /// 404.
     NotFound,
     /// 409 on a create.
     AlreadyExists,

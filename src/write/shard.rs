@@ -29,7 +29,7 @@ use crate::{
 
 /// What a Shard object is to say.
 #[derive(Clone, Debug, PartialEq)]
-pub enum ShardContent {
+pub(crate) enum ShardContent {
     /// The totals of a shard.
     Totals(ShardStatus),
     /// The counts on one page. A page without any is no longer needed.
@@ -38,7 +38,7 @@ pub enum ShardContent {
 
 /// What has become of a write of a Shard object.
 #[derive(Clone, Debug, PartialEq)]
-pub enum ShardWriteResult {
+pub(crate) enum ShardWriteResult {
     /// It landed; this is the version since.
     Written(ShardVersion),
     /// The object is not there, or no longer.
@@ -52,7 +52,7 @@ pub enum ShardWriteResult {
 impl Writer {
     /// Makes a Shard object say this at `now`, if it still is what it was; one that is not there is made
     /// first, and a page without counts is removed.
-    pub async fn shard_object(
+    pub(crate) async fn shard_object(
         &self,
         namespace: &Namespace,
         object: ShardObject,
@@ -80,7 +80,7 @@ impl Writer {
     }
 
     /// Those of these objects that there are; none if that cannot be told.
-    pub async fn shard_objects(
+    pub(crate) async fn shard_objects(
         &self,
         namespace: &Namespace,
         objects: &[ShardObject],

@@ -21,7 +21,6 @@ pub(crate) struct Explanation {
     pub(crate) server_time: Time,
     /// `--not-ready-grace` as it was counted with.
     pub(crate) not_ready_grace_seconds: u64,
-    /// The Order.
     pub(crate) order: OrderReport,
     /// The pair, or all of the Order's.
     #[serde(flatten)]
@@ -175,7 +174,6 @@ pub(crate) struct OpenTicket {
 /// What becomes of an open Ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) enum Fate {
-    /// It stays.
     Stays,
     /// It goes at once.
     RemovedAtOnce,
@@ -252,7 +250,6 @@ pub(crate) struct SummaryReport {
     pub(crate) without_ticket: Group,
     /// Nodes that are not eligible, by the first reason; the most frequent first.
     pub(crate) ineligible: Vec<ReasonGroup>,
-    /// Tickets by phase.
     pub(crate) tickets: BTreeMap<Phase, u32>,
     /// Pending Tickets by reason; the most frequent first.
     pub(crate) pending: Vec<PendingGroup>,

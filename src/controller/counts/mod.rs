@@ -1,5 +1,5 @@
 //! Counts: of own shards into Shard objects, of all shards into the status of Orders.
 
-pub mod publish;
-pub mod rollup;
+pub(crate) mod publish;
+pub(crate) mod rollup;
 mod shard_objects;

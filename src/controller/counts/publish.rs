@@ -24,24 +24,24 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 type Found = Vec<(ShardObject, ShardView)>;
 
 /// What the publisher needs.
-pub struct Publisher {
+pub(crate) struct Publisher {
     /// Where the counts come from.
-    pub reports: Arc<Reports>,
+    pub(crate) reports: Arc<Reports>,
     /// What writes.
-    pub writer: Writer,
+    pub(crate) writer: Writer,
     /// What counts the writes that wait.
-    pub pending: Arc<Pending>,
+    pub(crate) pending: Arc<Pending>,
     /// Where Shard objects live.
-    pub namespace: Namespace,
+    pub(crate) namespace: Namespace,
     /// The name of this replica.
-    pub replica: String,
+    pub(crate) replica: String,
     /// The time.
-    pub clock: Clock,
+    pub(crate) clock: Clock,
 }
 
 impl Publisher {
     /// Works until `stop`.
-    pub async fn run(self, stop: CancellationToken) {
+    pub(crate) async fn run(self, stop: CancellationToken) {
         let (mut reads, mut writes) = (JoinSet::new(), JoinSet::new());
         loop {
             let now = self.clock.mono();

@@ -37,20 +37,20 @@ mod status;
 type ShardRoute = (ShardObject, String);
 
 pub(super) use own::{Publication, UnreadPages};
-pub use status::run;
+pub(crate) use status::run;
 
 /// The nodes of a shard.
 #[derive(Clone, Debug, Default)]
-pub struct NodeCounts {
+pub(crate) struct NodeCounts {
     /// How many there are.
-    pub all: usize,
+    pub(crate) all: usize,
     /// Those that are NotReady, by since when.
-    pub not_ready: Vec<(Timestamp, u32)>,
+    pub(crate) not_ready: Vec<(Timestamp, u32)>,
 }
 
 /// What the shards have counted, by Order.
 #[derive(Debug)]
-pub struct Reports {
+pub(crate) struct Reports {
     shards: ShardCount,
     owned_shards: Arc<OwnedShards>,
     state: Mutex<State>,
@@ -94,7 +94,7 @@ struct OrderSums {
 
 impl Reports {
     /// For so many shards, of which this replica has those in `owned_shards`.
-    pub fn new(shards: ShardCount, owned_shards: Arc<OwnedShards>) -> Self {
+    pub(crate) fn new(shards: ShardCount, owned_shards: Arc<OwnedShards>) -> Self {
         Self {
             shards,
             owned_shards,
@@ -104,7 +104,7 @@ impl Reports {
     }
 
     /// Takes in what an own shard reports after it has decided.
-    pub fn put(&self, owned: &Arc<OwnedShard>, nodes: NodeCounts, reports: Vec<Report>, now: Mono) {
+    pub(crate) fn put(&self, owned: &Arc<OwnedShard>, nodes: NodeCounts, reports: Vec<Report>, now: Mono) {
         let mut state = self.state.lock();
         // Asked with the lock held: whoever loses a shard removes it first.
         let has = self.owned_shards.get(owned.shard);
@@ -125,7 +125,7 @@ impl Reports {
     }
 
     /// Another replica has the shard from now on, or nobody. It has been removed from the owned ones.
-    pub fn lose(&self, shard: ShardId) {
+    pub(crate) fn lose(&self, shard: ShardId) {
         let mut state = self.state.lock();
         let state = &mut *state;
         if state.own.remove(&shard).is_some() {
@@ -140,7 +140,7 @@ impl Reports {
     }
 
     /// An Order is at this revision; `written` is its status, if that can be read.
-    pub fn order(&self, order: &Arc<Order>, revision: Revision, written: Option<OrderStatus>) {
+    pub(crate) fn order(&self, order: &Arc<Order>, revision: Revision, written: Option<OrderStatus>) {
         let mut state = self.state.lock();
         let state = &mut *state;
         let sums = state.orders.entry(order.uid.clone()).or_default();
@@ -159,7 +159,7 @@ impl Reports {
     }
 
     /// An Order is gone.
-    pub fn forget(&self, uid: &OrderUid) {
+    pub(crate) fn forget(&self, uid: &OrderUid) {
         let mut state = self.state.lock();
         if let Some(sums) = state.orders.get_mut(uid) {
             (sums.order, sums.told) = (None, None);
@@ -170,7 +170,7 @@ impl Reports {
     }
 
     /// The watch of Shard objects shows this.
-    pub fn see(&self, change: Change<(ShardObject, ShardView), ShardRoute>, now: Mono) {
+    pub(crate) fn see(&self, change: Change<(ShardObject, ShardView), ShardRoute>, now: Mono) {
         let mut state = self.state.lock();
         match change {
             Change::Apply((object, view)) => {

@@ -135,7 +135,6 @@ impl ShardObjects {
         (0..u16::MAX).find(room).expect("fewer than 30 million Orders")
     }
 
-    /// What the totals are now.
     pub(super) fn set_totals(&mut self, totals: ShardStatus, now: Mono) {
         if self.totals != totals {
             self.totals = totals;

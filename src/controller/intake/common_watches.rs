@@ -30,16 +30,16 @@ use crate::{
 
 /// The watches of a replica.
 #[derive(Clone)]
-pub struct CommonWatches {
+pub(crate) struct CommonWatches {
     /// Reads.
-    pub client: Client,
+    pub(crate) client: Client,
     /// Told what has been listed.
-    pub listed: Listed,
+    pub(crate) listed: Listed,
 }
 
 impl CommonWatches {
     /// Follows Orders.
-    pub fn orders(self, inbox: Arc<OrderInbox>) -> impl Future<Output = ()> + Send + 'static {
+    pub(crate) fn orders(self, inbox: Arc<OrderInbox>) -> impl Future<Output = ()> + Send + 'static {
         let orders: Api<DeserializeGuard<api::Order>> = Api::all(self.client);
         let read = |object: DeserializeGuard<api::Order>| {
             let seen = see_order(object)?;
@@ -58,7 +58,7 @@ impl CommonWatches {
 
     /// Follows all Nodes, unless the API server sends those of own shards alone: they are followed where
     /// the shards are.
-    pub async fn nodes(self, router: Arc<Router>, own: Arc<OwnNodes>) {
+    pub(crate) async fn nodes(self, router: Arc<Router>, own: Arc<OwnNodes>) {
         if own.offered().await {
             self.listed.mark(Part::Nodes);
             return std::future::pending().await;
@@ -79,7 +79,7 @@ impl CommonWatches {
     }
 
     /// Follows Tickets whose labels somebody took: a watch by labels cannot see them.
-    pub fn unlabelled(
+    pub(crate) fn unlabelled(
         self,
         router: Arc<Router>,
         shards: ShardCount,

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 /// What has to be listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub(crate) enum Part {
     /// All Nodes, routed; or known to be sent by their ranges alone. Of a shard: its Nodes, routed.
     Nodes,
     /// All Orders, published.
@@ -30,7 +30,7 @@ const OWN: &[Part] = &[Part::Nodes, Part::Tickets, Part::Guardians, Part::Unlabe
 
 /// Collects the parts; clones share them.
 #[derive(Clone, Debug)]
-pub struct Listed {
+pub(crate) struct Listed {
     shared: Arc<Shared>,
     /// What has to be listed besides.
     common: Option<Arc<Shared>>,
@@ -69,7 +69,7 @@ impl Shared {
 
 impl Listed {
     /// What a replica lists once for all its shards.
-    pub fn common() -> Self {
+    pub(crate) fn common() -> Self {
         Self {
             shared: Shared::of(COMMON),
             common: None,
@@ -77,7 +77,7 @@ impl Listed {
     }
 
     /// What is listed for some shards, besides what is in common.
-    pub fn own(&self) -> Self {
+    pub(crate) fn own(&self) -> Self {
         Self {
             common: Some(self.shared.clone()),
             ..Self::own_only()
@@ -85,7 +85,7 @@ impl Listed {
     }
 
     /// What is listed for some shards.
-    pub fn own_only() -> Self {
+    pub(crate) fn own_only() -> Self {
         Self {
             shared: Shared::of(OWN),
             common: None,
@@ -93,7 +93,7 @@ impl Listed {
     }
 
     /// A part has been listed, perhaps not for the first time.
-    pub fn mark(&self, part: Part) {
+    pub(crate) fn mark(&self, part: Part) {
         let mut missing = self.shared.missing.lock();
         missing.retain(|&other| other != part);
         if missing.is_empty() && !self.shared.complete.swap(true, Ordering::AcqRel) {
@@ -102,17 +102,17 @@ impl Listed {
     }
 
     /// Whether a part has not been listed yet.
-    pub fn lacks(&self, part: Part) -> bool {
+    pub(crate) fn lacks(&self, part: Part) -> bool {
         self.shared.missing.lock().contains(&part)
     }
 
     /// Whether all parts have been listed.
-    pub fn complete(&self) -> bool {
+    pub(crate) fn complete(&self) -> bool {
         self.shared.complete() && self.common.as_ref().is_none_or(|common| common.complete())
     }
 
     /// Waits until all parts have been listed.
-    pub async fn wait(&self) {
+    pub(crate) async fn wait(&self) {
         if let Some(common) = &self.common {
             common.wait().await;
         }

@@ -1,9 +1,9 @@
 //! What comes in: watches, and the router that hands it to shards.
 
-pub mod common_watches;
-pub mod listed;
-pub mod orders;
-pub mod own_nodes;
-pub mod own_watches;
-pub mod router;
-pub mod shards_watch;
+pub(crate) mod common_watches;
+pub(crate) mod listed;
+pub(crate) mod orders;
+pub(crate) mod own_nodes;
+pub(crate) mod own_watches;
+pub(crate) mod router;
+pub(crate) mod shards_watch;

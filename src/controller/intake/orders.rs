@@ -39,18 +39,17 @@ const AGAIN_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::fro
 const PURGES: usize = 4;
 
 /// An Order as its watch shows it.
-pub struct SeenOrder {
-    /// The Order.
-    pub order: Arc<Order>,
+pub(crate) struct SeenOrder {
+    pub(crate) order: Arc<Order>,
     /// `metadata.resourceVersion`.
-    pub revision: Revision,
+    pub(crate) revision: Revision,
     /// Its status as last written, if it can be read.
-    pub status: Option<OrderStatus>,
+    pub(crate) status: Option<OrderStatus>,
 }
 
 /// Changes of Orders that have yet to be looked at: the latest per Order.
 #[derive(Default)]
-pub struct OrderInbox {
+pub(crate) struct OrderInbox {
     changes: Mutex<BTreeMap<OrderUid, Option<SeenOrder>>>,
     listed: AtomicBool,
     bell: Notify,
@@ -58,7 +57,7 @@ pub struct OrderInbox {
 
 impl OrderInbox {
     /// An Order changed or is gone.
-    pub fn put(&self, change: Change<SeenOrder, OrderUid>) {
+    pub(crate) fn put(&self, change: Change<SeenOrder, OrderUid>) {
         match change {
             Change::Apply(seen) => self.changes.lock().insert(seen.order.uid.clone(), Some(seen)),
             Change::Delete(uid) => self.changes.lock().insert(uid, None),
@@ -72,24 +71,23 @@ impl OrderInbox {
 }
 
 /// What looks after Orders.
-pub struct Orders {
+pub(crate) struct Orders {
     /// What comes in.
-    pub inbox: Arc<OrderInbox>,
+    pub(crate) inbox: Arc<OrderInbox>,
     /// Where the Orders are published.
-    pub snapshot: Arc<ArcSwap<Snapshot>>,
-    /// The shards.
-    pub owned_shards: Arc<OwnedShards>,
+    pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
+    pub(crate) owned_shards: Arc<OwnedShards>,
     /// Where counts are summed.
-    pub reports: Arc<Reports>,
+    pub(crate) reports: Arc<Reports>,
     /// What removes Tickets at once.
-    pub writer: Writer,
+    pub(crate) writer: Writer,
     /// Told once all Orders have been listed and published.
-    pub listed: Listed,
+    pub(crate) listed: Listed,
 }
 
 impl Orders {
     /// Works until `stop`.
-    pub async fn run(self, stop: CancellationToken) {
+    pub(crate) async fn run(self, stop: CancellationToken) {
         let (mut index, mut purging, mut purges) = (Index::default(), BTreeSet::new(), JoinSet::new());
         let mut waiting: Vec<(OrderUid, Namespace)> = Vec::new();
         loop {

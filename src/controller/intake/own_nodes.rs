@@ -43,7 +43,7 @@ const BROKEN: u32 = 5;
 type Known = Arc<Mutex<Relist<NodeUid, NodeUid>>>;
 
 /// What the watches need, and which one speaks for each shard.
-pub struct OwnNodes {
+pub(crate) struct OwnNodes {
     client: Client,
     shards: ShardCount,
     router: Arc<Router>,
@@ -56,7 +56,13 @@ pub struct OwnNodes {
 
 impl OwnNodes {
     /// No watches yet.
-    pub fn new(client: Client, shards: ShardCount, router: Arc<Router>, pause: Pause, clock: Clock) -> Self {
+    pub(crate) fn new(
+        client: Client,
+        shards: ShardCount,
+        router: Arc<Router>,
+        pause: Pause,
+        clock: Clock,
+    ) -> Self {
         Self {
             client,
             shards,
@@ -69,7 +75,7 @@ impl OwnNodes {
     }
 
     /// Whether the API server sends own ranges alone: asked until it answers, and then never again.
-    pub async fn offered(&self) -> bool {
+    pub(crate) async fn offered(&self) -> bool {
         *self.offered.get_or_init(|| self.ask()).await
     }
 
@@ -104,7 +110,12 @@ impl OwnNodes {
 
     /// Watches the Nodes of these shards in the place of what has watched them so far; `told` hear when
     /// they are listed.
-    pub fn watch(&self, shards: &[ShardId], told: Vec<Listed>, tasks: &mut JoinSet<()>) -> AbortHandle {
+    pub(crate) fn watch(
+        &self,
+        shards: &[ShardId],
+        told: Vec<Listed>,
+        tasks: &mut JoinSet<()>,
+    ) -> AbortHandle {
         let client = ranges::within(&self.client, self.shards.selector(shards));
         let config = watcher::Config::default().page_size(node::PAGE);
         let relist = self.succeed(shards);

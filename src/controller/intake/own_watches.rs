@@ -34,7 +34,7 @@ const GATHER: Duration = Duration::from_millis(100);
 const QUIET: Duration = Duration::from_secs(10);
 
 /// What asks for watches, and what they need.
-pub struct OwnWatches {
+pub(crate) struct OwnWatches {
     follower: Follower,
     router: Arc<Router>,
     owned_shards: Arc<OwnedShards>,
@@ -66,7 +66,7 @@ struct Replacement {
 
 impl OwnWatches {
     /// No watches yet.
-    pub fn new(
+    pub(crate) fn new(
         client: Client,
         shards: ShardCount,
         router: Arc<Router>,
@@ -92,18 +92,18 @@ impl OwnWatches {
     }
 
     /// Asks for these shards to be watched; `listed` is told when they have been listed.
-    pub fn add(&self, shards: Vec<ShardId>, listed: Listed) {
+    pub(crate) fn add(&self, shards: Vec<ShardId>, listed: Listed) {
         self.asked.lock().push((shards, listed));
         self.bell.notify_one();
     }
 
     /// The owned shards have become fewer.
-    pub fn removed(&self) {
+    pub(crate) fn removed(&self) {
         self.bell.notify_one();
     }
 
     /// Keeps the watches until `stop`.
-    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+    pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
         let by_ranges = tokio::select! {
             () = stop.cancelled() => return,
             offered = self.nodes.offered() => offered,

@@ -36,12 +36,12 @@ use crate::{
 };
 
 /// Where the end of a Ticket is to be told.
-pub type TicketRoute = (ShardId, TicketKey, TicketUid);
+pub(crate) type TicketRoute = (ShardId, TicketKey, TicketUid);
 /// Where the end of a Guardian is to be told.
-pub type GuardianRoute = (ShardId, TicketKey, PodKey, PodUid);
+pub(crate) type GuardianRoute = (ShardId, TicketKey, PodKey, PodUid);
 
 /// Where the end of each Ticket is to be told, and its view with its shard.
-pub fn route_ticket(
+pub(crate) fn route_ticket(
     shards: ShardCount,
 ) -> impl Fn(SlimTicket) -> Option<(TicketRoute, (ShardId, TicketView))> + Copy {
     move |ticket| {
@@ -51,7 +51,7 @@ pub fn route_ticket(
 }
 
 /// Where the end of a Guardian is to be told, and its view with its shard; none if it is labelled for no shard.
-pub fn route_guardian(pod: SlimPod) -> Option<(GuardianRoute, (ShardId, GuardianView))> {
+pub(crate) fn route_guardian(pod: SlimPod) -> Option<(GuardianRoute, (ShardId, GuardianView))> {
     let (shard, view) = pod.view()?;
     let shard = shard?;
     let route = (shard, view.ticket.clone(), view.key.clone(), view.uid.clone());
@@ -59,7 +59,7 @@ pub fn route_guardian(pod: SlimPod) -> Option<(GuardianRoute, (ShardId, Guardian
 }
 
 /// Hands events to shards.
-pub struct Router {
+pub(crate) struct Router {
     shards: ShardCount,
     nodes: DashMap<NodeUid, Arc<Node>, ahash::RandomState>,
     unlabelled: Mutex<BTreeMap<TicketUid, (ShardId, TicketView)>>,
@@ -72,7 +72,7 @@ pub struct Router {
 
 impl Router {
     /// A router to these shards.
-    pub fn new(shards: ShardCount, owned_shards: Arc<OwnedShards>, clock: Clock) -> Self {
+    pub(crate) fn new(shards: ShardCount, owned_shards: Arc<OwnedShards>, clock: Clock) -> Self {
         Self {
             shards,
             nodes: DashMap::default(),
@@ -86,7 +86,7 @@ impl Router {
 
     /// Nodes come by ranges: from now on only those of own shards are kept, as the watches will say nothing of the
     /// others.
-    pub fn use_ranges(&self) {
+    pub(crate) fn use_ranges(&self) {
         self.by_ranges.store(true, Ordering::Release);
         self.outage.lock().use_ranges();
     }
@@ -96,17 +96,17 @@ impl Router {
     }
 
     /// Whether this replica has the shard.
-    pub fn has(&self, shard: ShardId) -> bool {
+    pub(crate) fn has(&self, shard: ShardId) -> bool {
         self.owned_shards.get(shard).is_some()
     }
 
     /// Nodes known.
-    pub fn nodes(&self) -> usize {
+    pub(crate) fn nodes(&self) -> usize {
         self.nodes.len()
     }
 
     /// A Node changed or is gone. What is as it was, such as after a heartbeat, stops here.
-    pub fn node(&self, change: Change<SlimNode, NodeUid>) {
+    pub(crate) fn node(&self, change: Change<SlimNode, NodeUid>) {
         match change {
             Change::Apply(node) => self.apply_node(node),
             Change::Delete(uid) => {
@@ -154,7 +154,7 @@ impl Router {
     }
 
     /// A shard was given up: where Nodes come by ranges, the watches say nothing more of these.
-    pub fn leave(&self, shard: ShardId) {
+    pub(crate) fn leave(&self, shard: ShardId) {
         self.outage.lock().own(self.shards.range(shard).0, false);
         if !self.by_ranges() {
             return;
@@ -171,7 +171,7 @@ impl Router {
     }
 
     /// What the owner of a shard says of its nodes.
-    pub fn told(&self, shard: ShardId, totals: &ShardStatus) {
+    pub(crate) fn told(&self, shard: ShardId, totals: &ShardStatus) {
         let not_ready = totals.not_ready.iter().map(|group| (group.since.0, group.count));
         let mut outage = self.outage.lock();
         outage.told(self.shards.range(shard).0, totals.nodes, not_ready.collect());
@@ -179,7 +179,7 @@ impl Router {
 
     /// Tells shards that were just taken of their nodes, and of their Tickets without labels. What came since
     /// they were taken is newer.
-    pub fn fill(&self, shards: &[ShardId]) {
+    pub(crate) fn fill(&self, shards: &[ShardId]) {
         let mut outage = self.outage.lock();
         shards
             .iter()
@@ -213,12 +213,12 @@ impl Router {
     }
 
     /// A Ticket changed or is gone.
-    pub fn ticket(&self, change: Change<(ShardId, TicketView), TicketRoute>) {
+    pub(crate) fn ticket(&self, change: Change<(ShardId, TicketView), TicketRoute>) {
         self.put_ticket(change, false);
     }
 
     /// A Ticket without the label of a shard changed, or is gone or labelled again.
-    pub fn unlabelled(&self, change: Change<(ShardId, TicketView), TicketRoute>) {
+    pub(crate) fn unlabelled(&self, change: Change<(ShardId, TicketView), TicketRoute>) {
         match &change {
             Change::Apply((shard, view)) => {
                 let ticket = (*shard, view.clone());
@@ -233,7 +233,7 @@ impl Router {
     }
 
     /// A list shows a Ticket without the label of a shard. What a watch has shown is newer, or will be.
-    pub fn found(&self, shard: ShardId, view: TicketView) {
+    pub(crate) fn found(&self, shard: ShardId, view: TicketView) {
         self.put(shard, |inbox| {
             let update = || TicketUpdate::Told(Box::new(view.clone()));
             inbox
@@ -257,7 +257,7 @@ impl Router {
     }
 
     /// A Guardian changed or is gone.
-    pub fn guardian(&self, change: Change<(ShardId, GuardianView), GuardianRoute>) {
+    pub(crate) fn guardian(&self, change: Change<(ShardId, GuardianView), GuardianRoute>) {
         match change {
             Change::Apply((shard, view)) => self.put(shard, |inbox| {
                 inbox

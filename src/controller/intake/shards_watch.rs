@@ -20,7 +20,7 @@ use crate::{
 const PAGE: u32 = 50;
 
 /// Follows the Shard objects of all replicas for ever.
-pub async fn follow_shards(
+pub(crate) async fn follow_shards(
     client: Client,
     namespace: Namespace,
     shards: ShardCount,

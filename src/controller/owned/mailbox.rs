@@ -28,7 +28,7 @@ type Latest<K, V> = IndexMap<K, V, ahash::RandomState>;
 
 /// The latest of a Node.
 #[derive(Clone, Debug)]
-pub enum NodeUpdate {
+pub(crate) enum NodeUpdate {
     /// It is there, and changed when the replica's clock showed this.
     Apply(Arc<Node>, Mono),
     /// It is gone.
@@ -37,7 +37,7 @@ pub enum NodeUpdate {
 
 /// The latest of a Ticket.
 #[derive(Clone, Debug)]
-pub enum TicketUpdate {
+pub(crate) enum TicketUpdate {
     /// It is there.
     Apply(Box<TicketView>),
     /// It was there when somebody looked; a watch may have more to say.
@@ -48,7 +48,7 @@ pub enum TicketUpdate {
 
 /// The latest of a Guardian.
 #[derive(Clone, Debug)]
-pub enum GuardianUpdate {
+pub(crate) enum GuardianUpdate {
     /// It is there.
     Apply(Box<GuardianView>),
     /// It is gone.
@@ -57,26 +57,26 @@ pub enum GuardianUpdate {
 
 /// All that a shard has yet to look at.
 #[derive(Debug, Default)]
-pub struct Inbox {
+pub(crate) struct Inbox {
     /// Orders whose Tickets are being removed at once (true), or have been (false).
-    pub purges: Latest<OrderUid, bool>,
+    pub(crate) purges: Latest<OrderUid, bool>,
     /// Orders that changed.
-    pub orders: BTreeSet<OrderUid>,
+    pub(crate) orders: BTreeSet<OrderUid>,
     /// Nodes that changed.
-    pub nodes: Latest<NodeUid, NodeUpdate>,
+    pub(crate) nodes: Latest<NodeUid, NodeUpdate>,
     /// Tickets that changed, as the watch of those without labels shows it, or the other.
-    pub tickets: Latest<(TicketUid, bool), TicketUpdate>,
+    pub(crate) tickets: Latest<(TicketUid, bool), TicketUpdate>,
     /// Guardians that changed.
-    pub guardians: Latest<PodUid, GuardianUpdate>,
+    pub(crate) guardians: Latest<PodUid, GuardianUpdate>,
     /// Operations that ended: at most as many as are in flight.
-    pub outcomes: Vec<(Work, Outcome)>,
+    pub(crate) outcomes: Vec<(Work, Outcome)>,
     /// Roll-outs that changed, each with the number below which grants were another process's.
-    pub rollouts: Latest<OrderUid, (Arc<Rollout>, i64)>,
+    pub(crate) rollouts: Latest<OrderUid, (Arc<Rollout>, i64)>,
 }
 
 impl Inbox {
     /// Puts a roll-out in the place of the one that was not looked at.
-    pub fn rollout(&mut self, order: OrderUid, rollout: Arc<Rollout>, floor: i64) {
+    pub(crate) fn rollout(&mut self, order: OrderUid, rollout: Arc<Rollout>, floor: i64) {
         let before = self.rollouts.get(&order).map_or(0, |(_, floor)| *floor);
         self.rollouts.insert(order, (rollout, floor.max(before)));
     }
@@ -84,25 +84,25 @@ impl Inbox {
 
 /// A shard's [`Inbox`] and the bell that rings when something is put in.
 #[derive(Debug, Default)]
-pub struct Mailbox {
+pub(crate) struct Mailbox {
     inbox: Mutex<Inbox>,
     bell: Notify,
 }
 
 impl Mailbox {
     /// Puts something in.
-    pub fn put(&self, put: impl FnOnce(&mut Inbox)) {
+    pub(crate) fn put(&self, put: impl FnOnce(&mut Inbox)) {
         put(&mut self.inbox.lock());
         self.bell.notify_one();
     }
 
     /// Takes everything out.
-    pub fn take(&self) -> Inbox {
+    pub(crate) fn take(&self) -> Inbox {
         std::mem::take(&mut self.inbox.lock())
     }
 
     /// Waits until something is put in; at once if that has happened since the last wait.
-    pub async fn rung(&self) {
+    pub(crate) async fn rung(&self) {
         self.bell.notified().await;
     }
 }

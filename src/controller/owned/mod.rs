@@ -1,4 +1,4 @@
 //! The shards that this replica has, and what waits for each.
 
-pub mod mailbox;
-pub mod shard;
+pub(crate) mod mailbox;
+pub(crate) mod shard;

@@ -26,35 +26,34 @@ use crate::{
 
 /// All shards that this replica owns.
 #[derive(Debug)]
-pub struct OwnedShards {
+pub(crate) struct OwnedShards {
     /// By number; empty where another replica has the shard, or nobody.
     shards: Box<[ArcSwapOption<OwnedShard>]>,
 }
 
 /// A shard that this replica owns.
 #[derive(Debug)]
-pub struct OwnedShard {
-    /// The shard.
-    pub shard: ShardId,
+pub(crate) struct OwnedShard {
+    pub(crate) shard: ShardId,
     /// What it has yet to look at.
-    pub mailbox: Mailbox,
+    pub(crate) mailbox: Mailbox,
     /// Until when something may be decided for it.
-    pub lease: Arc<Deadline>,
+    pub(crate) lease: Arc<Deadline>,
     /// Ends the worker: nothing more is decided.
-    pub stop: CancellationToken,
+    pub(crate) stop: CancellationToken,
     /// Cancelled when the worker has ended.
-    pub stopped: CancellationToken,
+    pub(crate) stopped: CancellationToken,
     /// Ends what is in flight: its answers count for nothing.
-    pub drop: CancellationToken,
+    pub(crate) drop: CancellationToken,
     /// Everything has been listed: it decides.
-    pub active: AtomicBool,
+    pub(crate) active: AtomicBool,
     in_flight: AtomicUsize,
     landed: Notify,
 }
 
 /// A write in a shard, which lasts until this is dropped: the shard is not released before.
 #[derive(Debug)]
-pub struct InFlight(Arc<OwnedShard>);
+pub(crate) struct InFlight(Arc<OwnedShard>);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
@@ -66,7 +65,7 @@ impl Drop for InFlight {
 
 /// Shards in which one request writes.
 #[derive(Debug)]
-pub struct SharedWrite {
+pub(crate) struct SharedWrite {
     shards: Vec<ShardId>,
     _in_flight: Vec<InFlight>,
 }
@@ -78,14 +77,13 @@ impl HeldShards for SharedWrite {
 }
 
 impl OwnedShard {
-    /// A write begins.
-    pub fn begin_write(self: &Arc<Self>) -> InFlight {
+    pub(crate) fn begin_write(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::AcqRel);
         InFlight(self.clone())
     }
 
     /// Waits until no write is in flight.
-    pub async fn idle(&self) {
+    pub(crate) async fn idle(&self) {
         loop {
             let landed = self.landed.notified();
             tokio::pin!(landed);
@@ -107,14 +105,14 @@ impl OwnedShard {
 
 impl OwnedShards {
     /// None of so many shards.
-    pub fn new(shards: ShardCount) -> Self {
+    pub(crate) fn new(shards: ShardCount) -> Self {
         Self {
             shards: shards.all().map(|_| ArcSwapOption::empty()).collect(),
         }
     }
 
     /// Takes a shard, whose Lease this replica holds until then.
-    pub fn take(&self, shard: ShardId, until: Mono) -> Arc<OwnedShard> {
+    pub(crate) fn take(&self, shard: ShardId, until: Mono) -> Arc<OwnedShard> {
         let owned = Arc::new(OwnedShard {
             shard,
             mailbox: Mailbox::default(),
@@ -131,23 +129,23 @@ impl OwnedShards {
     }
 
     /// Gives up a shard.
-    pub fn remove(&self, shard: ShardId) -> Option<Arc<OwnedShard>> {
+    pub(crate) fn remove(&self, shard: ShardId) -> Option<Arc<OwnedShard>> {
         self.shards[usize::from(shard.0)].swap(None)
     }
 
     /// The shard, if this replica has it.
-    pub fn get(&self, shard: ShardId) -> Option<Arc<OwnedShard>> {
+    pub(crate) fn get(&self, shard: ShardId) -> Option<Arc<OwnedShard>> {
         self.shards.get(usize::from(shard.0))?.load_full()
     }
 
     /// Which shards this replica has, in their order.
-    pub fn ids(&self) -> Vec<ShardId> {
+    pub(crate) fn ids(&self) -> Vec<ShardId> {
         let owned = |shard: &ArcSwapOption<OwnedShard>| shard.load().as_ref().map(|owned| owned.shard);
         self.shards.iter().filter_map(owned).collect()
     }
 
     /// The shards that something may be decided for now.
-    pub fn held_at(&self, now: Mono) -> Vec<ShardId> {
+    pub(crate) fn held_at(&self, now: Mono) -> Vec<ShardId> {
         let owned = self.shards.iter().filter_map(ArcSwapOption::load_full);
         let held =
             owned.filter(|owned| !owned.stop.is_cancelled() && owned.lease.admits(now, Duration::ZERO));
@@ -155,7 +153,7 @@ impl OwnedShards {
     }
 
     /// Begins a write that ends at this time in all shards that decide until then: none of them is given up before.
-    pub fn begin_write(&self, ends: Mono) -> SharedWrite {
+    pub(crate) fn begin_write(&self, ends: Mono) -> SharedWrite {
         let begun = |owned: Arc<OwnedShard>| {
             // Begun first: whoever drains the shard meanwhile waits for it.
             let in_flight = owned.begin_write();
@@ -170,7 +168,7 @@ impl OwnedShards {
     }
 
     /// Puts something into the mailbox of a shard, if this replica has it.
-    pub fn put(&self, shard: ShardId, put: impl FnOnce(&mut Inbox)) {
+    pub(crate) fn put(&self, shard: ShardId, put: impl FnOnce(&mut Inbox)) {
         if let Some(owned) = self.shards.get(usize::from(shard.0)).map(ArcSwapOption::load)
             && let Some(owned) = &*owned
         {
@@ -179,7 +177,7 @@ impl OwnedShards {
     }
 
     /// Puts something into the mailboxes of all shards that this replica has.
-    pub fn put_all(&self, put: impl Fn(&mut Inbox)) {
+    pub(crate) fn put_all(&self, put: impl Fn(&mut Inbox)) {
         for shard in &self.shards {
             if let Some(owned) = &*shard.load() {
                 owned.mailbox.put(&put);

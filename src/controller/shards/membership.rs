@@ -41,7 +41,7 @@ use crate::{
 
 /// How a membership ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub(crate) enum Ending {
     /// Everything has been given up as it was asked for.
     Left,
     /// It must not go on.
@@ -49,27 +49,27 @@ pub enum Ending {
 }
 
 /// What a membership needs.
-pub struct Membership {
+pub(crate) struct Membership {
     /// For Leases alone.
-    pub client: Client,
+    pub(crate) client: Client,
     /// Where the Leases are.
-    pub namespace: String,
+    pub(crate) namespace: String,
     /// How many shards there are.
-    pub shards: ShardCount,
+    pub(crate) shards: ShardCount,
     /// The times that Leases are held by.
-    pub times: LeaseTimes,
+    pub(crate) times: LeaseTimes,
     /// The lease machine.
-    pub member: Member,
+    pub(crate) member: Member,
     /// The work on shards.
-    pub workers: Workers,
+    pub(crate) workers: Workers,
     /// Set to the membership's own deadline.
-    pub lease: Arc<Deadline>,
+    pub(crate) lease: Arc<Deadline>,
     /// Whether this is a member that knows all nodes.
-    pub ready: Arc<AtomicBool>,
+    pub(crate) ready: Arc<AtomicBool>,
     /// What is listed once for all shards.
-    pub listed: Listed,
+    pub(crate) listed: Listed,
     /// The time.
-    pub clock: Clock,
+    pub(crate) clock: Clock,
 }
 
 type LeaseRoute = (LeaseName, String);
@@ -110,7 +110,7 @@ type Requests = FuturesUnordered<BoxFuture<'static, Answered>>;
 
 impl Membership {
     /// Holds what it should until `leave`, and then gives it up.
-    pub async fn run(mut self, leave: CancellationToken) -> Ending {
+    pub(crate) async fn run(mut self, leave: CancellationToken) -> Ending {
         let inbox = Arc::new(LeaseInbox::default());
         let watch = self.watch(inbox.clone());
         tokio::pin!(watch);

@@ -1,6 +1,6 @@
 //! The work on shards: Leases taken and given up, workers, and the pump of their writes.
 
-pub mod membership;
-pub mod pump;
-pub mod worker;
-pub mod workers;
+pub(crate) mod membership;
+pub(crate) mod pump;
+pub(crate) mod worker;
+pub(crate) mod workers;

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Sends what is pending until `stop`, then awaits what is in flight.
-pub async fn pump(
+pub(crate) async fn pump(
     pending: Arc<Pending>,
     writer: Writer,
     owned_shards: Arc<OwnedShards>,

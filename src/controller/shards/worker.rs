@@ -25,25 +25,24 @@ use crate::{
 };
 
 /// What a worker is connected to.
-pub struct Worker {
-    /// The shard.
-    pub shard: Shard,
+pub(crate) struct Worker {
+    pub(crate) shard: Shard,
     /// Where updates come in, and until when something may be decided.
-    pub owned: Arc<OwnedShard>,
+    pub(crate) owned: Arc<OwnedShard>,
     /// What knows all nodes.
-    pub router: Arc<Router>,
+    pub(crate) router: Arc<Router>,
     /// The Orders as they are.
-    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
     /// Where operations go.
-    pub pending: Arc<Pending>,
+    pub(crate) pending: Arc<Pending>,
     /// Where counts go.
-    pub reports: Arc<Reports>,
+    pub(crate) reports: Arc<Reports>,
     /// Where Events are made.
-    pub events: Arc<EventQueue>,
+    pub(crate) events: Arc<EventQueue>,
     /// True once everything has been listed; nothing is decided before.
-    pub listed: Listed,
+    pub(crate) listed: Listed,
     /// The time.
-    pub clock: Clock,
+    pub(crate) clock: Clock,
 }
 
 /// What came of a look at the mailbox.
@@ -61,7 +60,7 @@ const LEASE_AGAIN: Duration = Duration::from_millis(100);
 
 impl Worker {
     /// Works until the shard is to stop.
-    pub async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         let (stop, _tells_at_the_end) = (self.owned.stop.clone(), self.owned.stopped.clone().drop_guard());
         let mut jumps = self.clock.jumps();
         let mut last = Turn::Unlisted;

@@ -27,33 +27,33 @@ use crate::{
 };
 
 /// What the workers of all shards share.
-pub struct WorkerContext {
+pub(crate) struct WorkerContext {
     /// Where own shards are.
-    pub owned_shards: Arc<OwnedShards>,
+    pub(crate) owned_shards: Arc<OwnedShards>,
     /// What knows all nodes.
-    pub router: Arc<Router>,
+    pub(crate) router: Arc<Router>,
     /// The Orders as they are.
-    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
     /// The watches of Tickets and Guardians.
-    pub watches: Arc<OwnWatches>,
+    pub(crate) watches: Arc<OwnWatches>,
     /// Where operations go.
-    pub pending: Arc<Pending>,
+    pub(crate) pending: Arc<Pending>,
     /// Where counts go.
-    pub reports: Arc<Reports>,
+    pub(crate) reports: Arc<Reports>,
     /// Where Events are made.
-    pub events: Arc<EventQueue>,
+    pub(crate) events: Arc<EventQueue>,
     /// What is listed once for all shards.
-    pub listed: Listed,
+    pub(crate) listed: Listed,
     /// How long a node may be NotReady.
-    pub grace: Duration,
+    pub(crate) grace: Duration,
     /// What stops all tasks for a while.
-    pub pause: Pause,
+    pub(crate) pause: Pause,
     /// The time.
-    pub clock: Clock,
+    pub(crate) clock: Clock,
 }
 
 /// The workers of own shards, and the shards that await the end of their writes.
-pub struct Workers {
+pub(crate) struct Workers {
     context: WorkerContext,
     tasks: JoinSet<Result<(), Arc<OwnedShard>>>,
     draining: FuturesUnordered<BoxFuture<'static, Drained>>,
@@ -66,13 +66,13 @@ pub struct Workers {
 }
 
 /// A shard whose last write has ended, as it was owned then.
-pub type Drained = (ShardId, Option<Arc<OwnedShard>>);
+pub(crate) type Drained = (ShardId, Option<Arc<OwnedShard>>);
 
 /// First and longest pause before a shard is worked on again whose worker has panicked.
 const REBUILD: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 
 /// What has come of the work on a shard.
-pub enum Change {
+pub(crate) enum Change {
     /// Its last write has ended since it began to drain.
     Drained(Drained),
     /// Its worker has panicked: what this replica remembers of the shard cannot be trusted.
@@ -83,7 +83,7 @@ pub enum Change {
 
 impl Workers {
     /// No workers yet.
-    pub fn new(context: WorkerContext) -> Self {
+    pub(crate) fn new(context: WorkerContext) -> Self {
         Self {
             context,
             tasks: JoinSet::new(),
@@ -95,12 +95,12 @@ impl Workers {
     }
 
     /// How many shards are owned.
-    pub fn owned(&self) -> usize {
+    pub(crate) fn owned(&self) -> usize {
         self.context.owned_shards.ids().len()
     }
 
     /// Waits for what comes of the work on any shard.
-    pub async fn change(&mut self) -> Change {
+    pub(crate) async fn change(&mut self) -> Change {
         loop {
             tokio::select! {
                 biased; // a worker that has panicked is worse than anything
@@ -117,7 +117,7 @@ impl Workers {
     }
 
     /// This replica holds the Leases of these shards, each until then: begins the work on them.
-    pub fn start(&mut self, shards: &[(ShardId, Mono)]) {
+    pub(crate) fn start(&mut self, shards: &[(ShardId, Mono)]) {
         if shards.is_empty() {
             return;
         }
@@ -173,7 +173,7 @@ impl Workers {
     }
 
     /// Tells every own shard until when it may go on.
-    pub fn renew(&self, until: impl Fn(ShardId) -> Mono) {
+    pub(crate) fn renew(&self, until: impl Fn(ShardId) -> Mono) {
         for shard in self.context.owned_shards.ids() {
             if let Some(owned) = self.context.owned_shards.get(shard) {
                 owned.lease.set(until(shard));
@@ -182,7 +182,7 @@ impl Workers {
     }
 
     /// Nothing more is decided for the shard; [`Self::change`] returns it when its writes have ended.
-    pub fn drain(&self, shard: ShardId) {
+    pub(crate) fn drain(&self, shard: ShardId) {
         let Some(owned) = self.context.owned_shards.get(shard) else {
             self.draining.push(ready((shard, None)).boxed());
             return;
@@ -199,7 +199,7 @@ impl Workers {
     }
 
     /// Ends a shard that has drained; false if it was lost meanwhile and perhaps taken again.
-    pub fn release(&self, (shard, owned): &Drained) -> bool {
+    pub(crate) fn release(&self, (shard, owned): &Drained) -> bool {
         let now = self.context.owned_shards.get(*shard);
         if now.as_ref().map(Arc::as_ptr) != owned.as_ref().map(Arc::as_ptr) {
             return false;
@@ -210,7 +210,7 @@ impl Workers {
     }
 
     /// The shard's Lease is lost: ends what is in flight.
-    pub fn drop(&self, shard: ShardId) {
+    pub(crate) fn drop(&self, shard: ShardId) {
         self.end(shard);
         metrics::shard_lost();
         tracing::warn!(%shard, "shard lost: its Lease was not renewed in time");
@@ -218,7 +218,7 @@ impl Workers {
 
     /// The worker of a shard has panicked: ends what is in flight, forgets all that is remembered of the shard, and
     /// works on it again after a pause, longer each time.
-    pub fn broken(&mut self, owned: &OwnedShard) {
+    pub(crate) fn broken(&mut self, owned: &OwnedShard) {
         let (shard, now) = (owned.shard, self.context.clock.mono());
         // One that drains is given up anyway.
         if owned.stop.is_cancelled() {
@@ -241,7 +241,7 @@ impl Workers {
     }
 
     /// Works again on a shard whose worker has panicked, if this replica still holds its Lease, until then.
-    pub fn rebuild(&mut self, shard: ShardId, until: Option<Mono>) {
+    pub(crate) fn rebuild(&mut self, shard: ShardId, until: Option<Mono>) {
         if let Some(until) = until
             && self.context.owned_shards.get(shard).is_none()
         {

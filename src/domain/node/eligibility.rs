@@ -24,16 +24,16 @@ const UNREACHABLE: &str = "unreachable";
 
 /// Where an Order wants its Tickets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Placement {
+pub(crate) struct Placement {
     /// What a node must look like.
-    pub selector: NodeSelector,
+    pub(crate) selector: NodeSelector,
     /// The taints it may have, in the Order's sequence.
-    pub tolerations: Vec<Toleration>,
+    pub(crate) tolerations: Vec<Toleration>,
 }
 
 /// The four rules, in the order in which reasons are named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Rule {
+pub(crate) enum Rule {
     /// The node's condition Ready is True.
     Ready,
     /// The node is not cordoned.
@@ -46,10 +46,10 @@ pub enum Rule {
 
 impl Rule {
     /// All rules, in order.
-    pub const ALL: [Self; 4] = [Self::Ready, Self::Schedulable, Self::Selected, Self::Tolerated];
+    pub(crate) const ALL: [Self; 4] = [Self::Ready, Self::Schedulable, Self::Selected, Self::Tolerated];
 
     /// The rule's name.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Ready => "Ready",
             Self::Schedulable => "Schedulable",
@@ -61,7 +61,7 @@ impl Rule {
 
 /// Why a node is not eligible, in the order of the rules: of several the least is named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Reason {
+pub(crate) enum Reason {
     /// Ready is not True.
     NotReady,
     /// The node is cordoned.
@@ -78,7 +78,7 @@ pub enum Reason {
 
 impl Reason {
     /// The reason as status, Events and metrics show it.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::NotReady => "NotReady",
             Self::Unschedulable => "Unschedulable",
@@ -90,7 +90,7 @@ impl Reason {
     }
 
     /// The rule that fails.
-    pub fn rule(self) -> Rule {
+    pub(crate) fn rule(self) -> Rule {
         match self {
             Self::NotReady => Rule::Ready,
             Self::Unschedulable => Rule::Schedulable,
@@ -102,7 +102,7 @@ impl Reason {
 
 /// How long a failing pair's open Tickets stay. The least is what happens first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Keep {
+pub(crate) enum Keep {
     /// They go at once.
     Remove,
     /// They go at this time of the API server.
@@ -113,7 +113,7 @@ pub enum Keep {
 
 impl Keep {
     /// Whether the Tickets go at `now`.
-    pub fn ends(self, now: Timestamp) -> bool {
+    pub(crate) fn ends(self, now: Timestamp) -> bool {
         match self {
             Self::Remove => true,
             Self::Until(end) => now >= end,
@@ -122,7 +122,7 @@ impl Keep {
     }
 
     /// So much longer, for something that began at `since`.
-    pub fn and_longer(self, since: Timestamp, span: Duration) -> Self {
+    pub(crate) fn and_longer(self, since: Timestamp, span: Duration) -> Self {
         match self {
             Self::Remove if span.is_zero() => self,
             Self::Remove => Self::Until(later(since, span)),
@@ -134,7 +134,7 @@ impl Keep {
 
 /// Whether a node is eligible for an Order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// All rules hold.
     Eligible,
     /// At least one does not.
@@ -148,7 +148,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// Whether all rules hold.
-    pub fn is_eligible(self) -> bool {
+    pub(crate) fn is_eligible(self) -> bool {
         self == Self::Eligible
     }
 
@@ -169,23 +169,23 @@ impl Verdict {
 
 /// One thing that keeps a node from being eligible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// Why.
-    pub reason: Reason,
+    pub(crate) reason: Reason,
     /// How long open Tickets stay if this is all that fails.
-    pub keep: Keep,
+    pub(crate) keep: Keep,
     /// Position of the taint in the node's list, if it is one.
-    pub taint: Option<usize>,
+    pub(crate) taint: Option<usize>,
 }
 
 impl Failure {
     /// The rule that fails.
-    pub fn rule(&self) -> Rule {
+    pub(crate) fn rule(&self) -> Rule {
         self.reason.rule()
     }
 
     /// The failure in words, for people; `placement` and `node` are those it was found for.
-    pub fn detail(&self, placement: &Placement, node: &Node) -> String {
+    pub(crate) fn detail(&self, placement: &Placement, node: &Node) -> String {
         let taint = self.taint.and_then(|index| node.taints.get(index));
         match (self.reason, taint) {
             (Reason::NotReady, _) => {
@@ -213,14 +213,19 @@ impl Failure {
 /// Whether `node` is eligible; `grace` is what `--not-ready-grace` says. Allocates nothing.
 ///
 /// A Node that is being deleted is judged like any other.
-pub fn evaluate(placement: &Placement, node: &Node, grace: Duration) -> Verdict {
+pub(crate) fn evaluate(placement: &Placement, node: &Node, grace: Duration) -> Verdict {
     let mut verdict = Verdict::Eligible;
     for_each_failure(placement, node, grace, |failure| verdict = verdict.and(failure));
     verdict
 }
 
 /// The same when Tickets on a node that is NotReady stay for `spared` longer than the rules say.
-pub fn evaluate_spared(placement: &Placement, node: &Node, grace: Duration, spared: Duration) -> Verdict {
+pub(crate) fn evaluate_spared(
+    placement: &Placement,
+    node: &Node,
+    grace: Duration,
+    spared: Duration,
+) -> Verdict {
     let mut verdict = Verdict::Eligible;
     for_each_failure(placement, node, grace, |mut failure| {
         if failure.reason == Reason::NotReady {
@@ -233,7 +238,7 @@ pub fn evaluate_spared(placement: &Placement, node: &Node, grace: Duration, spar
 
 /// Everything that keeps `node` from being eligible, in the order of the rules; each untolerated
 /// taint on its own.
-pub fn failures(placement: &Placement, node: &Node, grace: Duration) -> Vec<Failure> {
+pub(crate) fn failures(placement: &Placement, node: &Node, grace: Duration) -> Vec<Failure> {
     let mut found = Vec::new();
     for_each_failure(placement, node, grace, |failure| found.push(failure));
     found
@@ -264,7 +269,7 @@ fn for_each_failure(placement: &Placement, node: &Node, grace: Duration, mut fou
 }
 
 /// Rule 1, and how long open Tickets stay on a node that is not Ready.
-pub fn ready(tolerations: &[Toleration], node: &Node, grace: Duration) -> Option<(Reason, Keep)> {
+pub(crate) fn ready(tolerations: &[Toleration], node: &Node, grace: Duration) -> Option<(Reason, Keep)> {
     let keys = match node.ready.status {
         ReadyStatus::True => return None,
         ReadyStatus::False => [NOT_READY, UNREACHABLE],
@@ -280,13 +285,13 @@ pub fn ready(tolerations: &[Toleration], node: &Node, grace: Duration) -> Option
 }
 
 /// Rule 2.
-pub fn schedulable(node: &Node) -> Option<(Reason, Keep)> {
+pub(crate) fn schedulable(node: &Node) -> Option<(Reason, Keep)> {
     node.unschedulable
         .then_some((Reason::Unschedulable, Keep::Remove))
 }
 
 /// Rule 3: what fails of the node selector and of the required node affinity.
-pub fn selected(selector: &NodeSelector, node: &Node) -> [Option<(Reason, Keep)>; 2] {
+pub(crate) fn selected(selector: &NodeSelector, node: &Node) -> [Option<(Reason, Keep)>; 2] {
     let failed = |holds: bool, reason| (!holds).then_some((reason, Keep::Remove));
     [
         failed(selector.matches_pairs(&node.labels), Reason::NodeSelectorMismatch),
@@ -298,7 +303,11 @@ pub fn selected(selector: &NodeSelector, node: &Node) -> [Option<(Reason, Keep)>
 }
 
 /// Rule 4 for one taint.
-pub fn tolerated(tolerations: &[Toleration], taint: &Taint, grace: Duration) -> Option<(Reason, Keep)> {
+pub(crate) fn tolerated(
+    tolerations: &[Toleration],
+    taint: &Taint,
+    grace: Duration,
+) -> Option<(Reason, Keep)> {
     if !matters(taint) {
         return None;
     }
@@ -314,7 +323,7 @@ pub fn tolerated(tolerations: &[Toleration], taint: &Taint, grace: Duration) -> 
 
 /// Whether rule 4 looks at the taint: PreferNoSchedule forbids nothing, and rules 1 and 2 stand
 /// for the taints that Kubernetes sets on nodes that are not Ready or cordoned.
-pub fn matters(taint: &Taint) -> bool {
+pub(crate) fn matters(taint: &Taint) -> bool {
     let stood_for = || {
         let name = taint.key.strip_prefix(NODE_TAINT);
         matches!(name, Some(NOT_READY | UNREACHABLE | "unschedulable"))

@@ -1,7 +1,7 @@
 //! A Node, and which Orders it may serve.
 
-pub mod eligibility;
-pub mod outage;
-pub mod record;
-pub mod selector;
-pub mod toleration;
+pub(crate) mod eligibility;
+pub(crate) mod outage;
+pub(crate) mod record;
+pub(crate) mod selector;
+pub(crate) mod toleration;

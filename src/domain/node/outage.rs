@@ -31,7 +31,7 @@ type Lost = (Timestamp, u64, Option<NodeUid>);
 
 /// Which nodes are NotReady since when, of how many.
 #[derive(Clone, Debug, Default)]
-pub struct Outage {
+pub(crate) struct Outage {
     nodes: usize,
     not_ready: BTreeSet<Lost>,
     /// Only nodes of own shards are seen.
@@ -52,7 +52,7 @@ struct Told {
 
 impl Outage {
     /// A node was added, changed or lost.
-    pub fn see(&mut self, before: Option<&Node>, after: Option<&Node>) {
+    pub(crate) fn see(&mut self, before: Option<&Node>, after: Option<&Node>) {
         let (was, is) = (before.and_then(lost), after.and_then(lost));
         self.nodes += usize::from(after.is_some());
         self.nodes -= usize::from(before.is_some());
@@ -67,14 +67,14 @@ impl Outage {
     }
 
     /// From now on only nodes of own shards are seen: what is told of the others counts.
-    pub fn use_ranges(&mut self) {
+    pub(crate) fn use_ranges(&mut self) {
         self.by_ranges = true;
         self.minutes = None;
     }
 
     /// The owner of the shard that begins with this hash has so many nodes, so many of them NotReady since
     /// these times.
-    pub fn told(&mut self, shard: u64, nodes: u32, not_ready: Vec<(Timestamp, u32)>) {
+    pub(crate) fn told(&mut self, shard: u64, nodes: u32, not_ready: Vec<(Timestamp, u32)>) {
         let told = Told { nodes, not_ready };
         if self.told.get(&shard) != Some(&told) {
             self.told.insert(shard, told);
@@ -83,7 +83,7 @@ impl Outage {
     }
 
     /// The nodes of this shard are seen here from now on, or no longer.
-    pub fn own(&mut self, shard: u64, own: bool) {
+    pub(crate) fn own(&mut self, shard: u64, own: bool) {
         let changed = if own {
             self.own.insert(shard)
         } else {
@@ -95,7 +95,7 @@ impl Outage {
     }
 
     /// How much longer than its grace the node keeps its Tickets.
-    pub fn spared(&mut self, node: &NodeUid) -> Duration {
+    pub(crate) fn spared(&mut self, node: &NodeUid) -> Duration {
         if self.minutes.is_none() {
             self.minutes = Some(self.compute());
         }

@@ -10,26 +10,26 @@ use crate::domain::values::ids::{NodeName, NodeUid};
 
 /// What the rules read of a Node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Node {
+pub(crate) struct Node {
     /// `metadata.uid`.
-    pub uid: NodeUid,
+    pub(crate) uid: NodeUid,
     /// `metadata.name`.
-    pub name: NodeName,
+    pub(crate) name: NodeName,
     /// `metadata.labels`.
-    pub labels: Labels,
+    pub(crate) labels: Labels,
     /// `spec.unschedulable`.
-    pub unschedulable: bool,
+    pub(crate) unschedulable: bool,
     /// `spec.taints`, in their order.
-    pub taints: Vec<Taint>,
+    pub(crate) taints: Vec<Taint>,
     /// The condition `Ready`.
-    pub ready: Ready,
+    pub(crate) ready: Ready,
     /// Whether `metadata.deletionTimestamp` is set.
-    pub deleting: bool,
+    pub(crate) deleting: bool,
 }
 
 impl Node {
     /// Since which second it is NotReady.
-    pub fn not_ready_since(&self) -> Option<Timestamp> {
+    pub(crate) fn not_ready_since(&self) -> Option<Timestamp> {
         let second = Timestamp::from_second(self.ready.since.as_second());
         second.ok().filter(|_| self.ready.status != ReadyStatus::True)
     }
@@ -37,11 +37,11 @@ impl Node {
 
 /// Labels sorted by key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Labels(Box<[(Arc<str>, Arc<str>)]>);
+pub(crate) struct Labels(Box<[(Arc<str>, Arc<str>)]>);
 
 impl Labels {
     /// The value of `key`.
-    pub fn get(&self, key: &str) -> Option<&str> {
+    pub(crate) fn get(&self, key: &str) -> Option<&str> {
         self.0
             .binary_search_by(|(candidate, _)| candidate.as_ref().cmp(key))
             .ok()
@@ -49,7 +49,8 @@ impl Labels {
     }
 
     /// All pairs, sorted by key.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+    #[cfg(test)]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, value)| (key.as_ref(), value.as_ref()))
     }
 }
@@ -68,20 +69,18 @@ impl<K: Into<Arc<str>>, V: Into<Arc<str>>> FromIterator<(K, V)> for Labels {
 
 /// A taint of a Node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Taint {
-    /// The key.
-    pub key: Arc<str>,
+pub(crate) struct Taint {
+    pub(crate) key: Arc<str>,
     /// The value, empty if absent.
-    pub value: Arc<str>,
-    /// The effect.
-    pub effect: Effect,
+    pub(crate) value: Arc<str>,
+    pub(crate) effect: Effect,
     /// `timeAdded`, or when this replica first saw the taint.
-    pub since: Timestamp,
+    pub(crate) since: Timestamp,
 }
 
 /// What a taint does to Pods that do not tolerate it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Effect {
+pub(crate) enum Effect {
     /// New Pods are not scheduled.
     NoSchedule,
     /// New Pods are scheduled elsewhere if possible.
@@ -92,16 +91,15 @@ pub enum Effect {
 
 /// The condition `Ready` of a Node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Ready {
-    /// Its status.
-    pub status: ReadyStatus,
+pub(crate) struct Ready {
+    pub(crate) status: ReadyStatus,
     /// `lastTransitionTime`, or when this replica first saw the status.
-    pub since: Timestamp,
+    pub(crate) since: Timestamp,
 }
 
 /// Status of the condition `Ready`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ReadyStatus {
+pub(crate) enum ReadyStatus {
     /// The node is healthy.
     True,
     /// The kubelet says that it is not, or says nothing yet (the condition is absent).
@@ -112,7 +110,7 @@ pub enum ReadyStatus {
 
 impl Effect {
     /// The effect as Kubernetes writes it.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::NoSchedule => "NoSchedule",
             Self::PreferNoSchedule => "PreferNoSchedule",

@@ -8,7 +8,9 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use k8s_openapi::api::core::v1 as core;
 
-use super::record::{Labels, Node};
+use super::record::Labels;
+#[cfg(test)]
+use super::record::Node;
 use crate::domain::values::{invalid::Invalid, syntax};
 
 /// The one field that `matchFields` may name.
@@ -16,32 +18,32 @@ const NAME_FIELD: &str = "metadata.name";
 
 /// What a node must look like.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct NodeSelector {
+pub(crate) struct NodeSelector {
     pairs: Box<[(Arc<str>, Arc<str>)]>,
     terms: Option<Box<[Term]>>,
 }
 
 /// One term of the required node affinity: all of it must hold. Never empty.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Term {
+pub(crate) struct Term {
     /// Requirements on labels.
-    pub expressions: Box<[Expression]>,
+    pub(crate) expressions: Box<[Expression]>,
     /// Requirements on the node's name.
-    pub names: Box<[NameMatch]>,
+    pub(crate) names: Box<[NameMatch]>,
 }
 
 /// One requirement on the label `key`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Expression {
+pub(crate) struct Expression {
     /// The label's key.
-    pub key: Arc<str>,
+    pub(crate) key: Arc<str>,
     /// What its value must be.
-    pub test: Test,
+    pub(crate) test: Test,
 }
 
 /// What the value of a label must be.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Test {
+pub(crate) enum Test {
     /// One of these, sorted.
     In(Box<[Arc<str>]>),
     /// None of these, sorted, or absent.
@@ -58,11 +60,10 @@ pub enum Test {
 
 /// A requirement on the node's name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NameMatch {
-    /// The name.
-    pub name: Arc<str>,
+pub(crate) struct NameMatch {
+    pub(crate) name: Arc<str>,
     /// Whether the node must have that name, or must not.
-    pub equal: bool,
+    pub(crate) equal: bool,
 }
 
 impl NodeSelector {
@@ -71,7 +72,7 @@ impl NodeSelector {
     ///
     /// # Errors
     /// Everything the API server would refuse in a Pod, and non-integers of `Gt` and `Lt`.
-    pub fn compile(
+    pub(crate) fn compile(
         path: &str,
         node_selector: &BTreeMap<String, String>,
         required: Option<&core::NodeSelector>,
@@ -96,42 +97,44 @@ impl NodeSelector {
     }
 
     /// The pairs of `nodeSelector`, sorted by key.
-    pub fn pairs(&self) -> &[(Arc<str>, Arc<str>)] {
+    pub(crate) fn pairs(&self) -> &[(Arc<str>, Arc<str>)] {
         &self.pairs
     }
 
     /// The non-empty terms of the required node affinity, one of which must match; `None` without
     /// such an affinity.
-    pub fn terms(&self) -> Option<&[Term]> {
+    pub(crate) fn terms(&self) -> Option<&[Term]> {
         self.terms.as_deref()
     }
 
     /// Every label key the selector mentions, repetitions included.
-    pub fn label_keys(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn label_keys(&self) -> impl Iterator<Item = &str> {
         let pairs = self.pairs.iter().map(|(key, _)| key.as_ref());
         let expressions = self.terms.iter().flatten().flat_map(|term| &term.expressions);
         pairs.chain(expressions.map(|expression| expression.key.as_ref()))
     }
 
     /// Whether `node` is selected.
-    pub fn matches(&self, node: &Node) -> bool {
+    #[cfg(test)]
+    pub(crate) fn matches(&self, node: &Node) -> bool {
         self.matches_labels(&node.labels, node.name.as_str())
     }
 
     /// Whether a node with these labels and this name is selected.
-    pub fn matches_labels(&self, labels: &Labels, name: &str) -> bool {
+    #[cfg(test)]
+    pub(crate) fn matches_labels(&self, labels: &Labels, name: &str) -> bool {
         self.matches_pairs(labels) && self.matches_terms(labels, name)
     }
 
     /// Whether every pair of `nodeSelector` is among the labels.
-    pub fn matches_pairs(&self, labels: &Labels) -> bool {
+    pub(crate) fn matches_pairs(&self, labels: &Labels) -> bool {
         self.pairs
             .iter()
             .all(|(key, value)| labels.get(key) == Some(value.as_ref()))
     }
 
     /// Whether the required node affinity, if there is one, has a term that matches.
-    pub fn matches_terms(&self, labels: &Labels, name: &str) -> bool {
+    pub(crate) fn matches_terms(&self, labels: &Labels, name: &str) -> bool {
         self.terms
             .as_ref()
             .is_none_or(|terms| terms.iter().any(|term| term.matches(labels, name)))
@@ -140,7 +143,7 @@ impl NodeSelector {
 
 impl Term {
     /// Whether every requirement holds.
-    pub fn matches(&self, labels: &Labels, name: &str) -> bool {
+    pub(crate) fn matches(&self, labels: &Labels, name: &str) -> bool {
         self.expressions
             .iter()
             .all(|expression| expression.matches(labels))
@@ -150,14 +153,14 @@ impl Term {
 
 impl Expression {
     /// Whether the requirement holds.
-    pub fn matches(&self, labels: &Labels) -> bool {
+    pub(crate) fn matches(&self, labels: &Labels) -> bool {
         self.test.holds(labels.get(&self.key))
     }
 }
 
 impl Test {
     /// Whether a label's value (`None`: the label is absent) passes.
-    pub fn holds(&self, value: Option<&str>) -> bool {
+    pub(crate) fn holds(&self, value: Option<&str>) -> bool {
         let among = |values: &[Arc<str>], value: &str| values.iter().any(|one| one.as_ref() == value);
         match (self, value) {
             (Self::Exists, value) => value.is_some(),
@@ -174,7 +177,7 @@ impl Test {
 
 impl NameMatch {
     /// Whether a node of this name passes.
-    pub fn matches(&self, name: &str) -> bool {
+    pub(crate) fn matches(&self, name: &str) -> bool {
         (self.name.as_ref() == name) == self.equal
     }
 }

@@ -12,22 +12,22 @@ use crate::domain::values::{invalid::Invalid, syntax};
 
 /// A toleration.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Toleration {
+pub(crate) struct Toleration {
     /// The taint's key; empty: any.
-    pub key: Arc<str>,
+    pub(crate) key: Arc<str>,
     /// How the taint's value is compared.
-    pub operator: Operator,
+    pub(crate) operator: Operator,
     /// What it is compared with, empty for `Exists`.
-    pub value: Arc<str>,
+    pub(crate) value: Arc<str>,
     /// The taint's effect; `None`: any.
-    pub effect: Option<Effect>,
+    pub(crate) effect: Option<Effect>,
     /// How long a NoExecute taint is tolerated, in seconds; `None`: for ever.
-    pub seconds: Option<i64>,
+    pub(crate) seconds: Option<i64>,
 }
 
 /// How a taint's value is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Operator {
+pub(crate) enum Operator {
     /// The values are equal.
     Equal,
     /// Any value will do.
@@ -39,7 +39,7 @@ impl Toleration {
     ///
     /// # Errors
     /// Everything the API server would refuse in a Pod.
-    pub fn compile(path: &str, toleration: &core::Toleration) -> Result<Self, Vec<Invalid>> {
+    pub(crate) fn compile(path: &str, toleration: &core::Toleration) -> Result<Self, Vec<Invalid>> {
         let text = |field: &Option<String>| Arc::<str>::from(field.as_deref().unwrap_or_default());
         let mut problems = Vec::new();
         let compiled = Self {
@@ -60,7 +60,7 @@ impl Toleration {
     }
 
     /// Whether the taint is tolerated, for a while at least.
-    pub fn tolerates(&self, taint: &Taint) -> bool {
+    pub(crate) fn tolerates(&self, taint: &Taint) -> bool {
         self.effect.is_none_or(|effect| effect == taint.effect)
             && (self.key.is_empty() || self.key == taint.key)
             && match self.operator {

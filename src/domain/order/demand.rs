@@ -10,14 +10,14 @@ use crate::domain::values::{hash::fnv1a64, quantity::Amount};
 
 /// Hashes of what is asked for, each toleration for itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Demand {
+pub(crate) struct Demand {
     rest: u64,
     tolerations: Box<[u64]>,
 }
 
 impl Demand {
     /// The demand of a template's or a Ticket's fields, however they are written.
-    pub fn of(
+    pub(crate) fn of(
         resources: Option<&Resources>,
         priority_class_name: Option<&str>,
         scheduler_name: Option<&str>,
@@ -38,7 +38,7 @@ impl Demand {
     }
 
     /// Whether `wider` differs in added tolerations at most: those may be added to a Pod that runs.
-    pub fn grows_into(&self, wider: &Self) -> bool {
+    pub(crate) fn grows_into(&self, wider: &Self) -> bool {
         let kept = |toleration: &u64| wider.tolerations.contains(toleration);
         self.rest == wider.rest && self.tolerations.iter().all(kept)
     }
@@ -66,7 +66,7 @@ fn hash(toleration: &Toleration) -> u64 {
 
 /// The tolerations of a Pod with those of a template added; one that differs in its seconds alone gets
 /// those of the template.
-pub fn joined(present: &[Toleration], added: &[Toleration]) -> Vec<Toleration> {
+pub(crate) fn joined(present: &[Toleration], added: &[Toleration]) -> Vec<Toleration> {
     let timeless = |toleration: &Toleration| {
         hash(&Toleration {
             toleration_seconds: None,

@@ -1,7 +1,7 @@
 //! An Order: what it asks for, and when.
 
-pub mod demand;
-pub mod resources;
-pub mod schedule;
-pub mod spec;
-pub mod window;
+pub(crate) mod demand;
+pub(crate) mod resources;
+pub(crate) mod schedule;
+pub(crate) mod spec;
+pub(crate) mod window;

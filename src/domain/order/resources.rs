@@ -17,7 +17,7 @@ const QUANTITY_REMEDY: &str = "use a number with an optional suffix, such as 250
 ///
 /// # Errors
 /// Everything the API server would refuse in a container.
-pub fn compile(path: &str, given: Option<&Resources>) -> Result<Resources, Vec<Invalid>> {
+pub(crate) fn compile(path: &str, given: Option<&Resources>) -> Result<Resources, Vec<Invalid>> {
     let mut resources = given.cloned().unwrap_or_default();
     if resources.requests.is_empty() && resources.limits.is_empty() {
         let default = |name: &str, amount: &str| (name.to_owned(), Quantity(amount.to_owned()));

@@ -14,19 +14,20 @@ use jiff::{Timestamp, ToSpan, civil::DateTime, tz::TimeZone};
 
 /// A valid schedule.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Schedule {
+pub(crate) struct Schedule {
     text: Arc<str>,
     cron: croner::Cron,
 }
 
 impl Schedule {
     /// The text as the user wrote it.
-    pub fn text(&self) -> &str {
+    #[cfg(test)]
+    pub(crate) fn text(&self) -> &str {
         &self.text
     }
 
     /// The first tick after `at`; none if there is none before the year 5000.
-    pub fn after(&self, at: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+    pub(crate) fn after(&self, at: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
         let (mut from, mut inclusive) = (at, false);
         loop {
             let offset = zone.to_offset(from);
@@ -43,7 +44,7 @@ impl Schedule {
     }
 
     /// The last tick until `at`, itself included; none if there is none since `since`.
-    pub fn until(&self, at: Timestamp, since: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+    pub(crate) fn until(&self, at: Timestamp, since: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
         let mut from = at;
         while since <= from {
             let offset = zone.to_offset(from);
@@ -66,7 +67,7 @@ fn whole_seconds(at: DateTime) -> DateTime {
 
 /// Why a text is not a schedule.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Error {
+pub(crate) enum Error {
     /// It sets a time zone.
     TimeZone,
     /// It is `@` and an unknown word.

@@ -21,7 +21,7 @@ use crate::api::{
     self, KEY_PREFIX,
     order::{Lifecycle, RefreshPolicy, Resources, StrategyType, TicketTemplateSpec},
 };
-pub use crate::domain::values::invalid::Invalid;
+pub(crate) use crate::domain::values::invalid::Invalid;
 use crate::domain::{
     node::{
         eligibility::Placement,
@@ -44,83 +44,83 @@ const TEMPLATE: &str = "spec.template.spec";
 
 /// An Order as the rules read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Order {
+pub(crate) struct Order {
     /// `metadata.uid`.
-    pub uid: OrderUid,
+    pub(crate) uid: OrderUid,
     /// Namespace and name.
-    pub key: OrderKey,
+    pub(crate) key: OrderKey,
     /// `metadata.generation`.
-    pub generation: i64,
+    pub(crate) generation: i64,
     /// `metadata.creationTimestamp`.
-    pub created: Timestamp,
+    pub(crate) created: Timestamp,
     /// Whether `metadata.deletionTimestamp` is set.
-    pub deleting: bool,
+    pub(crate) deleting: bool,
     /// `spec.paused`; also of an Order whose spec is invalid.
-    pub paused: bool,
+    pub(crate) paused: bool,
     /// What it asks for, or everything that is wrong with it (never empty).
-    pub spec: Result<Spec, Vec<Invalid>>,
+    pub(crate) spec: Result<Spec, Vec<Invalid>>,
 }
 
 /// What a valid Order asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Spec {
+pub(crate) struct Spec {
     /// On which nodes.
-    pub placement: Arc<Placement>,
+    pub(crate) placement: Arc<Placement>,
     /// What each Ticket and Guardian is made from.
-    pub template: Arc<Template>,
+    pub(crate) template: Arc<Template>,
     /// When room is held, and what follows a claim.
-    pub strategy: Strategy,
+    pub(crate) strategy: Strategy,
     /// How many pairs a roll-out may have without a running Guardian.
-    pub max_unavailable: MaxUnavailable,
+    pub(crate) max_unavailable: MaxUnavailable,
     /// Length of a window, more than zero.
-    pub duration: Option<Duration>,
+    pub(crate) duration: Option<Duration>,
     /// No room is held before this time.
-    pub start_time: Option<Timestamp>,
+    pub(crate) start_time: Option<Timestamp>,
 }
 
 /// When room is held, and what follows a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Strategy {
+pub(crate) struct Strategy {
     /// The shape of the windows.
-    pub kind: StrategyType,
+    pub(crate) kind: StrategyType,
     /// The ticks; present unless the type is `OneTime`.
-    pub schedule: Option<Schedule>,
+    pub(crate) schedule: Option<Schedule>,
     /// The time zone of the schedule.
-    pub time_zone: TimeZone,
+    pub(crate) time_zone: TimeZone,
     /// When a pair gets a new Ticket after a claim.
-    pub refresh_policy: RefreshPolicy,
+    pub(crate) refresh_policy: RefreshPolicy,
 }
 
 /// What each Ticket and Guardian is made from.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Template {
+pub(crate) struct Template {
     /// Hash of resources, priority class, scheduler and tolerations.
-    pub hash: TemplateHash,
+    pub(crate) hash: TemplateHash,
     /// The same, to be compared with what Tickets ask for.
-    pub demand: Demand,
+    pub(crate) demand: Demand,
     /// Requests and limits of the Guardian, defaults applied.
-    pub resources: Resources,
+    pub(crate) resources: Resources,
     /// Tolerations of the Guardian, as the user wrote them.
-    pub tolerations: Vec<core::Toleration>,
+    pub(crate) tolerations: Vec<core::Toleration>,
     /// Priority class of the Guardian.
-    pub priority_class_name: Option<String>,
+    pub(crate) priority_class_name: Option<String>,
     /// Scheduler that binds the Guardian.
-    pub scheduler_name: Option<String>,
+    pub(crate) scheduler_name: Option<String>,
     /// Length of a window as the user wrote it.
-    pub duration: Option<String>,
+    pub(crate) duration: Option<String>,
     /// What becomes of finished Tickets.
-    pub lifecycle: Lifecycle,
+    pub(crate) lifecycle: Lifecycle,
     /// Labels copied to Tickets.
-    pub labels: BTreeMap<String, String>,
+    pub(crate) labels: BTreeMap<String, String>,
     /// Annotations copied to Tickets.
-    pub annotations: BTreeMap<String, String>,
+    pub(crate) annotations: BTreeMap<String, String>,
 }
 
 impl Eq for Template {}
 
 /// How many pairs a roll-out may have without a running Guardian at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum MaxUnavailable {
+pub(crate) enum MaxUnavailable {
     /// This many, at least 1.
     Count(u32),
     /// This share of the Order's pairs, 0 to 100.
@@ -129,7 +129,7 @@ pub enum MaxUnavailable {
 
 impl MaxUnavailable {
     /// The number for an Order with `pairs` pairs: percentages are rounded down, at least 1.
-    pub fn of(self, pairs: u32) -> u32 {
+    pub(crate) fn of(self, pairs: u32) -> u32 {
         let count = match self {
             Self::Count(count) => count,
             Self::Percent(percent) => (u64::from(pairs) * u64::from(percent.min(100)) / 100) as u32,
@@ -140,7 +140,7 @@ impl MaxUnavailable {
 
 impl Order {
     /// Compiles an Order as the API server has it.
-    pub fn from_api(order: &api::Order) -> Self {
+    pub(crate) fn from_api(order: &api::Order) -> Self {
         let metadata = &order.metadata;
         let name = metadata.name.as_deref().unwrap_or_default();
         Self {
@@ -158,7 +158,7 @@ impl Order {
     }
 
     /// An Order that could not be decoded, `error` saying why.
-    pub fn undecodable(
+    pub(crate) fn undecodable(
         uid: OrderUid,
         key: OrderKey,
         generation: i64,

@@ -13,29 +13,29 @@ use crate::domain::values::time::later;
 
 /// A Ticket without `windowStart` belongs to the window of this long after its creation: creation
 /// times have no fractions, and the controller's clock may be ahead.
-pub const CREATED_LATE: Duration = Duration::from_secs(2);
+pub(crate) const CREATED_LATE: Duration = Duration::from_secs(2);
 
 /// A time in which room is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Window {
+pub(crate) struct Window {
     /// Its first moment.
-    pub start: Timestamp,
+    pub(crate) start: Timestamp,
     /// The first moment after it; none if it never ends.
-    pub end: Option<Timestamp>,
+    pub(crate) end: Option<Timestamp>,
     /// Another begins where it ends.
-    pub followed: bool,
+    pub(crate) followed: bool,
 }
 
 impl Window {
     /// Whether `at` lies in it.
-    pub fn contains(&self, at: Timestamp) -> bool {
+    pub(crate) fn contains(&self, at: Timestamp) -> bool {
         self.start <= at && self.end.is_none_or(|end| at < end)
     }
 }
 
 /// The windows of one Order.
 #[derive(Clone, Copy, Debug)]
-pub struct Windows<'a> {
+pub(crate) struct Windows<'a> {
     strategy: &'a Strategy,
     /// No window begins before.
     begin: Timestamp,
@@ -45,7 +45,7 @@ pub struct Windows<'a> {
 
 impl<'a> Windows<'a> {
     /// Those of `order`; none if its spec is invalid.
-    pub fn of(order: &'a Order) -> Option<Self> {
+    pub(crate) fn of(order: &'a Order) -> Option<Self> {
         let spec = order.spec.as_ref().ok()?;
         let begin = spec
             .start_time
@@ -60,7 +60,7 @@ impl<'a> Windows<'a> {
     }
 
     /// The last window that has begun at `at`, whether or not it is over.
-    pub fn latest(&self, at: Timestamp) -> Option<Window> {
+    pub(crate) fn latest(&self, at: Timestamp) -> Option<Window> {
         if at < self.begin {
             return None;
         }
@@ -80,7 +80,7 @@ impl<'a> Windows<'a> {
     }
 
     /// The first window that begins after `at`.
-    pub fn next(&self, at: Timestamp) -> Option<Window> {
+    pub(crate) fn next(&self, at: Timestamp) -> Option<Window> {
         let start = match self.strategy.kind {
             _ if at < self.begin && self.strategy.kind != StrategyType::Scheduled => Some(self.begin),
             StrategyType::OneTime => {
@@ -97,7 +97,7 @@ impl<'a> Windows<'a> {
     }
 
     /// When the last window ends for good; none if that never happens.
-    pub fn close(&self) -> Option<Timestamp> {
+    pub(crate) fn close(&self) -> Option<Timestamp> {
         let last = (self.strategy.kind == StrategyType::OneTime).then(|| self.nth_of_one_time(self.begin));
         last.filter(|last| !last.followed).and_then(|last| last.end)
     }
@@ -146,21 +146,21 @@ fn whole_seconds(duration: Duration) -> Duration {
 
 /// The windows of an Order around the present.
 #[derive(Clone, Debug)]
-pub struct Agenda {
+pub(crate) struct Agenda {
     order: Arc<Order>,
     /// Holds from here on.
     since: Timestamp,
     /// The window that the present lies in.
-    pub current: Option<Window>,
+    pub(crate) current: Option<Window>,
     /// The last one before that, or before the present.
-    pub previous: Option<Window>,
+    pub(crate) previous: Option<Window>,
     /// The first one that has not begun.
-    pub next: Option<Window>,
+    pub(crate) next: Option<Window>,
 }
 
 impl Agenda {
     /// That of `order` at `now`; none if its spec is invalid.
-    pub fn at(order: &Arc<Order>, now: Timestamp) -> Option<Self> {
+    pub(crate) fn at(order: &Arc<Order>, now: Timestamp) -> Option<Self> {
         let windows = Windows::of(order)?;
         let latest = windows.latest(now);
         let current = latest.filter(|latest| latest.contains(now));
@@ -185,12 +185,12 @@ impl Agenda {
     }
 
     /// Whether this is what [`Agenda::at`] says of `order` at `now`.
-    pub fn holds(&self, order: &Arc<Order>, now: Timestamp) -> bool {
+    pub(crate) fn holds(&self, order: &Arc<Order>, now: Timestamp) -> bool {
         Arc::ptr_eq(&self.order, order) && self.since <= now && self.until().is_none_or(|until| now < until)
     }
 
     /// When a window ends or begins next.
-    pub fn until(&self) -> Option<Timestamp> {
+    pub(crate) fn until(&self) -> Option<Timestamp> {
         match self.current {
             Some(current) => current.end,
             None => self.next.map(|next| next.start),
@@ -198,7 +198,7 @@ impl Agenda {
     }
 
     /// The last window that has begun at `at`.
-    pub fn latest(&self, at: Timestamp) -> Option<Window> {
+    pub(crate) fn latest(&self, at: Timestamp) -> Option<Window> {
         let begun = |window: &Option<Window>| window.filter(|window| window.start <= at);
         let known = match begun(&self.next) {
             Some(_) => None,
@@ -207,13 +207,8 @@ impl Agenda {
         known.or_else(|| Windows::of(&self.order)?.latest(at))
     }
 
-    /// No window is open, and none will be.
-    pub fn completed(&self) -> bool {
-        self.current.is_none() && self.next.is_none()
-    }
-
     /// When the last window ends for good; none if that never happens.
-    pub fn close(&self) -> Option<Timestamp> {
+    pub(crate) fn close(&self) -> Option<Timestamp> {
         Windows::of(&self.order)?.close()
     }
 }

@@ -13,7 +13,7 @@ const FORGIVEN_AFTER: Duration = Duration::from_secs(600);
 
 /// How often a pair has failed lately, and when it may try again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Backoff {
+pub(crate) struct Backoff {
     failures: u32,
     retry_at: Mono,
     bound_since: Option<Mono>,
@@ -21,7 +21,7 @@ pub struct Backoff {
 
 impl Backoff {
     /// Notes a failure at `now`; returns when to try again.
-    pub fn fail(&mut self, pair: &PairKey, now: Mono) -> Mono {
+    pub(crate) fn fail(&mut self, pair: &PairKey, now: Mono) -> Mono {
         if self
             .bound_since
             .take()
@@ -35,12 +35,12 @@ impl Backoff {
     }
 
     /// Notes that the Guardian is bound at `now`.
-    pub fn bound(&mut self, now: Mono) {
+    pub(crate) fn bound(&mut self, now: Mono) {
         self.bound_since.get_or_insert(now);
     }
 
     /// The earliest moment of the next try.
-    pub fn retry_at(&self) -> Mono {
+    pub(crate) fn retry_at(&self) -> Mono {
         self.retry_at
     }
 }

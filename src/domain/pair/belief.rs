@@ -17,23 +17,21 @@ use crate::domain::values::{
 
 /// What is believed of one pair's objects.
 #[derive(Clone, Debug, Default)]
-pub struct Belief {
+pub(crate) struct Belief {
     tickets: Vec<Named<TicketKey, TicketView>>,
     guardians: Vec<Named<(TicketKey, PodKey), GuardianView>>,
 }
 
 /// A GET that has to come before anything else.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Question {
-    /// Of the Ticket.
+pub(crate) enum Question {
     Ticket(TicketKey),
-    /// Of a Guardian.
     Guardian(TicketKey, PodKey),
 }
 
 /// What the end of an object, as a watch shows it, comes to.
 #[derive(Debug, PartialEq, Eq)]
-pub enum End {
+pub(crate) enum End {
     /// Nothing that was believed.
     Nothing,
     /// The Ticket is gone, and these Guardians are nobody's now.
@@ -44,13 +42,13 @@ pub enum End {
 
 /// What was believed of a Guardian that a GET does not find.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Missed {
+pub(crate) struct Missed {
     /// The one that was believed in.
-    pub view: Option<GuardianView>,
+    pub(crate) view: Option<GuardianView>,
     /// It should have been there: it was just made, or the watch had said that it is gone.
-    pub lost: bool,
+    pub(crate) lost: bool,
     /// korder itself has removed it.
-    pub removed: bool,
+    pub(crate) removed: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -74,7 +72,7 @@ fn of<K: Eq, V: View>(all: &mut Vec<Named<K, V>>, name: K) -> &mut Object<V> {
 
 impl Belief {
     /// What a watch that is believed shows, such as what was just read.
-    pub fn of(
+    pub(crate) fn of(
         tickets: impl IntoIterator<Item = TicketView>,
         guardians: impl IntoIterator<Item = GuardianView>,
     ) -> Self {
@@ -89,18 +87,24 @@ impl Belief {
     }
 
     /// The watch shows a Ticket, new or changed.
-    pub fn ticket_shown(&mut self, view: TicketView) -> bool {
+    pub(crate) fn ticket_shown(&mut self, view: TicketView) -> bool {
         of(&mut self.tickets, view.key.clone()).shown(view)
     }
 
     /// A read shows a Ticket.
-    pub fn ticket_read(&mut self, view: TicketView, now: Mono) -> bool {
+    pub(crate) fn ticket_read(&mut self, view: TicketView, now: Mono) -> bool {
         of(&mut self.tickets, view.key.clone()).read(view, now)
     }
 
     /// A watch, that of Tickets without labels or the other, shows the end of a Ticket. Only the one that had it last
     /// is to be believed.
-    pub fn ticket_ended(&mut self, key: &TicketKey, uid: &TicketUid, unlabelled: bool, now: Mono) -> End {
+    pub(crate) fn ticket_ended(
+        &mut self,
+        key: &TicketKey,
+        uid: &TicketUid,
+        unlabelled: bool,
+        now: Mono,
+    ) -> End {
         let Some(at) = find(&self.tickets, key) else {
             return End::Nothing;
         };
@@ -117,7 +121,7 @@ impl Belief {
     }
 
     /// A Ticket is gone; of any uid, if none is named.
-    pub fn ticket_gone(&mut self, key: &TicketKey, uid: Option<&TicketUid>) -> End {
+    pub(crate) fn ticket_gone(&mut self, key: &TicketKey, uid: Option<&TicketUid>) -> End {
         let Some(at) = find(&self.tickets, key) else {
             return End::Nothing;
         };
@@ -142,17 +146,17 @@ impl Belief {
     }
 
     /// The watch shows a Guardian of a known Ticket, new or changed. Returns whether that is news.
-    pub fn guardian_shown(&mut self, view: GuardianView) -> bool {
+    pub(crate) fn guardian_shown(&mut self, view: GuardianView) -> bool {
         of(&mut self.guardians, name(&view)).shown(view)
     }
 
     /// A GET shows a Guardian of a known Ticket. Returns whether that is news.
-    pub fn guardian_read(&mut self, view: GuardianView, now: Mono) -> bool {
+    pub(crate) fn guardian_read(&mut self, view: GuardianView, now: Mono) -> bool {
         of(&mut self.guardians, name(&view)).read(view, now)
     }
 
     /// The watch shows the end of a Guardian.
-    pub fn guardian_ended(&mut self, ticket: &TicketKey, pod: &PodKey, uid: &PodUid, now: Mono) {
+    pub(crate) fn guardian_ended(&mut self, ticket: &TicketKey, pod: &PodKey, uid: &PodUid, now: Mono) {
         let name = (ticket.clone(), pod.clone());
         let Some(at) = find(&self.guardians, &name) else {
             return;
@@ -172,7 +176,7 @@ impl Belief {
     }
 
     /// A GET finds no Guardian of this name.
-    pub fn guardian_absent(&mut self, ticket: &TicketKey, pod: &PodKey) -> Missed {
+    pub(crate) fn guardian_absent(&mut self, ticket: &TicketKey, pod: &PodKey) -> Missed {
         let object = of(&mut self.guardians, (ticket.clone(), pod.clone()));
         let expected = object.doubted() || object.awaits_revision();
         let removed = object.view().is_some_and(|view| object.removed(&view.uid));
@@ -187,7 +191,7 @@ impl Belief {
     }
 
     /// An own write to an object of this Ticket has landed. Returns what it ended, if the watch had shown that before.
-    pub fn landed(&mut self, ticket: &TicketKey, expect: Expect, now: Mono) -> End {
+    pub(crate) fn landed(&mut self, ticket: &TicketKey, expect: Expect, now: Mono) -> End {
         let guardian = |pod| (ticket.clone(), pod);
         match expect {
             Expect::Ticket(uid, least) => {
@@ -212,12 +216,12 @@ impl Belief {
     }
 
     /// Whether a write to the Ticket landed is not known.
-    pub fn unknown(&mut self, ticket: &TicketKey) {
+    pub(crate) fn unknown(&mut self, ticket: &TicketKey) {
         of(&mut self.tickets, ticket.clone()).unknown();
     }
 
     /// The GET of a Ticket, or of one of its Guardians, has been answered.
-    pub fn answered(&mut self, ticket: &TicketKey, pod: Option<&PodKey>) {
+    pub(crate) fn answered(&mut self, ticket: &TicketKey, pod: Option<&PodKey>) {
         match pod {
             None => of(&mut self.tickets, ticket.clone()).answered(),
             Some(pod) => of(&mut self.guardians, (ticket.clone(), pod.clone())).answered(),
@@ -231,7 +235,7 @@ impl Belief {
     }
 
     /// Time has passed: until when nothing is to be decided, as own writes are yet to be shown.
-    pub fn look(&mut self, now: Mono) -> Option<Mono> {
+    pub(crate) fn look(&mut self, now: Mono) -> Option<Mono> {
         self.tickets.iter_mut().for_each(|one| one.object.look(now));
         self.guardians.iter_mut().for_each(|one| one.object.look(now));
         self.awaited_until().min().filter(|_| !self.asks())
@@ -244,23 +248,23 @@ impl Belief {
     }
 
     /// The Tickets that are believed in.
-    pub fn tickets(&self) -> impl Iterator<Item = &TicketView> + Clone {
+    pub(crate) fn tickets(&self) -> impl Iterator<Item = &TicketView> + Clone {
         self.tickets.iter().filter_map(|one| one.object.view())
     }
 
     /// The Guardians of this Ticket that are believed in.
-    pub fn guardians(&self, ticket: &TicketKey) -> Vec<&GuardianView> {
+    pub(crate) fn guardians(&self, ticket: &TicketKey) -> Vec<&GuardianView> {
         let of_ticket = self.guardians.iter().filter(|one| one.name.0 == *ticket);
         of_ticket.filter_map(|one| one.object.view()).collect()
     }
 
     /// Whether a GET has to come before anything else.
-    pub fn asks(&self) -> bool {
+    pub(crate) fn asks(&self) -> bool {
         self.tickets.iter().any(|one| one.object.asks()) || self.guardians.iter().any(|one| one.object.asks())
     }
 
     /// The GETs that have to come before anything else.
-    pub fn questions(&self) -> impl Iterator<Item = Question> {
+    pub(crate) fn questions(&self) -> impl Iterator<Item = Question> {
         let tickets = self.tickets.iter().filter(|one| one.object.asks());
         let guardians = self.guardians.iter().filter(|one| one.object.asks());
         let guardian = |(ticket, pod): &(TicketKey, PodKey)| Question::Guardian(ticket.clone(), pod.clone());
@@ -269,20 +273,20 @@ impl Belief {
     }
 
     /// Tickets that a watch says are gone, although nobody here has removed them: a GET is to confirm it.
-    pub fn doubted_tickets(&self) -> impl Iterator<Item = &TicketKey> {
+    pub(crate) fn doubted_tickets(&self) -> impl Iterator<Item = &TicketKey> {
         let doubted = self.tickets.iter().filter(|one| one.object.doubted());
         doubted.map(|one| &one.name)
     }
 
     /// A Guardian of this Ticket that the watch says is gone, although nobody here has removed it.
-    pub fn doubted_guardian(&self, ticket: &TicketKey) -> Option<&PodKey> {
+    pub(crate) fn doubted_guardian(&self, ticket: &TicketKey) -> Option<&PodKey> {
         let doubted =
             |one: &&Named<(TicketKey, PodKey), GuardianView>| one.name.0 == *ticket && one.object.doubted();
         self.guardians.iter().find(doubted).map(|one| &one.name.1)
     }
 
     /// Whether a GET has found no Guardian of this name, and none has been seen since.
-    pub fn absent(&self, ticket: &TicketKey, pod: &PodKey) -> bool {
+    pub(crate) fn absent(&self, ticket: &TicketKey, pod: &PodKey) -> bool {
         let is =
             |one: &&Named<(TicketKey, PodKey), GuardianView>| one.name.0 == *ticket && one.name.1 == *pod;
         self.guardians
@@ -292,17 +296,17 @@ impl Belief {
     }
 
     /// Whether korder has removed the Guardian of this uid, and the watch has yet to show that.
-    pub fn guardian_removed(&self, uid: &PodUid) -> bool {
+    pub(crate) fn guardian_removed(&self, uid: &PodUid) -> bool {
         self.guardians.iter().any(|one| one.object.removed(uid))
     }
 
     /// Whether the watch has yet to show an own write.
-    pub fn awaits(&self) -> bool {
+    pub(crate) fn awaits(&self) -> bool {
         self.awaited_until().next().is_some()
     }
 
     /// When the next object is to be asked for that only a read has shown.
-    pub fn ask_again_at(&self) -> Option<Mono> {
+    pub(crate) fn ask_again_at(&self) -> Option<Mono> {
         let tickets = self.tickets.iter().filter_map(|one| one.object.ask_again_at());
         let guardians = self.guardians.iter().filter_map(|one| one.object.ask_again_at());
         tickets.chain(guardians).min().filter(|_| !self.asks())

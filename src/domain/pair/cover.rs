@@ -16,12 +16,11 @@ use crate::domain::values::ids::{NodeName, PodKey};
 
 /// The next step of a replacement.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Step<'a> {
+pub(crate) enum Step<'a> {
     /// Make a Guardian of this name under cover.
     Make(PodKey),
     /// Nominate it to the node.
     Nominate(&'a GuardianView),
-    /// Remove it.
     Remove(&'a GuardianView, Cause),
     /// Lift its gate.
     Ungate(&'a GuardianView),
@@ -32,7 +31,7 @@ pub enum Step<'a> {
 /// What to do next about the Guardians of a Pending Ticket; none if none of them takes over from another.
 /// One that has never been Reserved has no room to lose: what it has of another template just goes.
 /// `others` are all of them, `lasting` says whether one that is made now could run.
-pub fn step<'a>(
+pub(crate) fn step<'a>(
     ticket: &TicketView,
     others: &[&'a GuardianView],
     node: &NodeName,
@@ -86,7 +85,7 @@ pub fn step<'a>(
 }
 
 /// Whether one of a Ticket's Guardians was made from this template, if there are any.
-pub fn guarded(guardians: &[&GuardianView], ticket: &TicketView, template_hash: &str) -> bool {
+pub(crate) fn guarded(guardians: &[&GuardianView], ticket: &TicketView, template_hash: &str) -> bool {
     let own = |one: &&&GuardianView| one.ticket_uid == ticket.uid;
     let asked = |one: &&GuardianView| {
         one.template_hash
@@ -98,14 +97,14 @@ pub fn guarded(guardians: &[&GuardianView], ticket: &TicketView, template_hash: 
 }
 
 /// Whether a Guardian was made from what its Ticket asks for now.
-pub fn fits(guardian: &GuardianView, ticket: &TicketView) -> bool {
+pub(crate) fn fits(guardian: &GuardianView, ticket: &TicketView) -> bool {
     let hash = guardian.template_hash.as_ref();
     hash.is_none_or(|hash| *hash == ticket.template_hash)
 }
 
 /// How well a Guardian holds the room on the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Hold {
+pub(crate) enum Hold {
     /// Not at all.
     None,
     /// It is counted there before it is bound.
@@ -115,7 +114,7 @@ pub enum Hold {
 }
 
 /// How well this one does.
-pub fn hold(guardian: &GuardianView, node: &NodeName) -> Hold {
+pub(crate) fn hold(guardian: &GuardianView, node: &NodeName) -> Hold {
     match &guardian.state {
         GuardianState::Bound(on) if on == node => Hold::Bound,
         GuardianState::Unbound { .. } if guardian.nominated.as_ref() == Some(node) => Hold::Nominated,

@@ -12,7 +12,7 @@ const TOO_MANY: usize = 4;
 
 /// The recent flips of one pair.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Flaps {
+pub(crate) struct Flaps {
     eligible: Option<bool>,
     flips: VecDeque<Mono>,
     held_until: Option<Mono>,
@@ -20,7 +20,7 @@ pub struct Flaps {
 
 impl Flaps {
     /// Notes whether the pair is eligible at `now`; returns until when it is to be left alone.
-    pub fn note(&mut self, eligible: bool, now: Mono) -> Option<Mono> {
+    pub(crate) fn note(&mut self, eligible: bool, now: Mono) -> Option<Mono> {
         if self
             .eligible
             .replace(eligible)
@@ -33,7 +33,7 @@ impl Flaps {
     }
 
     /// Until when the flips seen so far may still matter; none if they no longer do.
-    pub fn restless_until(&self, now: Mono) -> Option<Mono> {
+    pub(crate) fn restless_until(&self, now: Mono) -> Option<Mono> {
         let recent = self.flips.back().map(|last| last.after(WINDOW));
         self.held_until.max(recent).filter(|&until| now < until)
     }

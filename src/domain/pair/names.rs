@@ -12,7 +12,7 @@ use crate::domain::values::{
 const PREFIX: usize = 40;
 
 /// The name of the Ticket with number `sequence` of a pair.
-pub fn ticket_name(order_name: &str, order: &OrderUid, node: &NodeUid, sequence: i64) -> String {
+pub(crate) fn ticket_name(order_name: &str, order: &OrderUid, node: &NodeUid, sequence: i64) -> String {
     let end = order_name
         .char_indices()
         .nth(PREFIX)
@@ -23,7 +23,7 @@ pub fn ticket_name(order_name: &str, order: &OrderUid, node: &NodeUid, sequence:
 }
 
 /// The sequence of a pair's next Ticket: one more than the greatest that exists, 0 without any.
-pub fn next_sequence(existing: impl IntoIterator<Item = i64>) -> i64 {
+pub(crate) fn next_sequence(existing: impl IntoIterator<Item = i64>) -> i64 {
     existing
         .into_iter()
         .max()
@@ -31,12 +31,12 @@ pub fn next_sequence(existing: impl IntoIterator<Item = i64>) -> i64 {
 }
 
 /// The name of a Ticket's Guardian when no other Guardian of that Ticket exists.
-pub fn guardian_name(ticket: &str) -> String {
+pub(crate) fn guardian_name(ticket: &str) -> String {
     format!("guardian-{ticket}")
 }
 
 /// The name of a Guardian made under cover while `present`, the Ticket's old one, still exists.
-pub fn cover_name(ticket: &str, present: &str) -> String {
+pub(crate) fn cover_name(ticket: &str, present: &str) -> String {
     let plain = guardian_name(ticket);
     if present == plain { plain + "-1" } else { plain }
 }

@@ -20,21 +20,16 @@ use crate::domain::{
 
 /// One decision about one Ticket. Equal ones come to the same.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Op {
+pub(crate) enum Op {
     /// Make a Ticket.
     CreateTicket {
-        /// Its Order.
         order: Arc<Order>,
-        /// Its Node.
         node: Arc<Node>,
-        /// Its sequence.
         sequence: i64,
     },
     /// Bring labels, annotations and the mutable spec in line with the Order's template.
     SyncTicket {
-        /// The Ticket's uid.
         uid: TicketUid,
-        /// Its Order.
         order: Arc<Order>,
         /// The Ticket as it was seen.
         ticket: Box<TicketView>,
@@ -43,7 +38,6 @@ pub enum Op {
     },
     /// Write the status.
     SetStatus {
-        /// The Ticket's uid.
         uid: TicketUid,
         /// The revision the decision was made on.
         revision: Revision,
@@ -54,7 +48,6 @@ pub enum Op {
     },
     /// Carry a Ticket over into a window; the rest of its status stays.
     Renew {
-        /// The Ticket's uid.
         uid: TicketUid,
         /// The revision the decision was made on.
         revision: Revision,
@@ -63,7 +56,6 @@ pub enum Op {
     },
     /// Write that a Ticket's window has ended.
     Expire {
-        /// The Ticket's uid.
         uid: TicketUid,
         /// The revision the decision was made on.
         revision: Revision,
@@ -76,9 +68,7 @@ pub enum Op {
         /// The same for people.
         message: Option<Arc<str>>,
     },
-    /// Delete the Ticket.
     DeleteTicket {
-        /// The Ticket's uid.
         uid: TicketUid,
         /// The revision the decision was made on.
         revision: Revision,
@@ -93,20 +83,16 @@ pub enum Op {
         covered: bool,
         /// Where another may be that no watch shows, as it has lost its labels: a GET is to tell first.
         unless: Option<PodKey>,
-        /// The Ticket's uid.
         uid: TicketUid,
         /// Its Order, whose template is the Ticket's.
         order: Arc<Order>,
-        /// Its Node.
         node: Arc<Node>,
     },
     /// Put the labels back on a Guardian, and the annotation.
     RelabelGuardian {
         /// The Guardian.
         pod: PodKey,
-        /// Its uid.
         uid: PodUid,
-        /// Its Order.
         order: OrderUid,
         /// The template that it was made from, if that is known.
         template_hash: Option<Arc<str>>,
@@ -115,27 +101,22 @@ pub enum Op {
     ExtendGuardian {
         /// The Guardian.
         pod: PodKey,
-        /// Its uid.
         uid: PodUid,
-        /// Its Order.
         order: Arc<Order>,
     },
     /// Let the scheduler count a Guardian on the node.
     NominateGuardian {
         /// The Guardian.
         pod: PodKey,
-        /// Its uid.
         uid: PodUid,
         /// The revision the decision was made on.
         revision: Revision,
-        /// The node.
         node: NodeName,
     },
     /// Let the scheduler bind a Guardian that was under cover.
     UngateGuardian {
         /// The Guardian.
         pod: PodKey,
-        /// Its uid.
         uid: PodUid,
         /// The gates of others.
         gates: Vec<Arc<str>>,
@@ -146,7 +127,6 @@ pub enum Op {
     DeleteGuardian {
         /// The Guardian.
         pod: PodKey,
-        /// Its uid.
         uid: PodUid,
         /// Why.
         cause: Cause,
@@ -155,7 +135,6 @@ pub enum Op {
     DeleteOrphan {
         /// The Guardian.
         pod: PodKey,
-        /// Its uid.
         uid: PodUid,
         /// The uid its Ticket had.
         ticket: TicketUid,
@@ -177,12 +156,12 @@ pub enum Op {
 
 impl Op {
     /// Whether this takes a Reserved Ticket's turn in a roll-out.
-    pub fn begins_replacement(&self) -> bool {
+    pub(crate) fn begins_replacement(&self) -> bool {
         matches!(self, Self::SetStatus { status, .. } if status.reason.as_deref() == Some(reason::ROLLING_OUT))
     }
 
     /// The word for this kind in metrics and logs.
-    pub fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::CreateTicket { .. } => "create_ticket",
             Self::SyncTicket { .. } => "patch_ticket",
@@ -203,7 +182,7 @@ impl Op {
 
 /// When something was seen first: decisions that differ in this alone come to the same, and the first is right.
 #[derive(Clone, Copy, Debug)]
-pub struct Seen(pub Timestamp);
+pub(crate) struct Seen(pub(crate) Timestamp);
 
 impl PartialEq for Seen {
     fn eq(&self, _: &Self) -> bool {
@@ -215,34 +194,32 @@ impl Eq for Seen {}
 
 /// A new status of a Ticket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StatusChange {
-    /// The phase.
-    pub phase: Phase,
+pub(crate) struct StatusChange {
+    pub(crate) phase: Phase,
     /// The reason; none clears it.
-    pub reason: Option<Arc<str>>,
+    pub(crate) reason: Option<Arc<str>>,
     /// The message; none clears it.
-    pub message: Option<Arc<str>>,
+    pub(crate) message: Option<Arc<str>>,
     /// The Guardian; none clears it.
-    pub pod_name: Option<Arc<str>>,
+    pub(crate) pod_name: Option<Arc<str>>,
     /// Set once, when the Ticket is Reserved first.
-    pub activation: Option<Seen>,
+    pub(crate) activation: Option<Seen>,
 }
 
 /// The window that a Ticket's status names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Term {
+pub(crate) struct Term {
     /// `windowStart`.
-    pub start: Timestamp,
+    pub(crate) start: Timestamp,
     /// `expirationTime`; none clears it.
-    pub end: Option<Timestamp>,
+    pub(crate) end: Option<Timestamp>,
 }
 
 /// Why something is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Cause {
+pub(crate) enum Cause {
     /// The node lost eligibility.
     Ineligible(eligibility::Reason),
-    /// The Node is gone.
     NodeGone,
     /// The Order is gone or being deleted.
     OrderGone,
@@ -260,7 +237,7 @@ pub enum Cause {
 
 impl Cause {
     /// The CamelCase word for Events and logs.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Ineligible(reason) => reason.as_str(),
             Self::NodeGone => "NodeGone",
@@ -282,7 +259,7 @@ impl fmt::Display for Cause {
 
 /// What the watch must show before the pair is decided again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Expect {
+pub(crate) enum Expect {
     /// The Ticket at this revision or later.
     Ticket(TicketUid, Revision),
     /// The end of the Ticket.
@@ -295,7 +272,7 @@ pub enum Expect {
 
 /// What a GET told.
 #[derive(Clone, Debug)]
-pub enum Observation {
+pub(crate) enum Observation {
     /// The Ticket exists.
     Ticket(Box<TicketView>),
     /// No Ticket has this name, or one with another uid.
@@ -312,7 +289,7 @@ pub enum Observation {
 
 /// What came of an [`Op`].
 #[derive(Clone, Debug)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// It landed; the watch will show this.
     Landed(Expect),
     /// A GET told the state of things.
@@ -341,7 +318,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// The word for this outcome in metrics.
-    pub fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Landed(_) => "landed",
             Self::Observed(_) => "observed",

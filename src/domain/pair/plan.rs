@@ -36,12 +36,12 @@ pub(crate) mod term;
 const REASON_LASTS: Duration = Duration::from_secs(5);
 
 /// What is said of a Guardian that somebody else removed.
-pub const DELETED: &str =
+pub(crate) const DELETED: &str =
     "a user or another controller deleted or evicted the Guardian; korder makes another";
 
 /// What is known of an object that a pair depends on.
 #[derive(Clone, Debug)]
-pub enum Fate<T> {
+pub(crate) enum Fate<T> {
     /// It exists.
     Live(Arc<T>),
     /// It was seen to go, or a GET said that it is gone.
@@ -54,60 +54,58 @@ pub enum Fate<T> {
 
 /// What a pair remembers between decisions.
 #[derive(Clone, Debug, Default)]
-pub struct Memory {
+pub(crate) struct Memory {
     /// Failures of the Guardian, or refusals.
-    pub backoff: Backoff,
+    pub(crate) backoff: Backoff,
     /// Why the pair has no running Guardian, if something failed.
-    pub trouble: Option<Trouble>,
+    pub(crate) trouble: Option<Trouble>,
     /// The reason a Pending Ticket has now, and since when.
-    pub pending: Option<(Arc<str>, Mono)>,
+    pub(crate) pending: Option<(Arc<str>, Mono)>,
     /// Somebody else has removed a Ticket: the Order may be gone as well; a GET is to tell.
-    pub order_in_doubt: bool,
+    pub(crate) order_in_doubt: bool,
 }
 
 /// What failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
+pub(crate) struct Trouble {
     /// A CamelCase word.
-    pub reason: &'static str,
+    pub(crate) reason: &'static str,
     /// The message for people.
-    pub message: Arc<str>,
+    pub(crate) message: Arc<str>,
 }
 
 /// All that one decision reads.
 #[derive(Debug)]
-pub struct View<'a> {
-    /// The Order.
-    pub order: Fate<Order>,
-    /// The Node.
-    pub node: Fate<Node>,
+pub(crate) struct View<'a> {
+    pub(crate) order: Fate<Order>,
+    pub(crate) node: Fate<Node>,
     /// Whether the pair is eligible; read only when both live.
-    pub verdict: Verdict,
+    pub(crate) verdict: Verdict,
     /// The Order's windows around `now`; none if it is invalid or does not live.
-    pub agenda: Option<&'a Agenda>,
+    pub(crate) agenda: Option<&'a Agenda>,
     /// The pair flaps: nothing is made for it and no Ticket taken away.
-    pub held: bool,
+    pub(crate) held: bool,
     /// The pair's Tickets and Guardians.
-    pub belief: &'a Belief,
+    pub(crate) belief: &'a Belief,
     /// The past.
-    pub memory: &'a Memory,
+    pub(crate) memory: &'a Memory,
     /// Whether a Reserved Ticket of another template may be replaced now.
-    pub may_replace: bool,
+    pub(crate) may_replace: bool,
     /// Nothing may be created (the namespace is being deleted) until then.
-    pub barred_until: Option<Mono>,
+    pub(crate) barred_until: Option<Mono>,
     /// The moment.
-    pub now: Now,
+    pub(crate) now: Now,
 }
 
 /// What to do, and when to look again.
 #[derive(Debug, Default)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// At most one per Ticket.
-    pub ops: Vec<(TicketKey, Op)>,
+    pub(crate) ops: Vec<(TicketKey, Op)>,
     /// Look again then even if nothing changes.
-    pub wake: Option<Mono>,
+    pub(crate) wake: Option<Mono>,
     /// The reason a Pending Ticket has now, to be remembered with the time it began.
-    pub pending: Option<Arc<str>>,
+    pub(crate) pending: Option<Arc<str>>,
 }
 
 impl Plan {
@@ -121,7 +119,7 @@ impl Plan {
 }
 
 /// Decides one pair.
-pub fn plan(view: &View<'_>) -> Plan {
+pub(crate) fn plan(view: &View<'_>) -> Plan {
     let mut plan = Plan::default();
     for question in view.belief.questions() {
         match question {
@@ -724,6 +722,6 @@ fn other_key(ticket: &TicketKey, pod: &PodKey) -> PodKey {
 }
 
 /// The name under which a Ticket's Guardian is made.
-pub fn guardian_key(ticket: &TicketKey) -> PodKey {
+pub(crate) fn guardian_key(ticket: &TicketKey) -> PodKey {
     PodKey::new(ticket.namespace.clone(), guardian_name(&ticket.name))
 }

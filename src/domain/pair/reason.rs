@@ -5,26 +5,26 @@
 use std::sync::Arc;
 
 /// The scheduler finds no room on the node.
-pub const INSUFFICIENT_RESOURCES: &str = "InsufficientResources";
+pub(crate) const INSUFFICIENT_RESOURCES: &str = "InsufficientResources";
 /// The API server refused the Guardian.
-pub const GUARDIAN_REFUSED: &str = "GuardianRefused";
+pub(crate) const GUARDIAN_REFUSED: &str = "GuardianRefused";
 /// The API server refused the Ticket.
-pub const TICKET_REFUSED: &str = "TicketRefused";
+pub(crate) const TICKET_REFUSED: &str = "TicketRefused";
 /// The Guardian was deleted or evicted by somebody else.
-pub const GUARDIAN_DELETED: &str = "GuardianDeleted";
+pub(crate) const GUARDIAN_DELETED: &str = "GuardianDeleted";
 /// The Guardian Succeeded or Failed.
-pub const GUARDIAN_ENDED: &str = "GuardianEnded";
+pub(crate) const GUARDIAN_ENDED: &str = "GuardianEnded";
 /// There is no Guardian, and nobody saw it go.
-pub const GUARDIAN_MISSING: &str = "GuardianMissing";
+pub(crate) const GUARDIAN_MISSING: &str = "GuardianMissing";
 /// A foreign object has the name.
-pub const NAME_TAKEN: &str = "NameTaken";
+pub(crate) const NAME_TAKEN: &str = "NameTaken";
 /// The Ticket is being brought to the Order's present template.
-pub const ROLLING_OUT: &str = "RollingOut";
+pub(crate) const ROLLING_OUT: &str = "RollingOut";
 /// The Guardian is on its way.
-pub const RESERVING: &str = "Reserving";
+pub(crate) const RESERVING: &str = "Reserving";
 
 /// What a message says without its numbers: two messages with one gist are not worth two writes.
-pub fn gist(reason: &str, message: &str) -> Arc<str> {
+pub(crate) fn gist(reason: &str, message: &str) -> Arc<str> {
     let words = message.chars().filter(|character| !character.is_ascii_digit());
     format!("{reason}: {}", words.collect::<String>()).into()
 }

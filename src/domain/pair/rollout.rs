@@ -12,7 +12,7 @@ use crate::api::{
 use crate::domain::order::spec::Order;
 
 /// The roll-out of `order` by what its shards count, `before` being the one so far.
-pub fn next<'a>(
+pub(crate) fn next<'a>(
     order: &Order,
     shards: impl Iterator<Item = (u16, &'a OrderCounts)> + Clone,
     before: Option<&Rollout>,
@@ -56,7 +56,7 @@ pub fn next<'a>(
 }
 
 /// The cap that a shard acts on, if it has seen the newest of its grants.
-pub fn newest(grants: &[Grant], shard: u16) -> Option<&Grant> {
+pub(crate) fn newest(grants: &[Grant], shard: u16) -> Option<&Grant> {
     let own = grants.iter().filter(|grant| grant.shard == shard);
     own.max_by_key(|grant| grant.seq)
 }

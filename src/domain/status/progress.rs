@@ -27,7 +27,7 @@ const STANDS_FOR: Duration = Duration::from_secs(120);
 
 /// How a roll-out stands at one time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
+pub(crate) struct Standing {
     /// Tickets to replace, those under way included.
     left: u32,
     /// Those under way.
@@ -38,7 +38,7 @@ pub struct Standing {
 
 impl Standing {
     /// How `rollout` stands by what the shards count.
-    pub fn of<'a>(
+    pub(crate) fn of<'a>(
         order: &Order,
         shards: impl Iterator<Item = (u16, &'a OrderCounts)> + Clone,
         rollout: Option<&Rollout>,
@@ -77,7 +77,7 @@ impl Standing {
 
 /// When a roll-out last moved.
 #[derive(Debug, Default)]
-pub struct Pace {
+pub(crate) struct Pace {
     /// The template and how many have it, if all grants are held.
     mark: Option<(String, u32)>,
     since: Mono,
@@ -86,7 +86,7 @@ pub struct Pace {
 impl Pace {
     /// Sets the conditions of a status that is about to be written, `before` being the one so far. Returns
     /// when to look again.
-    pub fn note(
+    pub(crate) fn note(
         &mut self,
         standing: &Standing,
         order: &Order,

@@ -9,12 +9,11 @@ use jiff::SignedDuration;
 
 /// Why a text is not a duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Error {
+pub(crate) enum Error {
     /// It is not a sequence of numbers with units.
     Syntax,
     /// A number has no unit.
     MissingUnit,
-    /// A unit is unknown.
     UnknownUnit,
     /// It is longer than 2^63 nanoseconds, about 292 years.
     Overflow,
@@ -37,7 +36,7 @@ impl std::error::Error for Error {}
 ///
 /// # Errors
 /// Whatever `time.ParseDuration` refuses.
-pub fn parse(text: &str) -> Result<SignedDuration, Error> {
+pub(crate) fn parse(text: &str) -> Result<SignedDuration, Error> {
     let (negative, mut rest) = match text.as_bytes().first() {
         Some(b'-') => (true, &text[1..]),
         Some(b'+') => (false, &text[1..]),

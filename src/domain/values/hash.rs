@@ -3,7 +3,7 @@
 //! Both are fixed for ever: another result would rename every Ticket and move every node.
 
 /// FNV-1a with 64 bits, as Kubernetes' server-side sharding and Go's `hash/fnv` compute it.
-pub const fn fnv1a64(bytes: &[u8]) -> u64 {
+pub(crate) const fn fnv1a64(bytes: &[u8]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325;
     let mut index = 0;
     while index < bytes.len() {
@@ -14,7 +14,7 @@ pub const fn fnv1a64(bytes: &[u8]) -> u64 {
 }
 
 /// The 13 characters of lower-case RFC 4648 base32, without padding, of the 8 big-endian bytes.
-pub fn base32(number: u64) -> String {
+pub(crate) fn base32(number: u64) -> String {
     const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
     // 64 bits and one zero bit are 13 groups of five.
     let bits = u128::from(number) << 1;

@@ -4,18 +4,22 @@ use std::fmt;
 
 /// One problem of an Order's spec.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Invalid {
+pub(crate) struct Invalid {
     /// The field as in the YAML, such as `spec.template.spec.duration`.
-    pub field: String,
+    pub(crate) field: String,
     /// What is wrong with it, such as `"24x" is not a Go duration`.
-    pub problem: String,
+    pub(crate) problem: String,
     /// What to write instead, such as `use h, m and s, such as 24h`.
-    pub remedy: String,
+    pub(crate) remedy: String,
 }
 
 impl Invalid {
     /// A problem of `field`.
-    pub fn new(field: impl Into<String>, problem: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub(crate) fn new(
+        field: impl Into<String>,
+        problem: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
         Self {
             field: field.into(),
             problem: problem.into(),

@@ -1,11 +1,11 @@
 //! What everything else is made of: ids, times, amounts, shards, and how text becomes them.
 
-pub mod duration;
-pub mod hash;
+pub(crate) mod duration;
+pub(crate) mod hash;
 pub mod ids;
-pub mod invalid;
-pub mod quantity;
+pub(crate) mod invalid;
+pub(crate) mod quantity;
 pub mod shard;
-pub mod shard_object;
-pub mod syntax;
-pub mod time;
+pub(crate) mod shard_object;
+pub(crate) mod syntax;
+pub(crate) mod time;

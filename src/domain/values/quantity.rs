@@ -8,11 +8,11 @@ use std::fmt;
 
 /// The value of a quantity, in thousand-millionths of its unit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Amount(i128);
+pub(crate) struct Amount(i128);
 
 /// Why a text is not a quantity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Error {
+pub(crate) enum Error {
     /// It does not begin with a number.
     Number,
     /// What follows the number is not a suffix.
@@ -35,21 +35,18 @@ const DIGITS: usize = 20;
 const NANO: i128 = 1_000_000_000;
 
 impl Amount {
-    /// Nothing.
-    pub const ZERO: Self = Self(0);
-
     /// The value in thousand-millionths.
-    pub fn nanos(self) -> i128 {
+    pub(crate) fn nanos(self) -> i128 {
         self.0
     }
 
     /// Whether the value is less than zero.
-    pub fn is_negative(self) -> bool {
+    pub(crate) fn is_negative(self) -> bool {
         self.0 < 0
     }
 
     /// Whether the value is a whole number.
-    pub fn is_whole(self) -> bool {
+    pub(crate) fn is_whole(self) -> bool {
         self.0 % NANO == 0
     }
 
@@ -57,7 +54,7 @@ impl Amount {
     ///
     /// # Errors
     /// Texts that apimachinery refuses, and those without a digit.
-    pub fn parse(text: &str) -> Result<Self, Error> {
+    pub(crate) fn parse(text: &str) -> Result<Self, Error> {
         let (negative, rest) = match text.as_bytes().first() {
             Some(b'-') => (true, &text[1..]),
             Some(b'+') => (false, &text[1..]),

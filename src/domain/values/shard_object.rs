@@ -4,16 +4,15 @@ use super::shard::{ShardCount, ShardId};
 
 /// One `Shard` object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ShardObject {
-    /// The shard.
-    pub shard: ShardId,
+pub(crate) struct ShardObject {
+    pub(crate) shard: ShardId,
     /// The page; none for the totals.
-    pub page: Option<u16>,
+    pub(crate) page: Option<u16>,
 }
 
 impl ShardObject {
     /// `metadata.name`. Shards are padded to the width of the greatest, at least 2.
-    pub fn name(self, count: ShardCount) -> String {
+    pub(crate) fn name(self, count: ShardCount) -> String {
         let width = (count.get() - 1).to_string().len().max(2);
         let totals = format!("shard-{:0width$}", self.shard.0);
         match self.page {
@@ -23,7 +22,7 @@ impl ShardObject {
     }
 
     /// Reads `metadata.name`; none for what korder would not have named so.
-    pub fn parse(name: &str, count: ShardCount) -> Option<Self> {
+    pub(crate) fn parse(name: &str, count: ShardCount) -> Option<Self> {
         let rest = name.strip_prefix("shard-")?;
         let (shard, page) = match rest.split_once("-p") {
             Some((shard, page)) => (shard, Some(page.parse().ok()?)),

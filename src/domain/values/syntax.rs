@@ -3,17 +3,17 @@
 //! Each function answers what is wrong, or `None`.
 
 /// What a label key must look like, for remedies.
-pub const LABEL_KEY_REMEDY: &str =
+pub(crate) const LABEL_KEY_REMEDY: &str =
     "use at most 63 letters, digits, '-', '_' and '.', with an optional DNS prefix such as example.com/name";
 /// What a label value must look like, for remedies.
-pub const LABEL_VALUE_REMEDY: &str =
+pub(crate) const LABEL_VALUE_REMEDY: &str =
     "use at most 63 letters, digits, '-', '_' and '.', beginning and ending with a letter or digit";
 /// What an object's name must look like, for remedies.
-pub const NAME_REMEDY: &str =
+pub(crate) const NAME_REMEDY: &str =
     "use at most 253 lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit";
 
 /// What is wrong with a label key (apimachinery's `IsLabelKey`).
-pub fn label_key(text: &str) -> Option<&'static str> {
+pub(crate) fn label_key(text: &str) -> Option<&'static str> {
     let name = match text.split_once('/') {
         None => text,
         Some((_, name)) if name.contains('/') => return Some("has more than one '/'"),
@@ -36,12 +36,12 @@ pub fn label_key(text: &str) -> Option<&'static str> {
 }
 
 /// What is wrong with a label value (apimachinery's `IsLabelValue`).
-pub fn label_value(text: &str) -> Option<&'static str> {
+pub(crate) fn label_value(text: &str) -> Option<&'static str> {
     if text.is_empty() { None } else { word(text) }
 }
 
 /// What is wrong with an object's name (apimachinery's `IsDNS1123Subdomain`).
-pub fn subdomain(text: &str) -> Option<&'static str> {
+pub(crate) fn subdomain(text: &str) -> Option<&'static str> {
     let fits = |part: &str| {
         let bytes = part.as_bytes();
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();

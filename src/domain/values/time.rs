@@ -9,40 +9,40 @@ use jiff::{SignedDuration, Timestamp};
 
 /// Monotonic time since this process started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Mono(pub Duration);
+pub(crate) struct Mono(pub(crate) Duration);
 
 impl Mono {
     /// The moment `span` later.
     #[must_use]
-    pub fn after(self, span: Duration) -> Self {
+    pub(crate) fn after(self, span: Duration) -> Self {
         Self(self.0.saturating_add(span))
     }
 
     /// Time from `earlier` to this moment, zero if it lies ahead.
-    pub fn since(self, earlier: Self) -> Duration {
+    pub(crate) fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
 }
 
 /// The moment at which something is decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Now {
+pub(crate) struct Now {
     /// The API server's time.
-    pub server: Timestamp,
+    pub(crate) server: Timestamp,
     /// This process's monotonic time.
-    pub mono: Mono,
+    pub(crate) mono: Mono,
 }
 
 impl Now {
     /// When, on the monotonic clock, the server's clock will show `at`; now if it already does.
-    pub fn mono_at(&self, at: Timestamp) -> Mono {
+    pub(crate) fn mono_at(&self, at: Timestamp) -> Mono {
         self.mono
             .after(Duration::try_from(at.duration_since(self.server)).unwrap_or(Duration::ZERO))
     }
 }
 
 /// The moment `span` after `at`, at most the last there is.
-pub fn later(at: Timestamp, span: Duration) -> Timestamp {
+pub(crate) fn later(at: Timestamp, span: Duration) -> Timestamp {
     SignedDuration::try_from(span)
         .ok()
         .and_then(|span| at.checked_add(span).ok())

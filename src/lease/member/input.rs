@@ -10,7 +10,7 @@ use crate::lease::record::Holder;
 
 impl Member {
     /// The watch, or a list, showed a Lease. None: it is deleted.
-    pub fn saw(&mut self, name: &LeaseName, record: Option<Record>, now: Mono) {
+    pub(crate) fn saw(&mut self, name: &LeaseName, record: Option<Record>, now: Mono) {
         let Some(record) = record else {
             return self.saw_nothing(name, now);
         };
@@ -52,7 +52,7 @@ impl Member {
     }
 
     /// A request ended.
-    pub fn answered(&mut self, name: &LeaseName, attempt: Attempt, answer: LeaseResult, now: Mono) {
+    pub(crate) fn answered(&mut self, name: &LeaseName, attempt: Attempt, answer: LeaseResult, now: Mono) {
         let (retry, renew) = (now.after(self.times.retry), now.after(self.times.renew));
         let Some(lease) = self.lease(name) else {
             return;

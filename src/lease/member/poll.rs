@@ -8,7 +8,7 @@ use crate::lease::assign::owners;
 
 impl Member {
     /// What to do now. To be called after every input, and at [`Self::wake`].
-    pub fn poll(&mut self, now: Mono) -> Vec<Action> {
+    pub(crate) fn poll(&mut self, now: Mono) -> Vec<Action> {
         self.wake = None;
         if self.over {
             return Vec::new();

@@ -28,7 +28,7 @@ pub(in crate::shard) struct Grant {
 impl Shard {
     /// The Order's status shows this roll-out. Grants below `floor` were another process's, which may have
     /// given them back.
-    pub fn see_rollout(&mut self, uid: &OrderUid, rollout: &Rollout, floor: i64) {
+    pub(crate) fn see_rollout(&mut self, uid: &OrderUid, rollout: &Rollout, floor: i64) {
         let own = newest(&rollout.grants, self.id.0);
         if own.is_none() && floor == 0 && !self.grants.contains_key(uid) {
             return;

@@ -33,11 +33,11 @@ use crate::{
 
 /// What Guardians are made with besides their template.
 #[derive(Clone, Debug)]
-pub struct GuardianSettings {
+pub(crate) struct GuardianSettings {
     /// The pause image.
-    pub image: String,
+    pub(crate) image: String,
     /// The priority class of Guardians whose Order names none.
-    pub priority_class: Option<String>,
+    pub(crate) priority_class: Option<String>,
 }
 
 /// The user a Guardian's pause container runs as: nobody in particular.

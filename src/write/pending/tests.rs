@@ -117,7 +117,7 @@ async fn turns_come_in_the_order_of_lanes_and_a_place_that_is_given_up_holds_up_
             order.lock().push(lane);
         });
     }
-    let impatient = tokio::time::timeout(Duration::from_millis(500), pending.turn(Lane::HandOver));
+    let impatient = tokio::time::timeout(Duration::from_millis(500), pending.turn(Lane::Settle));
     assert!(impatient.await.is_err());
     waiting.join_all().await;
     let expected = [

@@ -201,7 +201,7 @@ impl OrderSums {
 type Written = (OrderUid, Option<(OrderStatus, Revision)>, Vec<Notice>);
 
 /// Writes statuses until `stop`.
-pub async fn run(
+pub(crate) async fn run(
     reports: Arc<Reports>,
     events: Arc<EventQueue>,
     writer: Writer,

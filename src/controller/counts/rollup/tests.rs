@@ -81,7 +81,6 @@ impl Rig {
 
     fn report(&self, owned: &Arc<OwnedShard>, counts: OrderCounts) {
         let report = Report {
-            shard: owned.shard,
             order: self.order.uid.clone(),
             counts: Some(counts),
         };
@@ -258,7 +257,6 @@ fn an_order_that_leaves_a_page_is_not_counted_there() {
         &rig.own,
         nodes(),
         vec![Report {
-            shard: rig.own.shard,
             order: rig.order.uid.clone(),
             counts: None,
         }],

@@ -12,7 +12,6 @@ fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-/// An Order of this strategy, duration and start.
 fn timed(strategy: Value, duration: Option<&str>, start: Option<&str>) -> Order {
     let template = json!({ "spec": { "duration": duration, "startTime": start } });
     let mut order = api_order("o", json!({ "strategy": strategy, "template": template }));

@@ -125,7 +125,6 @@ struct Own<U> {
 pub(super) enum Shows {
     /// The object at this revision or later.
     Revision(Revision),
-    /// Its end.
     End,
 }
 
