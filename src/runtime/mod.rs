@@ -4,5 +4,6 @@ pub mod config;
 pub mod error;
 pub mod http;
 pub mod kubeconfig;
+mod preflight;
 pub mod replica;
 pub mod run;

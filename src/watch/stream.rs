@@ -22,8 +22,9 @@ const PAGE: u32 = 500;
 /// Follows `api` and hands every change to `out`, which must not block.
 ///
 /// `read` gives what is needed to route an object's end, and its value; none if the object is not
-/// korder's. What is known is kept in `relist`, where others may look. With the brake on, a list that lacks too much is checked against a consistent read, while
-/// the watch goes on; if that disagrees, all is listed again.
+/// korder's. What is known is kept in `relist`, where others may look. With the brake on, a list that
+/// lacks too much is checked against a consistent read, while the watch goes on; if that disagrees, all
+/// is listed again.
 pub async fn follow<K, U, R, V>(
     kind: &'static str,
     api: Api<K>,
@@ -36,23 +37,11 @@ pub async fn follow<K, U, R, V>(
     U: Eq + Hash + Ord + From<String> + Send + 'static,
     R: Clone + Ord + Send,
 {
-    let (mut changes, mut pause) = (Vec::new(), PAUSE.0);
+    let (mut changes, mut pause, mut check) = (Vec::new(), PAUSE.0, Check::default());
     let uid = |object: &K| object.meta().uid.clone().map(U::from);
     let mut stream = watcher(api.clone(), config.clone()).boxed();
-    let (mut check, mut doubted_for) = (None::<BoxFuture<'static, HashSet<U>>>, Duration::ZERO);
     loop {
-        if !relist.lock().doubts() {
-            check = None;
-        } else if check.is_none() {
-            tracing::warn!(kind, "a list lacks so many objects that it is checked first");
-            check = Some(present(kind, api.clone(), doubted_for).boxed());
-        }
-        let checked = async {
-            match &mut check {
-                Some(check) => check.await,
-                None => std::future::pending().await,
-            }
-        };
+        check.keep(kind, &api, relist.lock().doubts());
         tokio::select! {
             biased; // the watch is never kept waiting
             Some(event) = stream.next() => match event {
@@ -65,18 +54,13 @@ pub async fn follow<K, U, R, V>(
                     complain(kind, &error);
                     metrics::watch_event(kind, "error");
                     tokio::time::sleep(pause).await;
-                    pause = pause.saturating_mul(2).min(PAUSE.1);
+                    pause = longer(pause);
                 }
             },
-            present = checked => {
-                check = None;
+            present = check.present() => {
                 let confirmed = relist.lock().confirm(&present, &mut changes);
                 tracing::warn!(kind, confirmed, "the list was checked");
-                // A server that goes on contradicting itself is asked less and less often.
-                doubted_for = match confirmed {
-                    true => Duration::ZERO,
-                    false => doubted_for.saturating_mul(2).clamp(PAUSE.0, PAUSE.1),
-                };
+                check.ended(confirmed);
                 if !confirmed {
                     stream = watcher(api.clone(), config.clone()).boxed();
                 }
@@ -84,6 +68,59 @@ pub async fn follow<K, U, R, V>(
         }
         changes.drain(..).for_each(&mut out);
     }
+}
+
+/// The check of a list that lacks too much.
+struct Check<U> {
+    reading: Option<BoxFuture<'static, HashSet<U>>>,
+    /// The pause before the next read.
+    pause: Duration,
+}
+
+impl<U> Default for Check<U> {
+    fn default() -> Self {
+        Self {
+            reading: None,
+            pause: Duration::ZERO,
+        }
+    }
+}
+
+impl<U: Eq + Hash + From<String> + Send + 'static> Check<U> {
+    /// Begins to read if something is in doubt, and gives it up if nothing is.
+    fn keep<K>(&mut self, kind: &'static str, api: &Api<K>, doubts: bool)
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+    {
+        if !doubts {
+            self.reading = None;
+        } else if self.reading.is_none() {
+            tracing::warn!(kind, "a list lacks so many objects that it is checked first");
+            self.reading = Some(present(kind, api.clone(), self.pause).boxed());
+        }
+    }
+
+    /// Waits for what is read; for ever if nothing is.
+    async fn present(&mut self) -> HashSet<U> {
+        match &mut self.reading {
+            Some(reading) => reading.await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// A server that goes on contradicting itself is asked less and less often.
+    fn ended(&mut self, confirmed: bool) {
+        self.reading = None;
+        self.pause = match confirmed {
+            true => Duration::ZERO,
+            false => longer(self.pause),
+        };
+    }
+}
+
+/// The pause after one that was in vain.
+fn longer(pause: Duration) -> Duration {
+    pause.saturating_mul(2).clamp(PAUSE.0, PAUSE.1)
 }
 
 /// The uids of all objects after a while, by a read that the API server answers from what is committed: one without
@@ -129,7 +166,7 @@ where
             Err(error) => tracing::debug!(kind, %error, "could not be listed"),
         }
         tokio::time::sleep(pause).await;
-        pause = pause.saturating_mul(2).min(PAUSE.1);
+        pause = longer(pause);
     }
 }
 
