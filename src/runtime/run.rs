@@ -1,6 +1,7 @@
 //! `korder run`: puts everything together, runs it, and ends it cleanly.
 
 use std::{
+    future::Future,
     io::IsTerminal,
     process::ExitCode,
     sync::{Arc, atomic::AtomicBool},
@@ -8,12 +9,7 @@ use std::{
 };
 
 use ::http::{HeaderValue, header::USER_AGENT};
-use k8s_openapi::api::coordination::v1::Lease;
-use kube::{
-    Api, Client,
-    api::{ListParams, PostParams},
-    core::{PartialObjectMeta, Resource},
-};
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -21,18 +17,14 @@ use super::{
     config::{Config, LogFormat},
     error::one_line,
     http, kubeconfig,
+    preflight::reach,
     replica::{Ended, Replica},
 };
-use crate::env::{clock::Clock, metrics, tasks::Tasks};
-use crate::write::clients::Clients;
 use crate::{
-    api,
-    lease::{member::Fatal, record::LeaseName},
+    env::{clock::Clock, metrics, tasks::Tasks},
+    lease::member::Fatal,
+    write::clients::Clients,
 };
-
-/// How long an API server that does not answer, or lacks the CRDs, is tried at start.
-const START_WITHIN: Duration = Duration::from_secs(30);
-const TRY_EVERY: Duration = Duration::from_secs(1);
 
 /// Exit codes of `korder run` besides 0.
 const CONFIGURATION: u8 = 1;
@@ -92,41 +84,29 @@ fn log(format: LogFormat) -> Result<(), Stop> {
 
 async fn start(config: Config) -> Result<(), Stop> {
     config.check().map_err(stop)?;
-    let mut kubeconfig = kubeconfig::infer().await.map_err(stop)?;
+    let cluster = cluster(&config).await?;
     let listener = TcpListener::bind(config.listen).await.map_err(|error| {
         stop(format!(
             "cannot listen on {}: {error}: choose another address with --listen",
             config.listen
         ))
     })?;
-    // So that the API server's audit log says which replica asked.
-    let agent = format!("korder/{} ({})", env!("CARGO_PKG_VERSION"), config.replica());
-    if let Ok(agent) = HeaderValue::try_from(agent) {
-        kubeconfig.headers.push((USER_AGENT, agent));
-    }
     let recorder = metrics::install().map_err(|error| stop(format!("cannot record metrics: {error}")))?;
     let clock = Clock::system();
-    let clients = Clients::new(kubeconfig, &clock).map_err(|error| {
+    let clients = Clients::new(cluster, &clock).map_err(|error| {
         stop(format!(
             "cannot make a client: {}: check the kubeconfig",
             one_line(&error)
         ))
     })?;
     let (mut tasks, ready) = (Tasks::default(), Arc::new(AtomicBool::new(false)));
-    let quit = tasks.quit().clone();
-    let upkeep = recorder.clone();
-    tasks.spawn(
-        "metrics",
-        http::serve_forever(listener, recorder, ready.clone(), quit.clone()),
-    );
-    tasks.spawn("metrics upkeep", upkeep_metrics(upkeep, quit.clone()));
-    let (signal, namespace) = (terminated(), config.namespace());
-    let own_lease = LeaseName::Replica(config.replica().into()).object_name(config.shards);
+    serve(listener, recorder, ready.clone(), &mut tasks);
+    let signal = terminated();
     tokio::pin!(signal);
     tokio::select! {
         biased; // a signal ends the waiting
         () = &mut signal => return Ok(()),
-        reached = reach(&clients.read, &namespace, &own_lease) => reached?,
+        reached = reach(&config, &clients.read) => reached.map_err(stop)?,
     }
     tracing::info!(
         replica = config.replica(),
@@ -134,20 +114,44 @@ async fn start(config: Config) -> Result<(), Stop> {
         listen = %config.listen,
         "starting"
     );
-    let mut replica = Replica::start(&config, &incarnation(), clients, &clock, ready, tasks);
+    let quit = tasks.quit().clone();
+    let replica = Replica::start(&config, &incarnation(), clients, &clock, ready, tasks);
+    let ran = until_drained(replica, signal).await;
+    if ran.is_err() {
+        quit.cancel();
+    }
+    ran.map_err(why)
+}
+
+/// The cluster, whose audit log is to say which replica asked.
+async fn cluster(config: &Config) -> Result<kube::Config, Stop> {
+    let mut cluster = kubeconfig::infer().await.map_err(stop)?;
+    let agent = format!("korder/{} ({})", env!("CARGO_PKG_VERSION"), config.replica());
+    if let Ok(agent) = HeaderValue::try_from(agent) {
+        cluster.headers.push((USER_AGENT, agent));
+    }
+    Ok(cluster)
+}
+
+/// Serves metrics and probes.
+fn serve(listener: TcpListener, recorder: PrometheusHandle, ready: Arc<AtomicBool>, tasks: &mut Tasks) {
+    let (upkeep, quit) = (recorder.clone(), tasks.quit().clone());
+    tasks.spawn(
+        "metrics",
+        http::serve_forever(listener, recorder, ready, quit.clone()),
+    );
+    tasks.spawn("metrics upkeep", upkeep_metrics(upkeep, quit));
+}
+
+/// Waits for the signal, then until the replica has given up all that it has.
+async fn until_drained(mut replica: Replica, signal: impl Future<Output = ()>) -> Result<(), Ended> {
     tokio::select! {
         biased; // a task that has ended is worse than a signal
-        ended = replica.ended() => {
-            quit.cancel();
-            return Err(why(ended));
-        }
+        ended = replica.ended() => return Err(ended),
         () = signal => {}
     }
     tracing::info!("stopping: waiting for writes in flight");
-    if let Err(ended) = replica.drain().await {
-        quit.cancel();
-        return Err(why(ended));
-    }
+    replica.drain().await?;
     tracing::info!("stopped");
     Ok(())
 }
@@ -175,83 +179,7 @@ fn why(ended: Ended) -> Stop {
     }
 }
 
-/// Waits for the API server, the CRDs and the namespace of the Leases.
-async fn reach(client: &Client, namespace: &str, own_lease: &str) -> Result<(), Stop> {
-    let mut last = "the API server does not answer".to_owned();
-    let tries = async {
-        while let Err(problem) = installed(client, namespace, own_lease).await {
-            if problem != last {
-                tracing::warn!(problem, "not ready to start; trying again");
-                last = problem;
-            }
-            tokio::time::sleep(TRY_EVERY).await;
-        }
-    };
-    let reached = tokio::time::timeout(START_WITHIN, tries).await;
-    reached.map_err(|_| stop(format!("gave up after 30 s: {last}")))
-}
-
-async fn installed(client: &Client, namespace: &str, own_lease: &str) -> Result<(), String> {
-    client
-        .apiserver_version()
-        .await
-        .map_err(|error| format!("the API server does not answer: {}", one_line(&error)))?;
-    present(Api::<PartialObjectMeta<api::Order>>::all(client.clone())).await?;
-    present(Api::<PartialObjectMeta<api::Ticket>>::all(client.clone())).await?;
-    present(Api::<PartialObjectMeta<api::Shard>>::namespaced(
-        client.clone(),
-        namespace,
-    ))
-    .await?;
-    leases(client, namespace, own_lease).await
-}
-
-/// Whether Leases can be made in the namespace: tried without making one.
-async fn leases(client: &Client, namespace: &str, own_lease: &str) -> Result<(), String> {
-    let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
-    let mut probe = Lease::default();
-    probe.metadata.name = Some(own_lease.to_owned());
-    let params = PostParams {
-        dry_run: true,
-        ..PostParams::default()
-    };
-    match leases.create(&params, &probe).await {
-        Ok(_) => Ok(()),
-        // A former process of this replica made it.
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 422 => Err(format!(
-            "the API server refuses the Lease {own_lease}: {}: choose another --replica-id",
-            status.message
-        )),
-        Err(kube::Error::Api(status)) if status.code == 404 => Err(format!(
-            "the namespace {namespace} does not exist: create it, or choose another with --namespace"
-        )),
-        Err(error) => Err(format!(
-            "cannot make Leases in the namespace {namespace}: {}: check deploy/rbac",
-            one_line(&error)
-        )),
-    }
-}
-
-async fn present<K>(objects: Api<PartialObjectMeta<K>>) -> Result<(), String>
-where
-    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug,
-{
-    let kind = K::plural(&());
-    match objects.list(&ListParams::default().limit(1)).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 404 => Err(format!(
-            "the CRD {kind}.{} is not installed: install it with `korder crds | kubectl apply --server-side -f -`",
-            K::group(&())
-        )),
-        Err(error) => Err(format!(
-            "cannot list {kind}: {}: check deploy/rbac",
-            one_line(&error)
-        )),
-    }
-}
-
-async fn upkeep_metrics(handle: metrics_exporter_prometheus::PrometheusHandle, quit: CancellationToken) {
+async fn upkeep_metrics(handle: PrometheusHandle, quit: CancellationToken) {
     let mut ticks = tokio::time::interval(Duration::from_secs(5));
     while !quit.is_cancelled() {
         ticks.tick().await;

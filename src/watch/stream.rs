@@ -26,8 +26,9 @@ const PAGE: u32 = 500;
 /// Follows `api` and hands every change to `out`, which must not block.
 ///
 /// `read` gives what is needed to route an object's end, and its value; none if the object is not
-/// korder's. What is known is kept in `relist`, where others may look. With the brake on, a list that lacks too much is checked against a consistent read, while
-/// the watch goes on; if that disagrees, all is listed again.
+/// korder's. What is known is kept in `relist`, where others may look. With the brake on, a list that
+/// lacks too much is checked against a consistent read, while the watch goes on; if that disagrees, all
+/// is listed again.
 pub(crate) async fn follow<K, U, R, V>(
     kind: &'static str,
     api: Api<K>,
@@ -40,26 +41,11 @@ pub(crate) async fn follow<K, U, R, V>(
     U: Eq + Hash + Ord + From<String> + Send + 'static,
     R: Clone + Ord + Send,
 {
-    let (mut changes, mut pause) = (Vec::new(), PAUSE.0);
+    let (mut changes, mut pause, mut check) = (Vec::new(), PAUSE.0, Check::default());
     let uid = |object: &K| object.meta().uid.clone().map(U::from);
     let mut stream = watcher(api.clone(), config.clone()).boxed();
-    let (mut check, mut doubted_for) = (None::<BoxFuture<'static, HashSet<U>>>, Duration::ZERO);
     loop {
-        if !relist.lock().doubts() {
-            check = None;
-        } else if check.is_none() {
-            tracing::warn!(
-                kind,
-                "a list lacks objects; a second, consistent read checks it before korder believes it"
-            );
-            check = Some(present(kind, api.clone(), doubted_for).boxed());
-        }
-        let checked = async {
-            match &mut check {
-                Some(check) => check.await,
-                None => std::future::pending().await,
-            }
-        };
+        check.keep(kind, &api, relist.lock().doubts());
         tokio::select! {
             biased; // the watch is never kept waiting
             Some(event) = stream.next() => match event {
@@ -77,15 +63,10 @@ pub(crate) async fn follow<K, U, R, V>(
                     pause = rest(pause, refusal(&error)).await;
                 }
             },
-            present = checked => {
-                check = None;
+            present = check.present() => {
                 let confirmed = relist.lock().confirm(&present, &mut changes);
                 tracing::warn!(kind, confirmed, "the list was checked");
-                // A server that goes on contradicting itself is asked less and less often.
-                doubted_for = match confirmed {
-                    true => Duration::ZERO,
-                    false => doubted_for.saturating_mul(2).clamp(PAUSE.0, PAUSE.1),
-                };
+                check.ended(confirmed);
                 if !confirmed {
                     stream = watcher(api.clone(), config.clone()).boxed();
                 }
@@ -93,6 +74,62 @@ pub(crate) async fn follow<K, U, R, V>(
         }
         changes.drain(..).for_each(&mut out);
     }
+}
+
+/// The check of a list that lacks too much.
+struct Check<U> {
+    reading: Option<BoxFuture<'static, HashSet<U>>>,
+    /// The pause before the next read.
+    pause: Duration,
+}
+
+impl<U> Default for Check<U> {
+    fn default() -> Self {
+        Self {
+            reading: None,
+            pause: Duration::ZERO,
+        }
+    }
+}
+
+impl<U: Eq + Hash + From<String> + Send + 'static> Check<U> {
+    /// Begins to read if something is in doubt, and gives it up if nothing is.
+    fn keep<K>(&mut self, kind: &'static str, api: &Api<K>, doubts: bool)
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+    {
+        if !doubts {
+            self.reading = None;
+        } else if self.reading.is_none() {
+            tracing::warn!(
+                kind,
+                "a list lacks objects; a second, consistent read checks it before korder believes it"
+            );
+            self.reading = Some(present(kind, api.clone(), self.pause).boxed());
+        }
+    }
+
+    /// Waits for what is read; for ever if nothing is.
+    async fn present(&mut self) -> HashSet<U> {
+        match &mut self.reading {
+            Some(reading) => reading.await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// A server that goes on contradicting itself is asked less and less often.
+    fn ended(&mut self, confirmed: bool) {
+        self.reading = None;
+        self.pause = match confirmed {
+            true => Duration::ZERO,
+            false => longer(self.pause),
+        };
+    }
+}
+
+/// The pause after one that was in vain.
+fn longer(pause: Duration) -> Duration {
+    pause.saturating_mul(2).clamp(PAUSE.0, PAUSE.1)
 }
 
 /// The uids of all objects after a while, by a read that the API server answers from what is committed: one without

@@ -2,9 +2,9 @@
 //!
 //! What is due is decided by `shard_objects`; here it is only sent.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::rollup::{Publication, Reports, UnreadPages};
@@ -20,8 +20,9 @@ const WRITES: usize = 4;
 /// Nothing is due sooner after it has changed, so nothing is missed by looking this often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Shard objects that a GET has shown.
-type Found = Vec<(ShardObject, ShardView)>;
+/// Pages, and those that a GET has shown; none if that cannot be told.
+type Read = (UnreadPages, Option<Vec<(ShardObject, ShardView)>>);
+type Written = (Publication, ShardWriteResult);
 
 /// What the publisher needs.
 pub(crate) struct Publisher {
@@ -46,15 +47,7 @@ impl Publisher {
         loop {
             let now = self.clock.mono();
             for unread in self.reports.unread_pages() {
-                let (writer, namespace, clock) =
-                    (self.writer.clone(), self.namespace.clone(), self.clock.clone());
-                reads.spawn(async move {
-                    let pages = writer.shard_objects(&namespace, &unread.pages).await;
-                    if pages.is_none() {
-                        clock.sleep_until(Some(clock.mono().after(LOOK_EVERY))).await;
-                    }
-                    (unread, pages)
-                });
+                reads.spawn(self.read(unread));
             }
             let waiting = self.pending.waiting();
             let waits = |shard| waiting.get(&shard).copied().unwrap_or(0);
@@ -62,36 +55,50 @@ impl Publisher {
             self.reports.measure();
             for publication in due {
                 while writes.len() >= WRITES {
-                    self.finish(writes.join_next().await);
+                    self.has_written(writes.join_next().await);
                 }
-                let (writer, namespace, clock) =
-                    (self.writer.clone(), self.namespace.clone(), self.clock.clone());
-                writes.spawn(async move {
-                    let write = &publication.write;
-                    let (version, server) = (write.version.as_ref(), clock.now().server);
-                    let result = writer
-                        .shard_object(&namespace, write.object, version, &write.content, server)
-                        .await;
-                    (publication, result)
-                });
+                writes.spawn(self.write(publication));
             }
             let look = now.after(LOOK_EVERY);
             tokio::select! {
                 biased; // stopping comes first
                 () = stop.cancelled() => return,
-                Some(ended) = reads.join_next() => self.read(ended),
-                ended = writes.join_next(), if !writes.is_empty() => self.finish(ended),
+                Some(ended) = reads.join_next() => self.has_read(ended),
+                ended = writes.join_next(), if !writes.is_empty() => self.has_written(ended),
                 () = self.clock.sleep_until(Some(wake.map_or(look, |wake| wake.min(look)))) => {}
             }
         }
     }
 
-    fn read(&self, ended: Result<(UnreadPages, Option<Found>), tokio::task::JoinError>) {
+    fn read(&self, unread: UnreadPages) -> impl Future<Output = Read> + Send + use<> {
+        let (writer, namespace, clock) = (self.writer.clone(), self.namespace.clone(), self.clock.clone());
+        async move {
+            let pages = writer.shard_objects(&namespace, &unread.pages).await;
+            if pages.is_none() {
+                clock.sleep_until(Some(clock.mono().after(LOOK_EVERY))).await;
+            }
+            (unread, pages)
+        }
+    }
+
+    fn has_read(&self, ended: Result<Read, JoinError>) {
         let (unread, pages) = ended.expect("a read neither panics nor is cancelled");
         self.reports.pages_read(&unread, pages);
     }
 
-    fn finish(&self, ended: Option<Result<(Publication, ShardWriteResult), tokio::task::JoinError>>) {
+    fn write(&self, publication: Publication) -> impl Future<Output = Written> + Send + use<> {
+        let (writer, namespace, clock) = (self.writer.clone(), self.namespace.clone(), self.clock.clone());
+        async move {
+            let write = &publication.write;
+            let (version, server) = (write.version.as_ref(), clock.now().server);
+            let result = writer
+                .shard_object(&namespace, write.object, version, &write.content, server)
+                .await;
+            (publication, result)
+        }
+    }
+
+    fn has_written(&self, ended: Option<Result<Written, JoinError>>) {
         if let Some(ended) = ended {
             let (publication, result) = ended.expect("a write neither panics nor is cancelled");
             self.reports.published(publication, result, self.clock.mono());

@@ -70,6 +70,9 @@ impl OrderInbox {
     }
 }
 
+/// An Order that goes, and where its Tickets are.
+type Going = (OrderUid, Namespace);
+
 /// What looks after Orders.
 pub(crate) struct Orders {
     /// What comes in.
@@ -89,7 +92,7 @@ impl Orders {
     /// Works until `stop`.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let (mut index, mut purging, mut purges) = (Index::default(), BTreeSet::new(), JoinSet::new());
-        let mut waiting: Vec<(OrderUid, Namespace)> = Vec::new();
+        let mut waiting: Vec<Going> = Vec::new();
         loop {
             while purges.len() < PURGES
                 && let Some((uid, namespace)) = waiting.pop()
@@ -121,49 +124,65 @@ impl Orders {
     }
 
     /// Publishes what changed; returns the Orders that go.
-    fn look(&self, index: &mut Index) -> Vec<(OrderUid, Namespace)> {
+    fn look(&self, index: &mut Index) -> Vec<Going> {
         let all_listed = self.inbox.listed.load(Ordering::Acquire);
         let changes = std::mem::take(&mut *self.inbox.changes.lock());
         let (mut changed, mut going) = (Vec::new(), Vec::new());
         for (uid, seen) in changes {
-            match seen {
-                Some(seen) => {
-                    let order = seen.order;
-                    self.reports.order(&order, seen.revision, seen.status);
-                    if index.order(&uid).is_none_or(|before| **before != *order) {
-                        if order.deleting {
-                            going.push((uid.clone(), order.key.namespace.clone()));
-                        }
-                        index.apply(order);
-                        changed.push(uid);
-                    }
-                }
-                None => {
-                    self.reports.forget(&uid);
-                    if let Some(order) = index.delete(&uid) {
-                        tracing::debug!(order = %order.key, "order gone");
-                        going.push((uid.clone(), order.key.namespace.clone()));
-                        changed.push(uid);
-                    }
-                }
+            let (differs, goes) = match seen {
+                Some(seen) => self.apply(index, seen),
+                None => self.delete(index, &uid),
+            };
+            going.extend(goes);
+            if differs {
+                changed.push(uid);
             }
         }
         if !changed.is_empty() {
-            let snapshot = index.publish();
-            metrics::orders(snapshot.orders().count());
-            self.snapshot.store(snapshot);
-            self.owned_shards.put_all(|inbox| {
-                inbox.orders.extend(changed.iter().cloned());
-                inbox
-                    .purges
-                    .extend(going.iter().map(|(uid, _)| (uid.clone(), true)));
-            });
+            self.publish(index, &changed, &going);
         }
         if all_listed {
             self.listed.mark(Part::Orders);
         }
         going
     }
+
+    /// Returns whether the Order differs from what is known, and the Order if it goes.
+    fn apply(&self, index: &mut Index, seen: SeenOrder) -> (bool, Option<Going>) {
+        let order = seen.order;
+        self.reports.order(&order, seen.revision, seen.status);
+        if index.order(&order.uid).is_some_and(|before| **before == *order) {
+            return (false, None);
+        }
+        let goes = order.deleting.then(|| going(&order));
+        index.apply(order);
+        (true, goes)
+    }
+
+    /// Returns whether the Order was known, and the Order if it was.
+    fn delete(&self, index: &mut Index, uid: &OrderUid) -> (bool, Option<Going>) {
+        self.reports.forget(uid);
+        let gone = index.delete(uid);
+        if let Some(order) = &gone {
+            tracing::debug!(order = %order.key, "order gone");
+        }
+        (gone.is_some(), gone.as_deref().map(going))
+    }
+
+    fn publish(&self, index: &mut Index, changed: &[OrderUid], going: &[Going]) {
+        let snapshot = index.publish();
+        metrics::orders(snapshot.orders().count());
+        self.snapshot.store(snapshot);
+        self.owned_shards.put_all(|inbox| {
+            inbox.orders.extend(changed.iter().cloned());
+            let purges = going.iter().map(|(uid, _)| (uid.clone(), true));
+            inbox.purges.extend(purges);
+        });
+    }
+}
+
+fn going(order: &Order) -> Going {
+    (order.uid.clone(), order.key.namespace.clone())
 }
 
 /// Removes what the Order has in the shards that are owned at the moment.
