@@ -88,13 +88,14 @@ impl Clock {
 
     /// Sleeps until the monotonic clock shows `at`; for ever if there is no such time.
     pub(crate) async fn sleep_until(&self, at: Option<Mono>) {
-        match at {
-            Some(at) if self.rate == 1.0 => tokio::time::sleep_until(self.start + at.0).await,
+        let span = at.map(|at| match self.rate {
+            1.0 => at.0,
             // A moment later, so that it has come by then.
-            Some(at) => {
-                let span = at.0.div_f64(self.rate) + std::time::Duration::from_millis(1);
-                tokio::time::sleep_until(self.start + span).await;
-            }
+            rate => at.0.div_f64(rate) + Duration::from_millis(1),
+        });
+        // A Retry-After may name a time that no clock will show.
+        match span.and_then(|span| self.start.checked_add(span)) {
+            Some(until) => tokio::time::sleep_until(until).await,
             None => std::future::pending().await,
         }
     }
@@ -132,5 +133,23 @@ impl Clock {
                 "the local clock differs from the API server's; korder goes by the API server's"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn a_time_that_no_clock_will_show_is_waited_for_for_ever() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build();
+        let _entered = runtime.as_ref().unwrap().enter();
+        let clock = Clock::system();
+        let until = clock.mono().after(Duration::from_secs(u64::MAX));
+        assert_eq!(clock.sleep_until(Some(until)).now_or_never(), None);
     }
 }

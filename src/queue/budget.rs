@@ -136,7 +136,7 @@ impl Budget {
 
     fn cut(&mut self, begun: Mono, now: Mono) -> bool {
         let cut = self.limit.cut(begun, now);
-        self.unheard += u32::from(cut);
+        self.unheard = self.unheard.saturating_add(cut.into());
         cut
     }
 }

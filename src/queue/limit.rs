@@ -68,6 +68,7 @@ impl Limit {
 
     /// A request is over; to be called after what its answer came to.
     pub(super) fn end(&mut self) {
+        debug_assert!(self.in_flight > 0, "a request ends once");
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 

@@ -286,8 +286,10 @@ impl OwnCounts {
     fn count(&mut self, before: Option<&OrderCounts>, counts: Option<&OrderCounts>) {
         for (field, of) in FIELDS {
             let sum = field(&mut self.sum);
-            // What is taken away has been added before.
-            *sum = *sum - before.map_or(0, of) + counts.map_or(0, of);
+            let rest = sum.checked_sub(before.map_or(0, of));
+            let rest = rest.expect("what is taken away has been added before");
+            let now = rest.checked_add(counts.map_or(0, of));
+            *sum = now.expect("fewer Tickets than fit into memory");
         }
     }
 

@@ -296,6 +296,29 @@ fn a_status_written_on_an_older_revision_is_computed_again() {
 }
 
 #[test]
+fn the_greatest_number_that_somebody_writes_into_a_grant_is_borne() {
+    let mut rig = Rig::new();
+    let grant = Grant {
+        shard: rig.own.shard.0,
+        count: 1,
+        seq: i64::MAX,
+    };
+    let status = OrderStatus {
+        rollout: Some(Rollout {
+            template_hash: "h".to_owned(),
+            seq: i64::MAX,
+            grants: vec![grant],
+        }),
+        ..OrderStatus::default()
+    };
+    rig.reports.order(&rig.order, Revision(2), Some(status));
+    rig.report(&rig.own, counts(0));
+    rig.read(None);
+    let (_, floor) = &rig.own.mailbox.take().rollouts[&rig.order.uid];
+    assert_eq!(*floor, i64::MAX);
+}
+
+#[test]
 fn a_roll_out_reaches_own_shards_once_and_those_that_begin_later() {
     let mut rig = Rig::new();
     let grants = [rig.own.shard, rig.other].map(|shard| Grant {
