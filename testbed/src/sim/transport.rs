@@ -144,13 +144,13 @@ async fn carry(link: &Link, request: Asked, what: String) -> Option<Responded> {
     let single = asked.method == Method::GET && !asked.query.contains("watch=") && !is_list(&asked);
     link.check(&asked, &what, single);
     let dies = write && link.count_write(resource(&what));
-    let answered = link.cluster.api(|api| match fate.twist {
-        Twist::Stale(by) if is_list(&asked) => {
+    let answered = link.cluster.api(|api| match lag(&asked, fate.twist) {
+        Some(by) => {
             let oldest = api.revision_before(STALE).max(api.compacted());
             let at = api.revision().saturating_sub(by).max(oldest);
             api.handle_stale(&asked, at)
         }
-        _ => api.handle(&asked),
+        None => api.handle(&asked),
     });
     if dies {
         link.break_down();
@@ -210,6 +210,15 @@ fn is_list(request: &api::Request) -> bool {
         (false, true) => 6,
     };
     request.method == Method::GET && segments == collection && !request.query.contains("watch=")
+}
+
+/// How many revisions ago a read is answered from, if not from what is committed. Every list without a resourceVersion
+/// should be: of those, korder relies on the one of metadata alone, by which it confirms what another list lacks.
+fn lag(request: &api::Request, twist: Twist) -> Option<u64> {
+    match twist {
+        Twist::Stale(by) if is_list(request) && !request.accept.contains("PartialObjectMetadata") => Some(by),
+        _ => None,
+    }
 }
 
 /// `METHOD resource[/subresource]` of a request's name.
@@ -437,4 +446,31 @@ fn push(sender: &Frames, mut json: Vec<u8>) -> bool {
     json.push(b'\n');
     let frame = http_body::Frame::data(Bytes::from(json));
     sender.unbounded_send(Ok(frame)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn list_of_metadata_is_never_stale() {
+        let get = |path: &str, accept: &str| api::Request {
+            user: "korder".into(),
+            method: Method::GET,
+            path: path.to_owned(),
+            query: "limit=500".to_owned(),
+            accept: accept.to_owned(),
+            content_type: String::new(),
+            body: Vec::new(),
+        };
+        let (whole, metadata) = (
+            "application/json",
+            "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+        );
+        let nodes = "/api/v1/nodes";
+        assert_eq!(lag(&get(nodes, whole), Twist::Stale(3)), Some(3));
+        assert_eq!(lag(&get(nodes, metadata), Twist::Stale(3)), None);
+        assert_eq!(lag(&get("/api/v1/nodes/n1", whole), Twist::Stale(3)), None);
+        assert_eq!(lag(&get(nodes, whole), Twist::Conflict), None);
+    }
 }
