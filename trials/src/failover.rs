@@ -17,10 +17,9 @@ use super::{
     script::{Script, Step, nth_node, template},
     sweep::on_all_cores,
 };
-use testbed::sim::{
-    actors::{key, text, users::order},
-    api::Change,
-    journal::Keep,
+use testbed::{
+    object::{key, text},
+    sim::{actors::users::order, api::Change, journal::Keep},
 };
 
 /// How a replica goes.

@@ -14,9 +14,12 @@ use super::{
     script::{Script, Step, nth_node},
 };
 use crate::oracle::{pair, settled, windows};
-use testbed::sim::{
-    actors::{nodes::Fortune, text, users::order},
-    journal::Keep,
+use testbed::{
+    object::text,
+    sim::{
+        actors::{nodes::Fortune, users::order},
+        journal::Keep,
+    },
 };
 
 const DAY: u64 = 24 * 3600;

@@ -23,15 +23,16 @@ use crate::oracle::{
     safety::Safety,
     settled::{self, Gaps},
 };
-use testbed::sim::{
-    actors::{
-        collector::Collector, kubelet::Kubelets, nodes::Nodes, scheduler::Scheduler, text, users::Users,
+use testbed::{
+    object::text,
+    sim::{
+        actors::{collector::Collector, kubelet::Kubelets, nodes::Nodes, scheduler::Scheduler, users::Users},
+        cluster::Cluster,
+        faults::{Dice, Faults},
+        journal::{Journal, Keep},
+        link::{Link, Plan, State, Tally},
+        transport::Transport,
     },
-    cluster::Cluster,
-    faults::{Dice, Faults},
-    journal::{Journal, Keep},
-    link::{Link, Plan, State, Tally},
-    transport::Transport,
 };
 
 /// The user name of korder's requests.
@@ -355,13 +356,13 @@ impl<'a> Stage<'a> {
             }
             Step::DeleteTicket(n) => {
                 if let Some(ticket) = nth(users.all("tickets"), *n) {
-                    let (namespace, name) = testbed::sim::actors::key(&ticket);
+                    let (namespace, name) = testbed::object::key(&ticket);
                     users.delete("tickets", &namespace, &name);
                 }
             }
             Step::DeleteGuardian(n) => {
                 if let Some(pod) = nth(users.guardians(), *n) {
-                    let (namespace, name) = testbed::sim::actors::key(&pod);
+                    let (namespace, name) = testbed::object::key(&pod);
                     users.delete("pods", &namespace, &name);
                 }
             }
@@ -385,7 +386,7 @@ impl<'a> Stage<'a> {
                     .into_iter()
                     .filter(|ticket| owner(ticket, "Order").is_none());
                 for ticket in strangers {
-                    let (namespace, name) = testbed::sim::actors::key(&ticket);
+                    let (namespace, name) = testbed::object::key(&ticket);
                     users.delete("tickets", &namespace, &name);
                 }
             }

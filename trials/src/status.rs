@@ -20,15 +20,16 @@ use crate::oracle::{
     owner,
     rules::{Deserves, deserves},
 };
-use testbed::sim::{
-    actors::{
-        at,
-        nodes::{Fortune, node},
-        text, uid,
-        users::order,
+use testbed::{
+    object::{at, text, uid},
+    sim::{
+        actors::{
+            nodes::{Fortune, node},
+            users::order,
+        },
+        api::{Change, ChangeKind},
+        journal::Keep,
     },
-    api::{Change, ChangeKind},
-    journal::Keep,
 };
 
 /// How large a trial is.

@@ -6,7 +6,8 @@ use std::{fmt::Write, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 
-use super::{actors::at, api::Change};
+use super::api::Change;
+use crate::object::at;
 
 /// The journal of one run; clones share it.
 #[derive(Clone, Debug)]

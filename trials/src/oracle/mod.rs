@@ -11,7 +11,7 @@ pub mod windows;
 
 use serde_json::Value;
 
-use testbed::sim::actors::{items, text};
+use testbed::object::{items, text};
 
 /// Order uid and Node uid.
 pub type Pair = (String, String);

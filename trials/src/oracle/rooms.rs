@@ -6,7 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::owner;
-use testbed::sim::actors::{Key, amounts::occupies, key, text, uid, users::THIEF};
+use testbed::{
+    object::{Key, key, text, uid},
+    sim::actors::{amounts::occupies, users::THIEF},
+};
 
 /// Which Tickets have a bound Guardian, and which have lost it.
 #[derive(Default)]

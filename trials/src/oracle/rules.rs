@@ -1,11 +1,13 @@
-//! Eligibility by the rules, on plain objects: what a pair deserves at present, and from when on its
-//! open Ticket may go.
+//! What a pair deserves at present by eligibility, windows and graces, and from when on its open Ticket may go.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::windows;
-use testbed::sim::actors::{at, deleting, fit, items, text};
+use testbed::{
+    eligibility::{Fault, NOT_READY, UNREACHABLE, faults},
+    object::{at, condition, deleting, items, text},
+};
 
 /// What the rules say of an Order and a Node at one time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,9 +22,6 @@ pub enum Deserves {
     AsItIs,
 }
 
-const NOT_READY: &str = "node.kubernetes.io/not-ready";
-const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
-const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
 const PRESSURE: [&str; 4] = [
     "node.kubernetes.io/memory-pressure",
     "node.kubernetes.io/disk-pressure",
@@ -40,25 +39,18 @@ pub fn deserves(order: &Value, node: &Value, grace: SignedDuration, now: Timesta
     }
     let spec = at(order, "/spec/template/spec").unwrap_or(&Value::Null);
     let mut ends: Vec<Option<Timestamp>> = Vec::new();
-    if !fit::ready(node) {
-        ends.push(ready_ends(spec, node, grace, now));
-    }
-    if at(node, "/spec/unschedulable") == Some(&Value::Bool(true)) || !fit::selected(node, spec) {
-        ends.push(Some(Timestamp::MIN));
-    }
-    let tolerations = items(spec, "/tolerations");
-    let left_out = |taint: &&Value| ![NOT_READY, UNREACHABLE, UNSCHEDULABLE].contains(&text(taint, "/key"));
-    for taint in fit::taints(node).filter(left_out) {
-        let added = time(taint, "/timeAdded").unwrap_or(now);
-        match fit::tolerates(tolerations, taint) {
-            None if PRESSURE.contains(&text(taint, "/key")) => ends.push(after(added, grace)),
-            None => ends.push(Some(Timestamp::MIN)),
-            Some(toleration) if text(taint, "/effect") == "NoExecute" => {
-                let seconds = toleration.get("tolerationSeconds").and_then(Value::as_i64);
-                ends.extend(seconds.map(|seconds| after(added, SignedDuration::from_secs(seconds.max(0)))));
+    for fault in faults(spec, node) {
+        let since = |taint| time(taint, "/timeAdded").unwrap_or(now);
+        ends.push(match fault {
+            Fault::NotReady => ready_ends(spec, node, grace, now),
+            Fault::Untolerated(taint) if PRESSURE.contains(&text(taint, "/key")) => {
+                after(since(taint), grace)
             }
-            Some(_) => {}
-        }
+            Fault::ForAWhile(taint, seconds) => {
+                after(since(taint), SignedDuration::from_secs(seconds.max(0)))
+            }
+            _ => Some(Timestamp::MIN),
+        });
     }
     if ends.is_empty() {
         return match windows::current(order, now) {
@@ -85,7 +77,7 @@ pub fn valid(order: &Value) -> bool {
 
 /// When a NotReady node's Ticket may go: by the Order's tolerations, else by the grace.
 fn ready_ends(spec: &Value, node: &Value, grace: SignedDuration, now: Timestamp) -> Option<Timestamp> {
-    let condition = fit::condition(node, "Ready");
+    let condition = condition(node, "Ready");
     let since = condition
         .and_then(|ready| time(ready, "/lastTransitionTime"))
         .unwrap_or(now);

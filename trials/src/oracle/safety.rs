@@ -15,10 +15,16 @@ use super::{
     rules::{Deserves, deserves, valid},
     ticket_name, windows,
 };
-use testbed::sim::{
-    actors::{Key, amounts::occupies, deleting, fit, items, key, scheduler::overcommitted, text, uid},
-    api::{Change, ChangeKind},
-    cluster::Cluster,
+use testbed::{
+    object::{Key, condition, deleting, items, key, text, uid},
+    sim::{
+        actors::{
+            amounts::occupies,
+            scheduler::{overcommitted, pinned},
+        },
+        api::{Change, ChangeKind},
+        cluster::Cluster,
+    },
 };
 
 /// How far its idea of the server's time may be off.
@@ -451,7 +457,7 @@ impl Seen {
         if *change.name != plain && !second {
             self.violated(change, "a Guardian of the wrong name");
         }
-        if fit::pinned(pod) != Some(text(&known, "/spec/nodeName")) {
+        if pinned(pod) != Some(text(&known, "/spec/nodeName")) {
             self.violated(change, "a Guardian that is not pinned to its Ticket's node");
         }
     }
@@ -530,7 +536,7 @@ fn replaced(pod: &Value, ticket: Option<&Arc<Value>>) -> bool {
 
 /// What of a Node decides what its pairs deserve.
 fn judged(node: &Value) -> [&Value; 4] {
-    let ready = fit::condition(node, "Ready").unwrap_or(&Value::Null);
+    let ready = condition(node, "Ready").unwrap_or(&Value::Null);
     [
         &node["metadata"]["labels"],
         &node["spec"],

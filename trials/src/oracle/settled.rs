@@ -11,14 +11,15 @@ use super::{
     rules::{Deserves, asks, deserves, valid},
     windows,
 };
-use testbed::sim::{
-    actors::{
-        amounts::{amounts, occupies},
-        at, deleting, fit, items,
-        scheduler::overcommitted,
-        text, uid,
+use testbed::{
+    object::{at, condition, deleting, items, text, uid},
+    sim::{
+        actors::{
+            amounts::{amounts, occupies},
+            scheduler::overcommitted,
+        },
+        cluster::Cluster,
     },
-    cluster::Cluster,
 };
 
 /// How long after a window opens or closes, and before, Tickets may be on their way.
@@ -136,13 +137,15 @@ impl State {
 
     /// Whether a Guardian under cover cannot take over now.
     fn waits_under_cover(&self, pod: &Value, ticket: &Value) -> bool {
+        if items(pod, "/spec/schedulingGates").is_empty() {
+            return false;
+        }
         let of = |all: &[Arc<Value>], wanted: &str| all.iter().find(|one| uid(one) == wanted).cloned();
         let order = of(&self.orders, owner(ticket, "Order").unwrap_or_default());
         let node = of(&self.nodes, text(ticket, "/spec/nodeUID"));
-        let eligible = order
+        !order
             .zip(node)
-            .is_some_and(|(order, node)| deserves(&order, &node, self.grace, self.now) == Deserves::Ticket);
-        !items(pod, "/spec/schedulingGates").is_empty() && !eligible
+            .is_some_and(|(order, node)| deserves(&order, &node, self.grace, self.now) == Deserves::Ticket)
     }
 
     fn order(
@@ -215,7 +218,7 @@ impl State {
                 _ if !asks(order) => "Paused",
                 _ => "Reserving",
             };
-            let ready = fit::condition(order, "Ready").map_or("", |ready| text(ready, "/reason"));
+            let ready = condition(order, "Ready").map_or("", |ready| text(ready, "/reason"));
             if ready != reason {
                 let name = text(order, "/metadata/name");
                 gaps.other
@@ -341,7 +344,7 @@ impl State {
             ));
         }
         let phase = text(ticket, "/status/phase");
-        let waits = fit::condition(guardian, "PodScheduled")
+        let waits = condition(guardian, "PodScheduled")
             .is_some_and(|condition| text(condition, "/reason") == "Unschedulable");
         match (occupies(guardian), phase) {
             (true, "Reserved") | (false, "Pending") if occupies(guardian) || waits => None,

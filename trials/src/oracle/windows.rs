@@ -5,7 +5,7 @@
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde_json::Value;
 
-use testbed::sim::actors::text;
+use testbed::object::text;
 
 /// How far ticks are looked for.
 const FAR: SignedDuration = SignedDuration::from_hours(24 * 32);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{at, items, text};
+use crate::object::{at, items, text};
 
 /// By resource, in thousandths of its unit.
 pub type Amounts = BTreeMap<String, i128>;

@@ -11,10 +11,12 @@ use std::{
 use serde_json::{Value, json};
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{deleting, items, key, text, uid};
-use crate::sim::{
-    api::{Change, ChangeKind, User},
-    cluster::Cluster,
+use crate::{
+    object::{deleting, items, key, text, uid},
+    sim::{
+        api::{Change, ChangeKind, User},
+        cluster::Cluster,
+    },
 };
 
 /// How long a Pod outlives its Node, about as the real collector's rounds have it.

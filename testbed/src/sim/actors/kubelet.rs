@@ -9,14 +9,13 @@ use std::{
 use serde_json::{Value, json};
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{
-    Key,
-    amounts::{Amounts, add, allocatable, lacking, occupies, requests},
-    at, deleting, items, key, text, uid,
-};
-use crate::sim::{
-    api::{Change, ChangeKind, User},
-    cluster::Cluster,
+use super::amounts::{Amounts, add, allocatable, lacking, occupies, requests};
+use crate::{
+    object::{Key, at, deleting, items, key, text, uid},
+    sim::{
+        api::{Change, ChangeKind, User},
+        cluster::Cluster,
+    },
 };
 
 /// The kubelets' task.

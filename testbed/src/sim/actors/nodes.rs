@@ -4,10 +4,12 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::{items, text};
-use crate::sim::{
-    api::{ApiServer, User},
-    cluster::Cluster,
+use crate::{
+    object::{items, text},
+    sim::{
+        api::{ApiServer, User},
+        cluster::Cluster,
+    },
 };
 
 /// Greatest time between two status reports of an unchanged node.
@@ -118,7 +120,7 @@ impl Nodes {
     /// The condition by the kubelet, the taints by the node controller.
     fn turn(&self, api: &mut ApiServer, node: &Value, status: &str, stamp: &str) {
         let name = text(node, "/metadata/name");
-        let before = super::fit::condition(node, "Ready");
+        let before = crate::object::condition(node, "Ready");
         let same = before.is_some_and(|before| text(before, "/status") == status);
         let since = if same {
             before.map_or(stamp, |before| text(before, "/lastTransitionTime"))
@@ -172,7 +174,7 @@ impl Nodes {
             let Some(node) = api.get("nodes", "", name) else {
                 return;
             };
-            let Some(condition) = super::fit::condition(&node, "Ready") else {
+            let Some(condition) = crate::object::condition(&node, "Ready") else {
                 return;
             };
             if text(condition, "/status") == "Unknown" {

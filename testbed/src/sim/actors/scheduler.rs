@@ -13,14 +13,14 @@ use std::{
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::{
-    Key,
-    amounts::{Amounts, add, allocatable, lacking, occupies, requests},
-    at, deleting, fit, items, key, text, uid,
-};
-use crate::sim::{
-    api::{Change, ChangeKind, User},
-    cluster::Cluster,
+use super::amounts::{Amounts, add, allocatable, lacking, occupies, requests};
+use crate::{
+    eligibility::{UNSCHEDULABLE, selected, taints, tolerates},
+    object::{Key, at, condition, deleting, items, key, text, uid},
+    sim::{
+        api::{Change, ChangeKind, User},
+        cluster::Cluster,
+    },
 };
 
 /// The scheduler's task.
@@ -219,7 +219,7 @@ impl Scheduler {
         let Some(object) = self.pods.get(pod).cloned() else {
             return;
         };
-        let pinned = fit::pinned(&object).map(str::to_owned);
+        let pinned = pinned(&object).map(str::to_owned);
         let asked = requests(&object);
         let nominated = text(&object, "/status/nominatedNodeName").to_owned();
         let mut why = BTreeMap::<String, u32>::new();
@@ -266,8 +266,8 @@ impl Scheduler {
         let reasons = why.iter().map(|(why, count)| format!("{count} {why}"));
         let reasons = reasons.collect::<Vec<_>>().join(", ");
         let message = format!("0/{there} nodes are available: {reasons}.");
-        let told = fit::condition(object, "PodScheduled")
-            .is_some_and(|condition| text(condition, "/message") == message);
+        let told =
+            condition(object, "PodScheduled").is_some_and(|condition| text(condition, "/message") == message);
         if told {
             return;
         }
@@ -296,23 +296,36 @@ fn refusal(room: &Room, pod: &Value, asked: &Amounts, used: &Amounts) -> Option<
         return Some("node(s) not found".to_owned());
     };
     let spec = pod.get("spec").unwrap_or(&Value::Null);
-    if !fit::selected(node, spec) {
+    if !selected(node, spec) {
         return Some("node(s) didn't match Pod's node affinity/selector".to_owned());
     }
     let tolerations = items(spec, "/tolerations");
-    if let Some(taint) = fit::taints(node).find(|taint| fit::tolerates(tolerations, taint).is_none()) {
+    if let Some(taint) = taints(node).find(|taint| tolerates(tolerations, taint).is_none()) {
         let (key, value) = (text(taint, "/key"), text(taint, "/value"));
         return Some(format!("node(s) had untolerated taint {{{key}: {value}}}"));
     }
-    let cordon = json!({ "key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule" });
+    let cordon = json!({ "key": UNSCHEDULABLE, "effect": "NoSchedule" });
     let cordoned = at(node, "/spec/unschedulable") == Some(&Value::Bool(true));
-    if cordoned && fit::tolerates(tolerations, &cordon).is_none() {
+    if cordoned && tolerates(tolerations, &cordon).is_none() {
         return Some("node(s) were unschedulable".to_owned());
     }
     lacking(asked, used, &room.all).map(|resource| match resource {
         "pods" => "Too many pods".to_owned(),
         resource => format!("Insufficient {resource}"),
     })
+}
+
+/// The node a Pod is pinned to by `matchFields`, if it is.
+pub fn pinned(pod: &Value) -> Option<&str> {
+    let terms =
+        "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
+    match items(pod, terms) {
+        [term] => match items(term, "/matchFields") {
+            [field] if text(field, "/operator") == "In" => at(field, "/values/0")?.as_str(),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// The Pods that take more than a node has: none, or the scheduler or a kubelet is wrong.

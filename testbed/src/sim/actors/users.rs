@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{deleting, items, key, text, uid};
-use crate::sim::{api::User, cluster::Cluster};
+use crate::{
+    object::{deleting, items, key, text, uid},
+    sim::{api::User, cluster::Cluster},
+};
 
 /// Value of the label `app` of a Pod that waits for room that is not its own.
 pub const THIEF: &str = "thief";

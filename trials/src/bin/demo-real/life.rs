@@ -9,9 +9,12 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, api::DeleteParams};
-use testbed::real::{
-    Mark, Ready, add_taint, cordon, create_nodes, delete_node, hand_back, relabel, set_ready, uncordon, wait,
-    wait_nodes_ready,
+use testbed::{
+    eligibility,
+    real::{
+        Mark, Ready, add_taint, cordon, create_nodes, delete_node, hand_back, relabel, set_ready, uncordon,
+        wait, wait_nodes_ready,
+    },
 };
 use trials::show::{Summary, Writes, grouped};
 
@@ -449,7 +452,7 @@ impl Life<'_> {
     async fn wait_ready(&self, node: &str, ready: bool) -> Result<()> {
         wait::until(DEADLINE, &format!("{node} to have Ready={ready}"), async || {
             let world = self.eyes.world().await?;
-            let now = world.nodes.get(node).is_some_and(rules::ready);
+            let now = world.nodes.get(node).is_some_and(eligibility::ready);
             ensure!(now == ready, "it has Ready={now}");
             Ok(())
         })

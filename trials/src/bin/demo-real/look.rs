@@ -8,10 +8,7 @@ use std::{
 use anyhow::{Context, Result};
 use futures::StreamExt;
 use k8s_openapi::{
-    api::{
-        core::v1::{Node, Pod},
-        events::v1::Event,
-    },
+    api::{core::v1::Pod, events::v1::Event},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
@@ -20,8 +17,10 @@ use kube::{
     runtime::watcher::{self, watcher},
 };
 use serde::Deserialize;
+use serde_json::Value;
+use testbed::object::{items, text, uid};
 
-use crate::rules::ORDERS;
+use crate::rules::{COUNT, ORDERS};
 
 /// How often progress is shown.
 const REDRAW: Duration = Duration::from_millis(250);
@@ -55,7 +54,7 @@ pub(crate) struct Guardian {
 
 /// All Nodes, and what an Order's status says.
 pub(crate) struct World {
-    pub(crate) nodes: BTreeMap<String, Node>,
+    pub(crate) nodes: BTreeMap<String, Value>,
     pub(crate) statuses: [Status; 3],
 }
 
@@ -133,12 +132,14 @@ impl Eyes {
     }
 
     pub(crate) async fn world(&self) -> Result<World> {
-        let all = ListParams::default();
-        let nodes: Api<Node> = Api::all(self.client.clone());
-        let (nodes, statuses) = tokio::try_join!(async { Ok(nodes.list(&all).await?) }, self.statuses())?;
-        let named = |node: Node| (node.metadata.name.clone().unwrap_or_default(), node);
+        let nodes = async {
+            let list = http::Request::get("/api/v1/nodes").body(Vec::new())?;
+            Ok(self.client.request::<Value>(list).await?)
+        };
+        let (nodes, statuses) = tokio::try_join!(nodes, self.statuses())?;
+        let named = |node: &Value| (text(node, "/metadata/name").to_owned(), node.clone());
         Ok(World {
-            nodes: nodes.items.into_iter().map(named).collect(),
+            nodes: items(&nodes, "/items").iter().map(named).collect(),
             statuses,
         })
     }
@@ -309,7 +310,7 @@ impl World {
             (0..ORDERS.len()).filter(eligible).map(move |order| Pair {
                 order,
                 node: name.clone(),
-                node_uid: node.metadata.uid.clone().unwrap_or_default(),
+                node_uid: uid(node).to_owned(),
             })
         });
         pairs.collect()
@@ -318,15 +319,15 @@ impl World {
     /// The reason that a pair's Tickets go for.
     pub(crate) fn why_gone(&self, pair: &Pair) -> &'static str {
         let node = self.nodes.get(&pair.node);
-        let node = node.filter(|node| node.metadata.uid.as_deref() == Some(&pair.node_uid));
+        let node = node.filter(|node| uid(node) == pair.node_uid);
         node.map_or("NodeGone", |node| ORDERS[pair.order].why_not(node).unwrap_or("?"))
     }
 }
 
 impl Room {
     /// Of each Order, the Tickets Reserved and Pending, and the eligible nodes.
-    pub(crate) fn progress(&self, world: &World) -> [[usize; 3]; ORDERS.len()] {
-        let mut orders = [[0; 3]; ORDERS.len()];
+    pub(crate) fn progress(&self, world: &World) -> [[usize; 3]; COUNT] {
+        let mut orders = [[0; 3]; COUNT];
         for ticket in self.tickets.values() {
             orders[ticket.pair.order][usize::from(ticket.phase != "Reserved")] += 1;
         }

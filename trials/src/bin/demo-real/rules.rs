@@ -1,53 +1,40 @@
-//! What the three Orders ask of a node, written by hand a second time: the demo predicts with this, and knows
-//! nothing of korder's own code. Also the nodes that the demo begins with.
+//! The three Orders, what the rules say of a node for each, and the nodes that the demo begins with.
 
-use k8s_openapi::api::core::v1::{Node, Taint};
-use testbed::real::NodeSpec;
+use std::sync::LazyLock;
+
+use serde_json::Value;
+use testbed::{eligibility, real::NodeSpec};
 
 /// One of the demo's Orders.
 pub(crate) struct Order {
     pub(crate) name: &'static str,
-    /// Why the node's labels are not the ones asked for.
-    unselected: fn(&Node) -> Option<&'static str>,
-    /// Why a NoSchedule or NoExecute taint keeps the Order away.
-    untolerated: fn(&Taint) -> Option<&'static str>,
+    /// The template's `spec`.
+    spec: Value,
 }
 
-/// deploy/examples/infrastructure-reservation.yaml, deploy/examples/gpu-node-buffer.yaml, storage-cache.yaml.
-pub(crate) const ORDERS: [Order; 3] = [
-    Order {
-        name: "infrastructure-reservation",
-        unselected: |node| mismatch(has(node, "kubernetes.io/os", &["linux"])),
-        untolerated: |taint| (taint.effect != "NoSchedule").then_some("UntoleratedTaint"),
-    },
-    Order {
-        name: "gpu-node-buffer",
-        unselected: |node| {
-            let gpu = has(node, "accelerator", &["nvidia-tesla-k80"]);
-            mismatch(gpu && has(node, "kubernetes.io/os", &["linux"]))
-        },
-        untolerated: |taint| {
-            let gpu = taint.key == "nvidia.com/gpu";
-            let dedicated = taint.key == "dedicated" && taint.value.as_deref() == Some("gpu");
-            (taint.effect != "NoSchedule" || !(gpu || dedicated)).then_some("UntoleratedTaint")
-        },
-    },
-    Order {
-        name: "storage-cache",
-        unselected: |node| {
-            let zone = has(node, "topology.kubernetes.io/zone", &["zone-a", "zone-b"]);
-            (!zone || !has(node, "pool", &["storage"])).then_some("NodeAffinityMismatch")
-        },
-        untolerated: |taint| {
-            let drain = taint.key == "maintenance" && taint.value.as_deref() == Some("drain");
-            Some(if drain && taint.effect == "NoExecute" {
-                "ToleratedForAWhile"
-            } else {
-                "UntoleratedTaint"
-            })
-        },
-    },
-];
+/// How many Orders there are.
+pub(crate) const COUNT: usize = 3;
+
+pub(crate) static ORDERS: LazyLock<[Order; COUNT]> = LazyLock::new(|| {
+    [
+        (
+            "infrastructure-reservation",
+            include_str!("../../../../deploy/examples/infrastructure-reservation.yaml"),
+        ),
+        (
+            "gpu-node-buffer",
+            include_str!("../../../../deploy/examples/gpu-node-buffer.yaml"),
+        ),
+        ("storage-cache", include_str!("storage-cache.yaml")),
+    ]
+    .map(|(name, yaml)| {
+        let mut order: Value = serde_saphyr::from_str(yaml).expect("an Order of this repository is YAML");
+        Order {
+            name,
+            spec: order["spec"]["template"]["spec"].take(),
+        }
+    })
+});
 
 /// The places of the Orders in [`ORDERS`].
 pub(crate) const GPU: usize = 1;
@@ -56,55 +43,11 @@ pub(crate) const STORAGE: usize = 2;
 /// `tolerationSeconds` in storage-cache.yaml.
 pub(crate) const DRAIN_SECONDS: u64 = 8;
 
-/// Taints that other rules stand for.
-const LEFT_OUT: [&str; 3] = [
-    "node.kubernetes.io/not-ready",
-    "node.kubernetes.io/unreachable",
-    "node.kubernetes.io/unschedulable",
-];
-
 impl Order {
     /// Why a node is not eligible; `None` if it is.
-    pub(crate) fn why_not(&self, node: &Node) -> Option<&'static str> {
-        if !ready(node) {
-            return Some("NotReady");
-        }
-        if node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true) {
-            return Some("Unschedulable");
-        }
-        (self.unselected)(node).or_else(|| {
-            let taints = node.spec.iter().filter_map(|spec| spec.taints.as_ref()).flatten();
-            let hard = taints.filter(|taint| {
-                taint.effect != "PreferNoSchedule" && !LEFT_OUT.contains(&taint.key.as_str())
-            });
-            // Of several reasons the one that acts at once is named.
-            hard.filter_map(self.untolerated)
-                .max_by_key(|reason| *reason == "UntoleratedTaint")
-        })
+    pub(crate) fn why_not(&self, node: &Value) -> Option<&'static str> {
+        eligibility::why_not(&self.spec, node)
     }
-}
-
-/// Whether the node's Ready condition is True.
-pub(crate) fn ready(node: &Node) -> bool {
-    let conditions = node
-        .status
-        .iter()
-        .filter_map(|status| status.conditions.as_ref())
-        .flatten();
-    conditions
-        .into_iter()
-        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
-}
-
-fn has(node: &Node, key: &str, values: &[&str]) -> bool {
-    let labels = node.metadata.labels.as_ref();
-    labels
-        .and_then(|labels| labels.get(key))
-        .is_some_and(|value| values.contains(&value.as_str()))
-}
-
-fn mismatch(selected: bool) -> Option<&'static str> {
-    (!selected).then_some("NodeSelectorMismatch")
 }
 
 /// The `i`-th node: 5 % with a GPU, 15 % for storage, in three zones; 2 % dedicated, 1.5 % cordoned.
@@ -138,9 +81,8 @@ mod tests {
 
     /// The reasons of the three Orders for a Ready node of the demo.
     fn reasons(node: NodeSpec) -> [Option<&'static str>; 3] {
-        let mut node = node.build();
-        node.status.get_or_insert_default().conditions =
-            serde_json::from_value(json!([{ "type": "Ready", "status": "True" }])).unwrap();
+        let mut node = json!(node.build());
+        node["status"]["conditions"] = json!([{ "type": "Ready", "status": "True" }]);
         ORDERS.each_ref().map(|order| order.why_not(&node))
     }
 

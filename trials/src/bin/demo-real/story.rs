@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use trials::show::{Bar, Chapter, Scene, Screen, clock, grouped};
 
-use crate::rules::ORDERS;
+use crate::rules::{COUNT, ORDERS};
 
 /// The number of chapters.
 const CHAPTERS: usize = 19;
@@ -16,7 +16,7 @@ pub(crate) struct Story {
     nodes: usize,
     chapters: Vec<Chapter>,
     opened: Instant,
-    bars: [Bar; ORDERS.len()],
+    bars: [Bar; COUNT],
 }
 
 impl Story {
@@ -59,7 +59,7 @@ impl Story {
     ///
     /// # Errors
     /// The terminal's.
-    pub(crate) fn progress(&mut self, orders: [[usize; 3]; ORDERS.len()]) -> Result<()> {
+    pub(crate) fn progress(&mut self, orders: [[usize; 3]; COUNT]) -> Result<()> {
         for (bar, order) in self.bars.iter_mut().zip(orders) {
             [bar.reserved, bar.pending, bar.all] = order.map(|count| count as u64);
         }

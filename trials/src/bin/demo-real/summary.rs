@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use trials::show::{Summary, Writes, grouped};
 
-use crate::{cluster::Cluster, costs::counted, look::Told, rules::ORDERS};
+use crate::{cluster::Cluster, costs::counted, look::Told, rules::COUNT};
 
 /// Checked after each change, and in the end.
 const AFTER: &[&str] = &[
@@ -94,7 +94,7 @@ pub(crate) async fn summary(cluster: &Cluster, facts: &Facts<'_>, reserved: &Met
         facts.told.gone.values().sum::<usize>(),
     );
     let tickets = [made, removed, facts.reserved].map(|count| count as u64);
-    summary.tickets(tickets, facts.nodes, ORDERS.len());
+    summary.tickets(tickets, facts.nodes, COUNT);
     summary.writes(facts.first, facts.writes);
     if !facts.slow.is_empty() {
         let kinds = facts.slow.iter().map(counted).collect::<Vec<_>>().join(", ");

@@ -7,10 +7,13 @@ use jiff::Timestamp;
 use korder::domain::values::{ids::NodeUid, shard::ShardCount};
 use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
-use testbed::sim::{
-    actors::{fit, items, text, uid},
-    api::{Change, ChangeKind},
-    cluster::Cluster,
+use testbed::{
+    eligibility::ready,
+    object::{items, text, uid},
+    sim::{
+        api::{Change, ChangeKind},
+        cluster::Cluster,
+    },
 };
 use trials::{oracle::owner, run::KORDER};
 
@@ -217,7 +220,7 @@ impl Counts {
 }
 
 fn condition(node: &Value) -> Condition {
-    if !fit::ready(node) {
+    if !ready(node) {
         return Condition::NotReady;
     }
     if node.pointer("/spec/unschedulable") == Some(&Value::Bool(true)) {

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context, Result};
 use jiff::SignedDuration;
 use serde_json::{Value, json};
-use testbed::sim::actors::key;
+use testbed::object::key;
 use tokio::time::Instant;
 use trials::{
     oracle::rules::{Deserves, deserves},
