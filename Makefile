@@ -28,7 +28,7 @@ test-fast: ## Run the tests that need no control plane
 	cargo test --workspace --lib --bins
 	cargo test --workspace --test it -- fast::
 
-test-sim: ## Run the tests in the simulated cluster (SIM_SEEDS=2000 seeds; NAME=part-of-a-test's-name)
+test-sim: ## Run the tests in the simulated cluster (SIM_SEEDS=1000 seeds; NAME=part-of-a-test's-name)
 	cargo test --release --locked --package trials --no-default-features --test sim -- --nocapture $(NAME)
 
 SIM := cargo run --quiet --release --locked --package trials --no-default-features --bin sim --

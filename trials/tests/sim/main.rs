@@ -25,7 +25,7 @@ fn main() {
     let mut trials = vec![
         trial("sweep::crash_with_every_write", || points(Break::Crash, "write")),
         trial("sweep::drop_every_event", || points(Break::Drop, "event")),
-        trial("seeds::one_replica", || drawn("SIM_SEEDS", 2000, 1, Kind::Any)),
+        trial("seeds::one_replica", || drawn("SIM_SEEDS", 1000, 1, Kind::Any)),
         trial("seeds::three_replicas", || {
             drawn("SIM_SHARED_SEEDS", 300, 3, Kind::Any)
         }),
@@ -98,10 +98,10 @@ fn points(kind: Break, what: &str) -> Result<(), Failed> {
     summed("broken runs", &sum)
 }
 
-/// `SIM_DAYS` says how many days (3).
+/// `SIM_DAYS` says how many days (2).
 fn month() -> Result<(), Failed> {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    let (days, seed) = (number("SIM_DAYS").unwrap_or(3), number("SIM_FIRST").unwrap_or(1));
+    let (days, seed) = (number("SIM_DAYS").unwrap_or(2), number("SIM_FIRST").unwrap_or(1));
     let told = trials::month::differences(days, seed).map_err(|wrong| wrong.join("\n"))?;
     println!("{days} days: {told}");
     Ok(())
