@@ -302,7 +302,12 @@ async fn taken_names(ground: &Ground<'_>) -> Result<()> {
         &order.status.unwrap_or_default().available_replicas,
         &1,
     )?;
-    event(ground, "NameTaken", "delete it, or make it again under another name").await?;
+    event(
+        ground,
+        "NameTaken",
+        "delete it, or make it again under another name",
+    )
+    .await?;
     let said = wait::until(SOON, "the Ticket to say NameTaken", async || {
         let ticket = tickets.get(&other).await?;
         let status = ticket.status.unwrap_or_default();
